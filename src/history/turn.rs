@@ -1,0 +1,435 @@
+//! One turn, and the record that a store keeps of it.
+//!
+//! # Record format, version 1.0
+//!
+//! A record is text: a JSON object on one line (the header), a line feed, the instructions, a line feed, the
+//! messages. Instructions and messages are each the raw JSON objects, joined by single commas, exactly as
+//! they are spliced into a request; their lengths stand in the header, so they may contain line feeds.
+//!
+//! ```text
+//! {"v":"1.0","id":"0198…","session":"9f2c…","at":1763800000000,"state":"complete",
+//!  "finish_reason":"stop","model":"m","usage":{…},
+//!  "instructions":[{"role":"system","len":36}],
+//!  "messages":[{"role":"user","len":31},{"role":"assistant","len":40}],"sent":1}⏎
+//! {"role":"system","content":"Terse."}⏎
+//! {"role":"user","content":"hi"},{"role":"assistant","content":"hello"}
+//! ```
+//!
+//! (The header is one line; it is broken here to be read.) `session` is the [`KeyDigest`] of the session that
+//! the record belongs to. `parent` is absent when the turn continues the turn before it in the log, `null`
+//! when it starts again from the root, else the id of the turn that it continues. `sent` counts the messages
+//! that came from the client; the reply follows them.
+//!
+//! A reader takes any record of major version 1, ignores header fields that it does not know, and keeps the
+//! record's bytes as they are. A record of another major version is refused.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{About, Message, Role};
+use crate::session::{KeyDigest, SessionKey};
+
+/// The id of a turn: a UUIDv7. Sending the same turn to a store twice stores it once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TurnId(Uuid);
+
+impl TurnId {
+    /// A new id; later ids sort after earlier ones of the same process.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "two defaults would not be equal")]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id from its 16 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for TurnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for TurnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which turn a turn continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Parent {
+    /// The turn before it in the log, whichever that is when it is committed: what an ordinary turn does, so
+    /// concurrent turns of one session line up in commit order.
+    #[default]
+    Previous,
+    /// None: it starts the conversation again.
+    Root,
+    /// A turn of the log: an edit, a regeneration, a superseded retry.
+    Turn(TurnId),
+}
+
+/// How much of the reply a turn holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TurnState {
+    /// The reply ended by itself.
+    Complete,
+    /// The client left first; the reply is what it was sent.
+    Interrupted,
+}
+
+/// One turn: the client's new messages and the reply, whole or not at all.
+///
+/// Cheap to clone. `Debug` shows no content.
+#[derive(Clone)]
+pub struct Turn {
+    header: Arc<Header>,
+    record: Bytes,
+    instructions: Bytes,
+    messages: Bytes,
+}
+
+/// What a turn is made of; see [`TurnParts::into_turn`].
+#[derive(Debug, Clone)]
+pub struct TurnParts {
+    /// The turn's id.
+    pub id: TurnId,
+    /// The turn it continues.
+    pub parent: Parent,
+    /// When it was made; informative, orders nothing.
+    pub at: SystemTime,
+    /// The client's instructions, if they differ from those of the path; else empty.
+    pub instructions: Vec<Message>,
+    /// The client's new messages.
+    pub sent: Vec<Message>,
+    /// The reply.
+    pub reply: Message,
+    /// Whole, or cut by the client's leaving.
+    pub state: TurnState,
+    /// What the provider gave as the reason for ending.
+    pub finish_reason: Option<String>,
+    /// The model that the reply names.
+    pub model: Option<String>,
+    /// The reply's `usage` member, as raw JSON.
+    pub usage: Option<Box<RawValue>>,
+}
+
+/// Why bytes are no turn of this session.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The bytes are no record, or a damaged one.
+    #[error("the stored record is damaged: {0}")]
+    Malformed(&'static str),
+    /// The header is not the JSON that it should be.
+    #[error("the stored record's header cannot be read")]
+    Header(#[source] serde_json::Error),
+    /// The record was written by a version that this one cannot read.
+    #[error("the stored record has format version {0}; this program reads 1.x")]
+    Version(String),
+    /// The record belongs to another session.
+    #[error("the store answered with a record of another session")]
+    Foreign,
+}
+
+const VERSION: &str = "1.0";
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    v: String,
+    id: TurnId,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    parent: Option<Option<TurnId>>,
+    session: String,
+    at: u64,
+    state: TurnState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finish_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    usage: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    instructions: Vec<Entry>,
+    messages: Vec<Entry>,
+    sent: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    about: About,
+    len: usize,
+}
+
+impl TurnParts {
+    /// Builds the turn and its record for this session.
+    #[must_use]
+    pub fn into_turn(self, key: &SessionKey) -> Turn {
+        let sent = self.sent.len();
+        let mut messages = self.sent;
+        messages.push(self.reply);
+        let header = Header {
+            v: VERSION.to_owned(),
+            id: self.id,
+            parent: match self.parent {
+                Parent::Previous => None,
+                Parent::Root => Some(None),
+                Parent::Turn(id) => Some(Some(id)),
+            },
+            session: key.digest().to_hex(),
+            at: self.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64),
+            state: self.state,
+            finish_reason: self.finish_reason,
+            model: self.model,
+            usage: self.usage,
+            instructions: entries(&self.instructions),
+            messages: entries(&messages),
+            sent,
+        };
+        let mut record =
+            BytesMut::with_capacity(512 + messages.iter().map(|m| m.raw().len() + 1).sum::<usize>());
+        // Serialising plain strings and numbers into memory cannot fail; were it to, the record would be
+        // refused by every reader instead of being read wrong.
+        let _ = serde_json::to_writer((&mut record).writer(), &header);
+        record.put_u8(b'\n');
+        let instructions_at = record.len();
+        join(&mut record, &self.instructions);
+        record.put_u8(b'\n');
+        let messages_at = record.len();
+        join(&mut record, &messages);
+        let record = record.freeze();
+        Turn {
+            header: Arc::new(header),
+            instructions: record.slice(instructions_at..messages_at - 1),
+            messages: record.slice(messages_at..),
+            record,
+        }
+    }
+}
+
+impl Turn {
+    /// Reads a record and checks that it belongs to this session.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] when the bytes are damaged, of a major version that this program does not know, or
+    /// of another session.
+    pub fn decode(record: Bytes, session: KeyDigest) -> Result<Self, RecordError> {
+        let end = memchr::memchr(b'\n', &record).ok_or(RecordError::Malformed("no header line"))?;
+        let version = serde_json::from_slice::<Version>(&record[..end]).map_err(RecordError::Header)?.v;
+        if version.split('.').next() != Some("1") {
+            return Err(RecordError::Version(version));
+        }
+        let header: Header = serde_json::from_slice(&record[..end]).map_err(RecordError::Header)?;
+        if header.session != session.to_hex() {
+            return Err(RecordError::Foreign);
+        }
+        if header.sent.checked_add(1) != Some(header.messages.len()) {
+            return Err(RecordError::Malformed("the number of messages is wrong"));
+        }
+        let instructions = section(&record, end + 1, &header.instructions)?;
+        let messages_at = end + 1 + instructions.len() + 1;
+        if record.get(messages_at - 1) != Some(&b'\n') {
+            return Err(RecordError::Malformed("the instructions are longer or shorter than they say"));
+        }
+        let messages = section(&record, messages_at, &header.messages)?;
+        if messages_at + messages.len() != record.len() {
+            return Err(RecordError::Malformed("the messages are longer or shorter than they say"));
+        }
+        Ok(Self { header: Arc::new(header), record, instructions, messages })
+    }
+
+    /// The record to store, byte for byte what [`Turn::decode`] was given.
+    #[must_use]
+    pub fn record(&self) -> &Bytes {
+        &self.record
+    }
+
+    /// The turn's id.
+    #[must_use]
+    pub fn id(&self) -> TurnId {
+        self.header.id
+    }
+
+    /// The turn that it continues.
+    #[must_use]
+    pub fn parent(&self) -> Parent {
+        match self.header.parent {
+            None => Parent::Previous,
+            Some(None) => Parent::Root,
+            Some(Some(id)) => Parent::Turn(id),
+        }
+    }
+
+    /// When it was made, by the clock of the replica that made it.
+    #[must_use]
+    pub fn at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_millis(self.header.at))
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// Complete or interrupted.
+    #[must_use]
+    pub fn state(&self) -> TurnState {
+        self.header.state
+    }
+
+    /// What the provider gave as the reason for ending.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<&str> {
+        self.header.finish_reason.as_deref()
+    }
+
+    /// The model that the reply names.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.header.model.as_deref()
+    }
+
+    /// The reply's `usage`, as raw JSON.
+    #[must_use]
+    pub fn usage(&self) -> Option<&RawValue> {
+        self.header.usage.as_deref()
+    }
+
+    /// How many messages the turn holds, the reply among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.header.messages.len()
+    }
+
+    /// Never: a turn holds at least its reply.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.header.messages.is_empty()
+    }
+
+    /// How many of its messages came from the client.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.header.sent
+    }
+
+    /// What is known of each message, in order.
+    pub fn about(&self) -> impl ExactSizeIterator<Item = &About> + DoubleEndedIterator {
+        self.header.messages.iter().map(|entry| &entry.about)
+    }
+
+    /// The messages, in order; the last is the reply.
+    pub fn messages(&self) -> impl Iterator<Item = Message> + '_ {
+        slices(&self.messages, &self.header.messages)
+    }
+
+    /// The instructions that the turn brought; empty when they had not changed.
+    pub fn instructions(&self) -> impl Iterator<Item = Message> + '_ {
+        slices(&self.instructions, &self.header.instructions)
+    }
+
+    /// The messages as they are spliced: raw JSON objects joined by single commas.
+    #[must_use]
+    pub fn message_bytes(&self) -> &Bytes {
+        &self.messages
+    }
+
+    /// The instructions as they are spliced; empty when the turn brought none.
+    #[must_use]
+    pub fn instruction_bytes(&self) -> &Bytes {
+        &self.instructions
+    }
+
+    /// The first `count` messages as they are spliced.
+    #[must_use]
+    pub fn first_message_bytes(&self, count: usize) -> Bytes {
+        let taken: usize = self.header.messages.iter().take(count).map(|entry| entry.len + 1).sum();
+        self.messages.slice(..taken.saturating_sub(1))
+    }
+
+    /// Whether the turn begins with a user message: where a window may cut.
+    #[must_use]
+    pub fn opens_with_user(&self) -> bool {
+        self.about().next().is_some_and(|about| about.role == Role::User)
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("id", &self.id())
+            .field("parent", &self.parent())
+            .field("state", &self.state())
+            .field("messages", &self.len())
+            .field("bytes", &self.record.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: String,
+}
+
+/// Tells `"parent":null` from an absent `parent`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<TurnId>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+fn entries(messages: &[Message]) -> Vec<Entry> {
+    messages.iter().map(|m| Entry { about: m.about().clone(), len: m.raw().len() }).collect()
+}
+
+fn join(into: &mut BytesMut, messages: &[Message]) {
+    for (index, message) in messages.iter().enumerate() {
+        if index > 0 {
+            into.put_u8(b',');
+        }
+        into.put_slice(message.raw());
+    }
+}
+
+/// The joined bytes that these entries describe, with every comma in its place.
+fn section(record: &Bytes, at: usize, entries: &[Entry]) -> Result<Bytes, RecordError> {
+    let mut end = at;
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            if record.get(end) != Some(&b',') {
+                return Err(RecordError::Malformed("a message is longer or shorter than it says"));
+            }
+            end += 1;
+        }
+        end = end.checked_add(entry.len).ok_or(RecordError::Malformed("a length is out of range"))?;
+    }
+    if end > record.len() || at > end {
+        return Err(RecordError::Malformed("it ends early"));
+    }
+    Ok(record.slice(at..end))
+}
+
+fn slices<'a>(joined: &'a Bytes, entries: &'a [Entry]) -> impl Iterator<Item = Message> + 'a {
+    entries.iter().scan(0, |at, entry| {
+        let raw = joined.slice(*at..*at + entry.len);
+        *at += entry.len + 1;
+        Some(Message::new(raw, entry.about.clone()))
+    })
+}

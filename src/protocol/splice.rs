@@ -1,0 +1,1 @@
+//! Inserting messages into a body without re-serialising it.

@@ -1,0 +1,6 @@
+/// stub
+pub struct Extension;
+/// stub
+pub struct Header;
+/// stub
+pub trait ExtractSession {}
