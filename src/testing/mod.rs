@@ -1,0 +1,3 @@
+//! What tests of stores and services need (feature `testing`).
+
+pub mod upstream;
