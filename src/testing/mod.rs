@@ -1,1 +1,3 @@
-//! stub
+//! What tests of stores and services need (feature `testing`).
+
+pub mod upstream;
