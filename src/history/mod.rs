@@ -4,10 +4,7 @@
 //! root to the newest turn. Nothing here knows HTTP or stores.
 
 mod message;
-mod stub;
 mod turn;
-pub(crate) use stub::reconcile;
-pub use stub::*;
 
 pub use message::{About, Message, Role};
 pub use turn::{Parent, RecordError, Turn, TurnId, TurnParts, TurnState};
