@@ -29,7 +29,7 @@ use crate::{
     config::{Config, OnDisconnect, OnLoadError},
     error::Rejection,
     failpoint::{self, Point},
-    history::{self, Log, Plan},
+    history::{Incoming, Mode, Plan, Turn, reconcile},
     protocol::{Draft, ReplyLimits, splice::splice},
     session::{
         SessionKey,
@@ -122,13 +122,13 @@ where
         }
     };
     let cursor = loaded.cursor;
-    let plan = reconcile(&config, &identity, &parts, &draft, loaded);
-    if plan.inserted_bytes() > config.limits.history {
+    let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
+    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.history {
         let limit = config.limits.history;
-        return Ok(reject(Rejection::too_large("the session's history", limit, "the history limit")));
+        return Ok(reject(Rejection::too_large("the history to be sent", limit, "max_history")));
     }
 
-    let pieces = splice(&draft, &plan.insertion());
+    let pieces = splice(&draft, plan.insertion());
     rewrite(&mut parts.headers, pieces.iter().map(Bytes::len).sum());
     let recorded = identity.control != Control::Read;
     if recorded {
@@ -232,27 +232,32 @@ fn undecoded(error: DecodeError, limit: usize) -> Rejection {
     }
 }
 
-/// How the request relates to the history, and what that means for both.
-fn reconcile(
+/// How the request continues its session.
+fn plan(
     config: &Config,
     identity: &Identity,
     parts: &request::Parts,
     draft: &Draft,
-    loaded: Loaded,
+    turns: Vec<Turn>,
 ) -> Plan {
-    let request = history::Request {
+    let incoming = Incoming {
         messages: &draft.messages,
         leading: draft.leading,
-        approach: match identity.control {
-            Control::Append => history::Approach::Append,
-            Control::Reset => history::Approach::Reset,
-            _ => history::Approach::Reconcile,
+        log: &turns.into_iter().collect(),
+        mode: match identity.control {
+            Control::Append => Mode::Append,
+            Control::Reset => Mode::Reset,
+            Control::Default | Control::Read | Control::Off => Mode::Recognize,
         },
-        is_retry: is_retry(&parts.headers),
+        retried: is_retry(&parts.headers),
         instructions: config.instructions,
         window: config.window,
     };
-    history::reconcile(&request, &Log::new(loaded.turns), |message| config.protocol.canonical(message))
+    let plan = reconcile(&incoming, &|message| config.protocol.canonical(message));
+    if plan.sent < plan.messages {
+        telemetry::trimmed(plan.messages - plan.sent);
+    }
+    plan
 }
 
 /// OpenAI's and Anthropic's SDKs count their retries in this header.
@@ -281,14 +286,14 @@ where
         telemetry::not_recorded(reason);
     }
     let status = Status::Remembered(Remembered {
-        client: plan.case().as_str(),
-        turns: plan.turns(),
-        messages: plan.messages(),
-        sent: plan.inserted_messages() + draft.messages.len(),
+        client: plan.case.as_str(),
+        turns: plan.turns,
+        messages: plan.messages,
+        sent: plan.sent,
         store: config.store.name_dyn(),
         unrecorded,
     });
-    telemetry::request(status.word(), plan.case().as_str());
+    telemetry::request(status.word(), plan.case.as_str());
     status.write(&mut head.headers);
     identity.tell(&config.sources, &mut head.headers);
     head.headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -299,12 +304,9 @@ where
     let turn = OpenTurn {
         key: identity.key.clone(),
         at,
-        parent: plan.parent(),
-        instructions: match plan.brings_instructions() {
-            true => draft.messages[..draft.leading].to_vec(),
-            false => Vec::new(),
-        },
-        sent: draft.messages[plan.new_from()..].to_vec(),
+        parent: plan.parent,
+        instructions: draft.messages[..if plan.stores_instructions { draft.leading } else { 0 }].to_vec(),
+        sent: draft.messages[plan.new].to_vec(),
     };
     let recording = Recording {
         turn,

@@ -25,9 +25,9 @@ pub(crate) struct Remembered {
     pub(crate) client: &'static str,
     /// Turns on the path that the request continues.
     pub(crate) turns: usize,
-    /// Messages on that path.
+    /// Messages of the conversation with this request, instructions not counted.
     pub(crate) messages: usize,
-    /// Messages that the upstream was sent, instructions included.
+    /// How many of them the upstream was sent.
     pub(crate) sent: usize,
     pub(crate) store: &'static str,
     /// Why the reply is not recorded, if the response's head already tells.

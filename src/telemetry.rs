@@ -65,10 +65,10 @@ pub(crate) fn loaded(elapsed: Duration, turns: usize) {
     debug!(turns, elapsed_us = elapsed.as_micros() as u64, "history loaded");
 }
 
-/// The window left out turns of the history.
-pub(crate) fn trimmed(turns: usize) {
+/// The upstream was sent less than the whole conversation: the window was full, or a tool call unanswered.
+pub(crate) fn trimmed(messages: usize) {
     count!("session_memory_trimmed_total");
-    debug!(turns, "the window left out the oldest turns");
+    debug!(messages, "the oldest messages, or those of an unanswered tool call, were left out");
 }
 
 /// The reply to a request with a session is not recorded, as its head already tells.

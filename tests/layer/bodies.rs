@@ -24,17 +24,25 @@ mod tokio_test_poll {
 async fn the_end_of_a_stream_is_held_until_the_turn_is_stored() {
     let store = Moody::gated();
     let (script, body) = scripted(None);
-    let service = SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
+    let service =
+        SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
     let mut body = call(&service, ask("s", "hi")).await.into_body();
 
     let first = delta("Hello");
     script.data(first.clone());
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), first, "a delta is not delayed");
     script.data([FINISH, DONE].concat());
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), FINISH, "only the last line is held");
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        FINISH,
+        "only the last line is held"
+    );
 
     assert!(poll_once(body.frame()).await.is_pending(), "[DONE] must wait for the store");
-    assert!(!body.is_end_stream() && body.size_hint().lower() == DONE.len() as u64, "a held frame is announced");
+    assert!(
+        !body.is_end_stream() && body.size_hint().lower() == DONE.len() as u64,
+        "a held frame is announced"
+    );
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(poll_once(body.frame()).await.is_pending());
     assert!(store.turns("s").await.is_empty());
@@ -48,7 +56,8 @@ async fn the_end_of_a_stream_is_held_until_the_turn_is_stored() {
 async fn a_done_line_split_over_frames_is_held_from_where_it_is_recognised() {
     let store = Moody::gated();
     let (script, body) = scripted(None);
-    let service = SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
+    let service =
+        SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
     let mut body = call(&service, ask("s", "hi")).await.into_body();
     script.data([&delta("x"), FINISH, "data: [DO"].concat());
     script.data("NE]\n\n");
@@ -86,7 +95,8 @@ async fn a_server_that_drops_the_body_at_its_content_length_finds_the_turn_store
 async fn a_clean_end_without_done_is_held_too_and_trailers_come_after_the_commit() {
     let store = Moody::gated();
     let (script, body) = scripted(None);
-    let service = SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
+    let service =
+        SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
     let mut body = call(&service, ask("s", "hi")).await.into_body();
     script.data([&delta("x"), FINISH].concat());
     script.trailers("x-checksum", "abc");
@@ -105,7 +115,8 @@ async fn a_cut_upstream_is_a_cut_reply_and_no_turn() {
     for before in ["", FINISH] {
         let store = Moody::new();
         let (script, body) = scripted(None);
-        let service = SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
+        let service =
+            SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
         let mut body = call(&service, ask("s", "hi")).await.into_body();
         script.data([&delta("Hel"), before].concat());
         script.fail();
@@ -138,7 +149,10 @@ async fn a_reply_past_the_recording_limit_is_forwarded_whole_and_not_stored() {
         .with_limits(tower_session_memory::Limits::default().with_reply(1000).with_event(1000));
     for (content_type, text) in [
         (JSON, reply(&"x".repeat(5000))),
-        (EVENTS, [delta(&"x".repeat(600)), delta(&"y".repeat(600)), FINISH.to_owned(), DONE.to_owned()].concat()),
+        (
+            EVENTS,
+            [delta(&"x".repeat(600)), delta(&"y".repeat(600)), FINISH.to_owned(), DONE.to_owned()].concat(),
+        ),
         (EVENTS, [delta(&"z".repeat(2000)), FINISH.to_owned(), DONE.to_owned()].concat()),
     ] {
         let (script, body) = scripted(None);
@@ -185,11 +199,13 @@ async fn a_compressed_reply_is_recorded_from_a_copy_and_forwarded_as_it_is() {
             let (script, body) = scripted(None);
             sent.chunks(7).for_each(|piece| script.data(Bytes::copy_from_slice(piece)));
             let _: &http::Request<tower_session_memory::RequestBody<http_body_util::Full<Bytes>>>;
-            let response = http::Response::builder().header("content-type", EVENTS).header("content-encoding", "gzip");
+            let response =
+                http::Response::builder().header("content-type", EVENTS).header("content-encoding", "gzip");
             Ok::<_, std::convert::Infallible>(response.body(body).unwrap())
         }
     });
-    let body = call(&layer.layer(inner), ask("s", "hi")).await.into_body().collect().await.unwrap().to_bytes();
+    let body =
+        call(&layer.layer(inner), ask("s", "hi")).await.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, packed);
     let turns = store.turns("s").await;
     let reply = turns[0].messages().last().unwrap();
@@ -200,14 +216,20 @@ async fn a_compressed_reply_is_recorded_from_a_copy_and_forwarded_as_it_is() {
 async fn an_error_status_is_passed_on_and_not_recorded() {
     let store = Moody::new();
     let layer = SessionMemoryLayer::new(store.clone());
-    let inner = tower::service_fn(|_: http::Request<tower_session_memory::RequestBody<http_body_util::Full<Bytes>>>| async {
-        let (script, body) = scripted(None);
-        script.data(reply("looks like an answer"));
-        let response = http::Response::builder().status(429).header("retry-after", "7").header("content-type", JSON);
-        Ok::<_, std::convert::Infallible>(response.body(body).unwrap())
-    });
+    let inner = tower::service_fn(
+        |_: http::Request<tower_session_memory::RequestBody<http_body_util::Full<Bytes>>>| async {
+            let (script, body) = scripted(None);
+            script.data(reply("looks like an answer"));
+            let response =
+                http::Response::builder().status(429).header("retry-after", "7").header("content-type", JSON);
+            Ok::<_, std::convert::Infallible>(response.body(body).unwrap())
+        },
+    );
     let response = call(&layer.layer(inner), ask("s", "hi")).await;
-    assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &"7".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (429, &"7".parse().unwrap())
+    );
     assert!(response.headers()["session-memory"].to_str().unwrap().ends_with("unrecorded=status"));
     response.into_body().collect().await.unwrap();
     assert!(store.turns("s").await.is_empty());

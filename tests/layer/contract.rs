@@ -54,7 +54,8 @@ async fn the_instance_that_was_polled_ready_is_the_one_that_is_called() {
     for on_disconnect in [OnDisconnect::Keep, OnDisconnect::Drain] {
         let layer = SessionMemoryLayer::new(InMemoryStore::new()).on_disconnect(on_disconnect);
         let mut service = layer.layer(Probe { ready: false });
-        for request in [ask("s", "hi"), Request::post("/v1/chat/completions").body(Full::default()).unwrap()] {
+        for request in [ask("s", "hi"), Request::post("/v1/chat/completions").body(Full::default()).unwrap()]
+        {
             let response = service.ready().await.unwrap().call(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
         }
@@ -113,7 +114,9 @@ async fn the_layer_goes_around_an_axum_router() {
 async fn the_inner_services_error_stays_its_own() {
     #[derive(Debug, PartialEq)]
     struct Mine;
-    let inner = tower::service_fn(|_: Request<RequestBody<Full<Bytes>>>| ready(Err::<Response<Full<Bytes>>, _>(Mine)));
+    let inner = tower::service_fn(|_: Request<RequestBody<Full<Bytes>>>| {
+        ready(Err::<Response<Full<Bytes>>, _>(Mine))
+    });
     let service = SessionMemoryLayer::new(InMemoryStore::new()).layer(inner);
     let error = service.oneshot(ask("s", "hi")).await.map(|_| ()).unwrap_err();
     assert_eq!(error, Mine);

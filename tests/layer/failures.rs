@@ -101,7 +101,10 @@ async fn a_full_append_queue_loses_the_turn_it_cannot_hold_and_no_other() {
     assert_eq!((layer.commits().pending(), layer.commits().lost()), (2, 1));
     store.gate.add_permits(10);
     layer.commits().drain(Duration::from_secs(60)).await;
-    assert_eq!((store.turns("a").await.len(), store.turns("b").await.len(), store.turns("c").await.len()), (1, 1, 0));
+    assert_eq!(
+        (store.turns("a").await.len(), store.turns("b").await.len(), store.turns("c").await.len()),
+        (1, 1, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +124,10 @@ async fn a_session_deleted_while_it_is_answered_stays_deleted() {
         script.data([FINISH, DONE].concat());
         drop(script);
         body.collect().await.unwrap();
-        assert!(store.turns("s").await.is_empty(), "a turn in flight must not resurrect it (first turn: {first})");
+        assert!(
+            store.turns("s").await.is_empty(),
+            "a turn in flight must not resurrect it (first turn: {first})"
+        );
         converse(&layer, &inner, "s", "again").await;
         assert_eq!(store.turns("s").await.len(), 1, "the session can be started anew");
     }

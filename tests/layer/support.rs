@@ -21,8 +21,8 @@ use tower_session_memory::{
     history::Turn,
     session::{Principal, SessionKey},
     store::{
-        Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-        StoreErrorKind,
+        Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage,
+        StoreError, StoreErrorKind,
     },
 };
 
@@ -117,7 +117,10 @@ pub fn reply(text: &str) -> String {
 
 pub fn delta(text: &str) -> String {
     let delta = serde_json::json!({"role": "assistant", "content": text});
-    format!("data: {}\n\n", serde_json::json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}))
+    format!(
+        "data: {}\n\n",
+        serde_json::json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]})
+    )
 }
 
 pub const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
@@ -183,7 +186,12 @@ where
 }
 
 /// Asks and reads the answer to its end.
-pub async fn converse(layer: &SessionMemoryLayer, inner: &Inner, session: &str, text: &str) -> Response<Bytes> {
+pub async fn converse(
+    layer: &SessionMemoryLayer,
+    inner: &Inner,
+    session: &str,
+    text: &str,
+) -> Response<Bytes> {
     let response = call(&layer.layer(inner.clone()), ask(session, text)).await;
     let (head, body) = response.into_parts();
     let body = body.collect().await.expect("a whole reply").to_bytes();
