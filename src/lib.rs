@@ -82,6 +82,8 @@
 //! recorded), `append` (everything after the instructions is new, even assistant messages) and `reset` (the
 //! conversation starts again; the log keeps what was).
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod body;
 mod commits;
 mod config;
