@@ -18,7 +18,7 @@ use crate::{
     gate::Gate,
     layer,
     listen::Listener,
-    settings::StoreUrl,
+    settings::{StoreUrl, Value},
     store,
     upstream::Forward,
 };
@@ -116,7 +116,7 @@ fn announce(
     }
     eprintln!(
         "session-memory: listening on http://{address} -> {} store={} durability={durability}",
-        config.upstream.0,
+        config.upstream.show(),
         store.name_dyn()
     );
     Ok(())

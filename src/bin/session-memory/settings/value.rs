@@ -259,7 +259,7 @@ impl Value for UpstreamUrl {
     }
 
     fn show(&self) -> String {
-        self.0.to_string()
+        self.0.to_string().trim_end_matches('/').to_owned()
     }
 }
 
