@@ -1,0 +1,99 @@
+//! What the tests of the real binary share: the process, a raw HTTP/1.1 client, and a look into its store.
+//!
+//! Every wait has the same generous limit ([`LIMIT`]), so that a hang is a failure and not a stuck run. No
+//! test asserts on time.
+
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+pub mod client;
+pub mod proxy;
+pub mod store;
+
+use std::time::Duration;
+
+pub use client::{Answer, End, Exchange, Post};
+pub use proxy::{Launch, Proxy};
+use serde_json::{Value, json};
+pub use store::Stored;
+pub use tower_session_memory::testing::upstream::{Chunk, Gate, Reply, Seen, Step, Upstream, echo};
+
+/// How long anything may take before the test fails.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The future's output, or a failure that says what was waited for.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("waited {LIMIT:?} for {what}"))
+}
+
+/// Waits until the store holds `count` turns of this session, and gives them.
+pub async fn stored_turns(proxy: &Proxy, session: &str, count: usize) -> Vec<Stored> {
+    within("the turns to be stored", async {
+        loop {
+            let turns = proxy.stored(session).await;
+            if turns.len() >= count {
+                assert_eq!(turns.len(), count, "more turns than expected: {turns:?}");
+                return turns;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
+/// A scripted upstream and the proxy in front of it, with a store of its own.
+pub async fn pair() -> (Upstream, Proxy) {
+    pair_with(|launch| launch).await
+}
+
+/// The same, with other settings.
+pub async fn pair_with(change: impl FnOnce(Launch) -> Launch) -> (Upstream, Proxy) {
+    let upstream = Upstream::start().await.unwrap();
+    let proxy = change(Launch::new(&upstream.url())).start().await;
+    (upstream, proxy)
+}
+
+/// A user message.
+pub fn user(text: &str) -> Value {
+    json!({"role": "user", "content": text})
+}
+
+/// An assistant message.
+pub fn assistant(text: &str) -> Value {
+    json!({"role": "assistant", "content": text})
+}
+
+/// A system message.
+pub fn system(text: &str) -> Value {
+    json!({"role": "system", "content": text})
+}
+
+/// An assistant message that calls tools without arguments.
+pub fn calls(ids: &[&str]) -> Value {
+    let calls: Vec<_> = ids
+        .iter()
+        .map(|id| json!({"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}}))
+        .collect();
+    json!({"role": "assistant", "content": null, "tool_calls": calls})
+}
+
+/// The result of a tool call.
+pub fn result(id: &str, text: &str) -> Value {
+    json!({"role": "tool", "tool_call_id": id, "content": text})
+}
+
+/// A request body with these messages, answered as JSON.
+pub fn body(messages: &[Value]) -> String {
+    json!({"model": "m", "messages": messages}).to_string()
+}
+
+/// A request body with these messages, answered as a stream.
+pub fn stream_body(messages: &[Value]) -> String {
+    json!({"model": "m", "stream": true, "messages": messages}).to_string()
+}
+
+/// The content of each message, `null` as an empty text: enough to compare conversations at a glance.
+pub fn texts(messages: &[Value]) -> Vec<String> {
+    messages.iter().map(|m| m["content"].as_str().unwrap_or_default().to_owned()).collect()
+}

@@ -1,0 +1,241 @@
+//! The real binary as a child process.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    task::JoinSet,
+};
+
+use super::{store::Stored, within};
+
+/// How the binary is to be started; starting it again uses the same directory and store.
+#[derive(Clone)]
+pub struct Launch {
+    upstream: String,
+    store: Option<String>,
+    config: Option<String>,
+    args: Vec<OsString>,
+    envs: Vec<(String, String)>,
+    dir: Arc<TempDir>,
+}
+
+/// A running proxy. Dropping it kills the process.
+pub struct Proxy {
+    launch: Launch,
+    addr: SocketAddr,
+    ready: String,
+    child: Child,
+    log: Log,
+    _reader: JoinSet<()>,
+}
+
+/// What a process that ended left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub log: String,
+}
+
+type Log = Arc<Mutex<String>>;
+
+impl Launch {
+    /// In front of this upstream, with a SQLite store in a directory of its own.
+    pub fn new(upstream: &str) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            store: None,
+            config: None,
+            args: Vec::new(),
+            envs: Vec::new(),
+            dir: Arc::new(TempDir::new().unwrap()),
+        }
+    }
+
+    /// Another `--store` than the SQLite file of [`store_path`](Self::store_path).
+    pub fn store(mut self, store: &str) -> Self {
+        self.store = Some(store.to_owned());
+        self
+    }
+
+    /// A configuration file with this text.
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config = Some(toml.to_owned());
+        self
+    }
+
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another process on this one's directory and store, without its environment.
+    pub fn sibling(&self) -> Self {
+        Self { envs: Vec::new(), ..self.clone() }
+    }
+
+    /// The directory of the process.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The SQLite file.
+    pub fn store_path(&self) -> PathBuf {
+        self.dir.path().join("sessions.db")
+    }
+
+    /// Starts it and waits for its ready line.
+    pub async fn start(self) -> Proxy {
+        let (mut child, log, reader) = self.spawn();
+        let ready = within("the ready line", async {
+            loop {
+                if let Some(line) = ready_line(&log) {
+                    return line;
+                }
+                if let Ok(Some(status)) = child.try_wait() {
+                    panic!("the proxy ended with {status} before it was ready:\n{}", text(&log));
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let addr = ready.split(" on http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let addr = addr.and_then(|addr| addr.parse().ok()).expect("the ready line names the address");
+        Proxy { launch: self, addr, ready, child, log, _reader: reader }
+    }
+
+    /// Starts it and waits until it ends by itself.
+    pub async fn run_to_end(self) -> Ended {
+        let (mut child, log, mut reader) = self.spawn();
+        let status = within("the process to end", child.wait()).await.unwrap();
+        let _ = within("its last words", reader.join_next()).await;
+        Ended { status, log: text(&log) }
+    }
+
+    fn spawn(&self) -> (Child, Log, JoinSet<()>) {
+        let store = self.store.clone().unwrap_or_else(|| format!("sqlite:{}", self.store_path().display()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_session-memory"));
+        command.arg("serve").args(["--upstream", &self.upstream, "--store", &store]);
+        if !self.args.iter().any(|arg| arg == "--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        if let Some(toml) = &self.config {
+            let path = self.dir.path().join("config.toml");
+            std::fs::write(&path, toml).unwrap();
+            command.arg("--config").arg(path);
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SESSION_MEMORY_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.dir.path()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let log = Log::default();
+        let mut reader = JoinSet::new();
+        let into = log.clone();
+        reader.spawn(async move {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                into.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        (child, log, reader)
+    }
+}
+
+impl Proxy {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The line that told that it was ready.
+    pub fn ready(&self) -> &str {
+        &self.ready
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        text(&self.log)
+    }
+
+    pub fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the process has not been waited for")
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub async fn kill(mut self) -> Launch {
+        self.child.start_kill().unwrap();
+        within("the killed process", self.child.wait()).await.unwrap();
+        self.launch.clone()
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let pid = self.pid().to_string();
+        let status = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(status.success(), "kill -TERM {pid}");
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(mut self) -> Ended {
+        let status = within("the process to end", self.child.wait()).await.unwrap();
+        let _ = within("its last words", self._reader.join_next()).await;
+        Ended { status, log: text(&self.log) }
+    }
+
+    /// SIGTERM, and starts it again.
+    pub async fn restart(self) -> Self {
+        let launch = self.launch.clone();
+        self.terminate();
+        let ended = self.ended().await;
+        assert!(ended.status.success(), "{ended:?}");
+        launch.start().await
+    }
+
+    /// What its store holds of a session that all callers share, in commit order.
+    pub async fn stored_shared(&self, session: &str) -> Vec<Stored> {
+        super::store::load_shared(&super::store::open(&self.launch.store_path()).await, session).await
+    }
+
+    /// What its store holds of an anonymous session, in commit order.
+    pub async fn stored(&self, session: &str) -> Vec<Stored> {
+        super::store::stored(&self.launch.store_path(), session).await
+    }
+}
+
+fn ready_line(log: &Log) -> Option<String> {
+    log.lock()
+        .unwrap()
+        .lines()
+        .find(|line| line.starts_with("session-memory: listening on "))
+        .map(str::to_owned)
+}
+
+fn text(log: &Log) -> String {
+    log.lock().unwrap().clone()
+}
