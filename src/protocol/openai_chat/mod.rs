@@ -1,5 +1,14 @@
 //! OpenAI Chat Completions, as OpenAI, Azure, vLLM, Ollama, llama.cpp, LiteLLM and others speak it.
 
+mod assembly;
+mod budget;
+mod delta;
+mod fields;
+mod nesting;
+mod raw;
+mod reply;
+mod tool_calls;
+
 use bytes::Bytes;
 use http::{Method, request};
 
@@ -10,11 +19,12 @@ use crate::history::Message;
 #[derive(Debug, Clone)]
 pub struct OpenAiChat {
     suffixes: Vec<String>,
+    accept_done: bool,
 }
 
 impl Default for OpenAiChat {
     fn default() -> Self {
-        Self { suffixes: vec!["/chat/completions".to_owned()] }
+        Self { suffixes: vec!["/chat/completions".to_owned()], accept_done: false }
     }
 }
 
@@ -27,27 +37,14 @@ impl Protocol for OpenAiChat {
         Err(Uneditable::NotJson)
     }
 
-    fn recorder(&self, _kind: ReplyKind, _limits: ReplyLimits) -> Box<dyn Recorder> {
-        Box::new(Stub)
+    fn recorder(&self, kind: ReplyKind, limits: ReplyLimits) -> Box<dyn Recorder> {
+        match kind {
+            ReplyKind::Json => Box::new(reply::JsonReply::new(limits)),
+            ReplyKind::EventStream => Box::new(delta::StreamReply::new(limits, self.accept_done)),
+        }
     }
 
     fn canonical(&self, _message: &Message) -> Canonical {
         Canonical([0; 16])
-    }
-}
-
-struct Stub;
-impl Recorder for Stub {
-    fn feed(&mut self, _bytes: &[u8]) -> Option<usize> {
-        None
-    }
-    fn is_finished(&self) -> bool {
-        false
-    }
-    fn finish(&mut self) -> Result<super::Reply, super::Skip> {
-        Err(super::Skip::Unparseable)
-    }
-    fn interrupt(&mut self) -> Result<super::Reply, super::Skip> {
-        Err(super::Skip::Unparseable)
     }
 }
