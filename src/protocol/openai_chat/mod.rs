@@ -3,6 +3,14 @@
 mod canonical;
 mod lossless;
 mod request;
+mod assembly;
+mod budget;
+mod delta;
+mod fields;
+mod nesting;
+mod raw;
+mod reply;
+mod tool_calls;
 
 use bytes::Bytes;
 use http::{Method, request::Parts};
@@ -14,6 +22,7 @@ use crate::history::Message;
 #[derive(Debug, Clone)]
 pub struct OpenAiChat {
     suffixes: Vec<String>,
+    accept_done: bool,
 }
 
 impl Default for OpenAiChat {
@@ -27,7 +36,7 @@ impl OpenAiChat {
     /// OpenRouter's, Gemini's, and the short form of Ollama, llama.cpp and LiteLLM.
     #[must_use]
     pub fn new() -> Self {
-        Self { suffixes: vec!["/chat/completions".to_owned()] }
+        Self { suffixes: vec!["/chat/completions".to_owned()], accept_done: false }
     }
 
     /// Takes requests whose path ends in one of these instead of `/chat/completions`.
@@ -51,31 +60,17 @@ impl Protocol for OpenAiChat {
         request::read(body)
     }
 
-    fn recorder(&self, _kind: ReplyKind, _limits: ReplyLimits) -> Box<dyn Recorder> {
-        Box::new(Stub)
+    fn recorder(&self, kind: ReplyKind, limits: ReplyLimits) -> Box<dyn Recorder> {
+        match kind {
+            ReplyKind::Json => Box::new(reply::JsonReply::new(limits)),
+            ReplyKind::EventStream => Box::new(delta::StreamReply::new(limits, self.accept_done)),
+        }
     }
 
     fn canonical(&self, message: &Message) -> Canonical {
         canonical::digest(message.raw())
     }
 }
-
-struct Stub;
-impl Recorder for Stub {
-    fn feed(&mut self, _bytes: &[u8]) -> Option<usize> {
-        None
-    }
-    fn is_finished(&self) -> bool {
-        false
-    }
-    fn finish(&mut self) -> Result<super::Reply, super::Skip> {
-        Err(super::Skip::Unparseable)
-    }
-    fn interrupt(&mut self) -> Result<super::Reply, super::Skip> {
-        Err(super::Skip::Unparseable)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
