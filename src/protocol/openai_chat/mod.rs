@@ -1,15 +1,15 @@
 //! OpenAI Chat Completions, as OpenAI, Azure, vLLM, Ollama, llama.cpp, LiteLLM and others speak it.
 
-mod canonical;
-mod lossless;
-mod request;
 mod assembly;
 mod budget;
+mod canonical;
 mod delta;
 mod fields;
+mod lossless;
 mod nesting;
 mod raw;
 mod reply;
+mod request;
 mod tool_calls;
 
 use bytes::Bytes;
