@@ -141,9 +141,10 @@ pub enum RecordError {
     /// The bytes are no record, or a damaged one.
     #[error("the stored record is damaged: {0}")]
     Malformed(&'static str),
-    /// The header is not the JSON that it should be.
-    #[error("the stored record's header cannot be read")]
-    Header(#[source] serde_json::Error),
+    /// The header is not the JSON that it should be; the number is where, in bytes. (The parser's own error
+    /// would quote what it read there, which may be a message.)
+    #[error("the stored record's header cannot be read (at byte {0})")]
+    Header(usize),
     /// The record was written by a version that this one cannot read.
     #[error("the stored record has format version {0}; this program reads 1.x")]
     Version(String),
@@ -202,7 +203,7 @@ impl TurnParts {
             state: self.state,
             finish_reason: self.finish_reason,
             model: self.model,
-            usage: self.usage,
+            usage: self.usage.map(on_one_line),
             instructions: entries(&self.instructions),
             messages: entries(&messages),
             sent,
@@ -237,11 +238,11 @@ impl Turn {
     /// of another session.
     pub fn decode(record: Bytes, session: KeyDigest) -> Result<Self, RecordError> {
         let end = memchr::memchr(b'\n', &record).ok_or(RecordError::Malformed("no header line"))?;
-        let version = serde_json::from_slice::<Version>(&record[..end]).map_err(RecordError::Header)?.v;
+        let version = serde_json::from_slice::<Version>(&record[..end]).map_err(header_error)?.v;
         if version.split('.').next() != Some("1") {
-            return Err(RecordError::Version(version));
+            return Err(unknown_version(version));
         }
-        let header: Header = serde_json::from_slice(&record[..end]).map_err(RecordError::Header)?;
+        let header: Header = serde_json::from_slice(&record[..end]).map_err(header_error)?;
         if header.session != session.to_hex() {
             return Err(RecordError::Foreign);
         }
@@ -264,6 +265,12 @@ impl Turn {
     #[must_use]
     pub fn record(&self) -> &Bytes {
         &self.record
+    }
+
+    /// Whether it was made for this session.
+    #[must_use]
+    pub fn belongs_to(&self, session: KeyDigest) -> bool {
+        self.header.session == session.to_hex()
     }
 
     /// The turn's id.
@@ -393,6 +400,28 @@ struct Version {
 /// Tells `"parent":null` from an absent `parent`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<TurnId>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+fn header_error(error: serde_json::Error) -> RecordError {
+    RecordError::Header(error.column())
+}
+
+/// A damaged record may name anything as its version: only what looks like one is repeated.
+fn unknown_version(version: String) -> RecordError {
+    let plausible = version.len() <= 16 && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match plausible {
+        true => RecordError::Version(version),
+        false => RecordError::Malformed("its version is no version"),
+    }
+}
+
+/// Line ends between the tokens of raw JSON become spaces, since a line feed ends the header. Inside strings
+/// JSON has none.
+fn on_one_line(json: Box<RawValue>) -> Box<RawValue> {
+    match json.get().contains(['\n', '\r']) {
+        true => RawValue::from_string(json.get().replace(['\n', '\r'], " ")).unwrap_or(json),
+        false => json,
+    }
 }
 
 fn entries(messages: &[Message]) -> Vec<Entry> {

@@ -5,9 +5,10 @@
 //! reach a conversation of another by guessing its id.
 
 mod extract;
+pub(crate) mod identify;
 mod principal;
 
-pub use extract::{Extension, ExtractSession, Header};
+pub use extract::{ExtractSession, Header};
 #[cfg(feature = "cookies")]
 mod cookie;
 #[cfg(feature = "cookies")]
@@ -99,7 +100,7 @@ impl fmt::Debug for SessionId {
 
 /// What names a session in a store: namespace, principal and session id.
 ///
-/// Insert one into a request's extensions to name the session outright; see [`Extension`].
+/// Insert one into a request's extensions to name the session outright: see [`ExtractSession`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionKey {
     namespace: Arc<str>,

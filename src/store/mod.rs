@@ -6,13 +6,20 @@
 
 mod cursor;
 mod erased;
-
 mod error;
+mod head;
+mod in_memory;
+mod retention;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub use cursor::{Cursor, Epoch};
 pub use erased::DynHistoryStore;
-
 pub use error::{StoreError, StoreErrorKind};
+pub use in_memory::{InMemoryStats, InMemoryStore};
+pub use retention::TtlRefresh;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
 
 use std::{fmt, future::Future, time::SystemTime};
 
@@ -69,8 +76,11 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// - A session that merely expired starts a new log with this turn.
     /// - Turns that other callers appended since `at` are no conflict: this one goes after them. (A turn
     ///   whose [`Parent`](crate::history::Parent) is `Previous` then continues the newest of them.)
-    /// - A turn whose parent is `Turn(id)` is `Gone` unless that id is in the log. These checks and the
-    ///   write are one atomic step.
+    /// - A turn whose parent is `Turn(id)` is `Gone` unless that id is in the log, also when the log merely
+    ///   expired: without its parent the turn is no whole conversation. These checks and the write are one
+    ///   atomic step.
+    /// - A turn that was made for another session is refused with [`Corrupt`](StoreErrorKind::Corrupt);
+    ///   nothing is written.
     /// - The session's time to live starts again.
     fn append(
         &self,

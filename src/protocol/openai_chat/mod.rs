@@ -1,7 +1,19 @@
 //! OpenAI Chat Completions, as OpenAI, Azure, vLLM, Ollama, llama.cpp, LiteLLM and others speak it.
 
+mod canonical;
+mod lossless;
+mod request;
+mod assembly;
+mod budget;
+mod delta;
+mod fields;
+mod nesting;
+mod raw;
+mod reply;
+mod tool_calls;
+
 use bytes::Bytes;
-use http::{Method, request};
+use http::{Method, request::Parts};
 
 use super::{Canonical, Draft, Protocol, Recorder, ReplyKind, ReplyLimits, Uneditable};
 use crate::history::Message;
@@ -10,44 +22,108 @@ use crate::history::Message;
 #[derive(Debug, Clone)]
 pub struct OpenAiChat {
     suffixes: Vec<String>,
+    accept_done: bool,
 }
 
 impl Default for OpenAiChat {
     fn default() -> Self {
-        Self { suffixes: vec!["/chat/completions".to_owned()] }
+        Self::new()
+    }
+}
+
+impl OpenAiChat {
+    /// Takes every `POST` to a path that ends in `/chat/completions`: OpenAI's, Azure's deployments,
+    /// OpenRouter's, Gemini's, and the short form of Ollama, llama.cpp and LiteLLM.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { suffixes: vec!["/chat/completions".to_owned()], accept_done: false }
+    }
+
+    /// Takes requests whose path ends in one of these instead of `/chat/completions`.
+    ///
+    /// A suffix matches whole path segments: `completions` takes `/v1/completions` and not
+    /// `/v1/precompletions`. The query is not looked at. Without any suffix, nothing is taken.
+    #[must_use]
+    pub fn with_path_suffixes<S: AsRef<str>>(mut self, suffixes: impl IntoIterator<Item = S>) -> Self {
+        self.suffixes =
+            suffixes.into_iter().map(|suffix| format!("/{}", suffix.as_ref().trim_matches('/'))).collect();
+        self
     }
 }
 
 impl Protocol for OpenAiChat {
-    fn matches(&self, parts: &request::Parts) -> bool {
+    fn matches(&self, parts: &Parts) -> bool {
         parts.method == Method::POST && self.suffixes.iter().any(|s| parts.uri.path().ends_with(s.as_str()))
     }
 
-    fn read(&self, _body: &Bytes) -> Result<Draft, Uneditable> {
-        Err(Uneditable::NotJson)
+    fn read(&self, body: &Bytes) -> Result<Draft, Uneditable> {
+        request::read(body)
     }
 
-    fn recorder(&self, _kind: ReplyKind, _limits: ReplyLimits) -> Box<dyn Recorder> {
-        Box::new(Stub)
+    fn recorder(&self, kind: ReplyKind, limits: ReplyLimits) -> Box<dyn Recorder> {
+        match kind {
+            ReplyKind::Json => Box::new(reply::JsonReply::new(limits)),
+            ReplyKind::EventStream => Box::new(delta::StreamReply::new(limits, self.accept_done)),
+        }
     }
 
-    fn canonical(&self, _message: &Message) -> Canonical {
-        Canonical([0; 16])
+    fn canonical(&self, message: &Message) -> Canonical {
+        canonical::digest(message.raw())
     }
 }
+#[cfg(test)]
+mod tests {
+    use http::Request;
 
-struct Stub;
-impl Recorder for Stub {
-    fn feed(&mut self, _bytes: &[u8]) -> Option<usize> {
-        None
+    use super::*;
+
+    fn matches(protocol: &OpenAiChat, method: Method, uri: &str) -> bool {
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = method;
+        parts.uri = uri.parse().unwrap_or_default();
+        protocol.matches(&parts)
     }
-    fn is_finished(&self) -> bool {
-        false
+
+    #[test]
+    fn chat_completions_is_taken_under_any_prefix_and_nothing_else_is() {
+        let chat = OpenAiChat::new();
+        for path in [
+            "/v1/chat/completions",
+            "/chat/completions",
+            "/openai/deployments/d/chat/completions?api-version=2024-06-01",
+            "/api/v1/chat/completions",
+            "/v1beta/openai/chat/completions",
+            "http://host/v1/chat/completions",
+        ] {
+            assert!(matches(&chat, Method::POST, path), "{path}");
+            assert!(!matches(&chat, Method::GET, path), "GET {path}");
+        }
+        for path in [
+            "/v1/embeddings",
+            "/v1/models",
+            "/v1/responses",
+            "/v1/responses/input_tokens",
+            "/v1/messages/count_tokens",
+            "/v1/completions",
+            "/v1/chat/completions/chatcmpl-1",
+            "/v1/snapchat/completions",
+            "/x?y=/chat/completions",
+        ] {
+            assert!(!matches(&chat, Method::POST, path), "{path}");
+        }
     }
-    fn finish(&mut self) -> Result<super::Reply, super::Skip> {
-        Err(super::Skip::Unparseable)
-    }
-    fn interrupt(&mut self) -> Result<super::Reply, super::Skip> {
-        Err(super::Skip::Unparseable)
+
+    #[test]
+    fn a_suffix_matches_whole_segments_with_or_without_its_slash() {
+        let own = OpenAiChat::new().with_path_suffixes(["talk", "/a/b/"]);
+        for (path, taken) in [
+            ("/talk", true),
+            ("/v1/talk", true),
+            ("/smalltalk", false),
+            ("/x/a/b", true),
+            ("/chat/completions", false),
+        ] {
+            assert_eq!(matches(&own, Method::POST, path), taken, "{path}");
+        }
     }
 }

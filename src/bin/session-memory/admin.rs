@@ -1,0 +1,99 @@
+//! The admin listener: is the process alive, is it ready, what does it count.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_session_memory::store::DynHistoryStore;
+
+use crate::{
+    body::{BoxBody, boxed},
+    listen::{Accepted, Listener},
+    reply::{Refusal, json},
+};
+
+/// How long the store may take to show that it is there.
+const STORE_ANSWER: Duration = Duration::from_secs(1);
+/// How long a client may take to ask.
+const ASK: Duration = Duration::from_secs(10);
+/// Connections at once.
+pub(crate) const MAX_CONNECTIONS: usize = 64;
+
+/// What the admin listener knows.
+pub(crate) struct Admin {
+    pub(crate) store: Arc<dyn DynHistoryStore>,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) draining: CancellationToken,
+}
+
+impl Admin {
+    /// Answers until `stop`: through the drain, so that who asks is told of it.
+    pub(crate) async fn serve(self: Arc<Self>, listener: Listener, stop: CancellationToken) {
+        let tasks = TaskTracker::new();
+        while let Some(Accepted { stream, permit, .. }) = listener.accept(&stop).await {
+            let admin = Arc::clone(&self);
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                let service = service_fn(move |request| {
+                    let admin = Arc::clone(&admin);
+                    async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+                });
+                let mut server = http1::Builder::new();
+                server.timer(TokioTimer::new()).header_read_timeout(ASK);
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    _ = server.serve_connection(TokioIo::new(stream), service) => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Response<BoxBody> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let message = "the admin listener answers GET only";
+            return Refusal::invalid(StatusCode::METHOD_NOT_ALLOWED, message).into_response();
+        }
+        match request.uri().path() {
+            "/healthz" => text("ok\n".to_owned()),
+            "/readyz" => self.ready().await,
+            "/metrics" => {
+                self.metrics.run_upkeep();
+                text(self.metrics.render())
+            }
+            _ => Refusal::invalid(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics")
+                .into_response(),
+        }
+    }
+
+    async fn ready(&self) -> Response<BoxBody> {
+        let draining = self.draining.is_cancelled();
+        let asked = tokio::time::timeout(STORE_ANSWER, self.store.durability_dyn()).await;
+        let durability = match &asked {
+            Ok(Ok(durability)) => durability.as_str(),
+            Ok(Err(error)) => error.kind().as_str(),
+            Err(_) => "timeout",
+        };
+        let ready = !draining && matches!(asked, Ok(Ok(_)));
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let body = serde_json::json!({
+            "ready": ready,
+            "draining": draining,
+            "store": self.store.name_dyn(),
+            "durability": durability,
+        });
+        json(status, &body)
+    }
+}
+
+fn text(body: String) -> Response<BoxBody> {
+    let mut response = Response::new(boxed(Full::new(Bytes::from(body))));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,148 @@
+//! Bodies that pass through.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+
+use crate::BoxError;
+
+/// A body of any kind.
+pub(crate) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What a client sends.
+pub(crate) type ClientBody = Timed<hyper::body::Incoming>;
+
+/// A body that said nothing for too long.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stalled {
+    #[error("the client sent nothing more of its request within {0:?} (body_read_timeout)")]
+    Client(Duration),
+    #[error("the upstream sent nothing more of its reply within {0:?} (idle_timeout)")]
+    Upstream(Duration),
+}
+
+/// Boxes a body.
+pub(crate) fn boxed<B>(body: B) -> BoxBody
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+pin_project! {
+    /// A body that ends in an error when its source stalls.
+    ///
+    /// Only the time counts in which somebody waits for a frame: a slow reader does not make its source late.
+    pub(crate) struct Timed<B> {
+        #[pin]
+        inner: B,
+        limit: Option<Duration>,
+        stalled: fn(Duration) -> Stalled,
+        sleep: Option<Pin<Box<Sleep>>>,
+        waiting: bool,
+    }
+}
+
+impl<B> Timed<B> {
+    /// `limit`: the longest wait for one frame.
+    pub(crate) fn new(inner: B, limit: Option<Duration>, stalled: fn(Duration) -> Stalled) -> Self {
+        Self { inner, limit, stalled, sleep: None, waiting: false }
+    }
+}
+
+impl<B> Body for Timed<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.project();
+        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
+            *this.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let Some(limit) = *this.limit else { return Poll::Pending };
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if !*this.waiting {
+            *this.waiting = true;
+            sleep.as_mut().reset(Instant::now() + limit);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Some(Err((this.stalled)(limit).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_body_ends_in_an_error_and_not_in_an_end() {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, BoxError>>(1);
+        let body = Receiver(receiver);
+        let mut body = std::pin::pin!(Timed::new(body, Some(Duration::from_secs(5)), Stalled::Upstream));
+        sender.send(Ok(Frame::data(Bytes::from_static(b"x")))).await.unwrap();
+        assert!(body.frame().await.unwrap().is_ok());
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Stalled::Upstream(_))), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_slow_reader_does_not_count() {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, BoxError>>(1);
+        let body = Receiver(receiver);
+        let mut body = std::pin::pin!(Timed::new(body, Some(Duration::from_secs(5)), Stalled::Upstream));
+        for _ in 0..3 {
+            sender.send(Ok(Frame::data(Bytes::from_static(b"x")))).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(body.frame().await.unwrap().is_ok(), "the reader was slow, not the source");
+        }
+    }
+
+    #[test]
+    fn the_length_stays_known() {
+        let body = Timed::new(Full::new(Bytes::from_static(b"four")), None, Stalled::Client);
+        assert_eq!(body.size_hint().exact(), Some(4));
+    }
+
+    struct Receiver(tokio::sync::mpsc::Receiver<Result<Frame<Bytes>, BoxError>>);
+
+    impl Body for Receiver {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.poll_recv(cx)
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use crate::{BoxError, config::Config, demo, log, serve, settings};
+
+/// Parses the command line and does what it says.
+///
+/// # Errors
+///
+/// When the settings, the start or the demonstration fail.
+pub(crate) fn run() -> Result<ExitCode, BoxError> {
+    match command().get_matches().subcommand() {
+        Some(("serve", flags)) => {
+            let config = load(flags)?;
+            log::install(&config)?;
+            warn_of_unknown_variables();
+            serve::run(config)
+        }
+        Some(("check", flags)) => {
+            let settings = read(flags)?;
+            let secrets = crate::config::Secrets::load(&settings, &environment)?;
+            print!("{}", settings::list(&settings, &secrets.shown()));
+            Config::new(settings, secrets)?;
+            println!("\nThe settings are valid.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(("demo", _)) => demo::run(),
+        Some(("settings", _)) => {
+            print!("{}", settings::markdown());
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Ok(ExitCode::from(2)),
+    }
+}
+
+fn command() -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("TOML file with any of the settings below [env: SESSION_MEMORY_CONFIG]");
+    let with_settings = |command: Command| {
+        command.arg(config.clone()).args(settings::arguments()).after_help(
+            "Each setting is a flag, an environment variable or a key of the file; the first of these counts.",
+        )
+    };
+    Command::new("session-memory")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Gives conversations with an OpenAI-format server a memory: clients send only what is new")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(Command::new("serve").about("Run the proxy")))
+        .subcommand(with_settings(
+            Command::new("check").about("Validate the settings and print what is in force"),
+        ))
+        .subcommand(
+            Command::new("demo")
+                .about("Hold a conversation that survives a kill, with a scripted model and no network"),
+        )
+        .subcommand(
+            Command::new("settings")
+                .hide(true)
+                .about("Print the table of settings")
+                .arg(Arg::new("markdown").long("markdown").num_args(0)),
+        )
+}
+
+fn load(flags: &ArgMatches) -> Result<Config, BoxError> {
+    let settings = read(flags)?;
+    let secrets = crate::config::Secrets::load(&settings, &environment)?;
+    Ok(Config::new(settings, secrets)?)
+}
+
+fn read(flags: &ArgMatches) -> Result<settings::Settings, BoxError> {
+    let path = flags
+        .get_one::<PathBuf>("config")
+        .cloned()
+        .or_else(|| environment("SESSION_MEMORY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+    let file = match path {
+        Some(path) => settings::read_file(&path)?,
+        None => settings::File::default(),
+    };
+    Ok(settings::resolve(file, &environment, Some(flags))?)
+}
+
+fn environment(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
+fn warn_of_unknown_variables() {
+    for name in settings::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!(name, "this environment variable looks like a setting, but there is none of its name");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        super::command().debug_assert();
+    }
+}

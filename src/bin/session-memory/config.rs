@@ -1,0 +1,144 @@
+//! What the settings add up to: checked against each other, secrets read.
+
+use std::{ffi::OsString, path::Path};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::settings::{MissingSession, PrincipalFrom, Settings, UpstreamUrl};
+
+/// Settings that fit together.
+pub(crate) struct Config {
+    pub(crate) upstream: UpstreamUrl,
+    pub(crate) settings: Settings,
+    pub(crate) secrets: Secrets,
+}
+
+/// The secrets, which come from files or the environment only.
+#[derive(Default)]
+pub(crate) struct Secrets {
+    /// The first signs session cookies, all verify them.
+    pub(crate) cookie: Vec<SecretString>,
+    /// Keys the digest of credentials.
+    pub(crate) principal: Option<SecretString>,
+    shown: Vec<(&'static str, String)>,
+}
+
+/// Why settings cannot be used together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("upstream is not set: give --upstream URL, such as --upstream http://127.0.0.1:11434")]
+    NoUpstream,
+    #[error("{0}")]
+    Contradiction(&'static str),
+    #[error("cannot read {name} {path}: {source}")]
+    Unreadable { name: &'static str, path: String, source: std::io::Error },
+    #[error("{name}: a secret of {length} bytes is too short; {SHORTEST} or more are accepted")]
+    ShortSecret { name: &'static str, length: usize },
+    #[error("{0}: there is no secret in it")]
+    NoSecret(&'static str),
+    #[error("{0} is set both as a file and in the environment; give one")]
+    TwoSecrets(&'static str),
+}
+
+/// The shortest secret that is accepted, in bytes: the size of the digest that it keys (RFC 2104, section 3).
+const SHORTEST: usize = 32;
+
+impl Config {
+    /// Checks settings against each other.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], when something is missing or two settings contradict each other.
+    pub(crate) fn new(settings: Settings, secrets: Secrets) -> Result<Self, ConfigError> {
+        let upstream = settings.upstream.clone().ok_or(ConfigError::NoUpstream)?;
+        let contradiction = |text| Err(ConfigError::Contradiction(text));
+        if settings.session_header.is_empty() && settings.session_cookie.is_none() {
+            return contradiction(
+                "session_header and session_cookie are both none: no request has a session",
+            );
+        }
+        if !secrets.cookie.is_empty() && settings.session_cookie.is_none() {
+            return contradiction("there is a cookie secret, but session_cookie is none");
+        }
+        let issues = settings.missing_session == MissingSession::Issue;
+        if issues && settings.session_cookie.is_some() && secrets.cookie.is_empty() {
+            return contradiction("missing_session = issue with a session_cookie needs a cookie secret");
+        }
+        if secrets.principal.is_some() && settings.principal != PrincipalFrom::Credential {
+            return contradiction("there is a principal secret, but principal is not credential");
+        }
+        if settings.max_event.as_u64() > settings.max_reply.as_u64() {
+            return contradiction("max_event is larger than max_reply");
+        }
+        if Some(&settings.listen.0) == settings.admin.map(|admin| admin.to_string()).as_ref() {
+            return contradiction("listen and admin are the same address");
+        }
+        Ok(Self { upstream, settings, secrets })
+    }
+}
+
+impl Secrets {
+    /// Reads the secrets that the settings and the environment name.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], when one cannot be read or is too short.
+    pub(crate) fn load(
+        settings: &Settings,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        let mut shown = Vec::new();
+        let mut load = |name, file: Option<&Path>, variable| {
+            let keys = secret(name, file, env(variable))?;
+            shown.push((name, describe(keys.len(), file.is_some())));
+            Ok(keys)
+        };
+        let cookie =
+            load("cookie_secret", settings.cookie_secret_file.as_deref(), "SESSION_MEMORY_COOKIE_SECRET")?;
+        let principal = load(
+            "principal_secret",
+            settings.principal_secret_file.as_deref(),
+            "SESSION_MEMORY_PRINCIPAL_SECRET",
+        )?;
+        Ok(Self { cookie, principal: principal.into_iter().next(), shown })
+    }
+
+    /// Which secrets are set, and where; never what they are.
+    pub(crate) fn shown(&self) -> Vec<(&'static str, String)> {
+        self.shown.clone()
+    }
+}
+
+fn describe(keys: usize, in_file: bool) -> String {
+    match (keys, in_file) {
+        (0, _) => "not set".to_owned(),
+        (keys, true) => format!("set     {keys} in the file"),
+        (keys, false) => format!("set     {keys} in the environment"),
+    }
+}
+
+fn secret(
+    name: &'static str,
+    file: Option<&Path>,
+    variable: Option<OsString>,
+) -> Result<Vec<SecretString>, ConfigError> {
+    let variable = variable.filter(|value| !value.is_empty());
+    let text =
+        match (file, variable) {
+            (None, None) => return Ok(Vec::new()),
+            (Some(_), Some(_)) => return Err(ConfigError::TwoSecrets(name)),
+            (Some(path), None) => std::fs::read_to_string(path).map_err(|source| {
+                ConfigError::Unreadable { name, path: path.display().to_string(), source }
+            })?,
+            (None, Some(value)) => value.into_string().map_err(|_| ConfigError::NoSecret(name))?,
+        };
+    let keys: Vec<SecretString> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from).collect();
+    if keys.is_empty() {
+        return Err(ConfigError::NoSecret(name));
+    }
+    match keys.iter().map(|key| key.expose_secret().len()).find(|length| *length < SHORTEST) {
+        Some(length) => Err(ConfigError::ShortSecret { name, length }),
+        None => Ok(keys),
+    }
+}

@@ -1,0 +1,75 @@
+//! The end: replies are finished, turns are stored, and what was not is said.
+
+use std::{process::ExitCode, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{BoxError, connection::Server, layer::Commits};
+
+/// How long the last turns may take to be stored after the last reply was cut.
+const LAST_COMMITS: Duration = Duration::from_secs(5);
+/// The exit code when something was cut or not stored.
+const INCOMPLETE: u8 = 3;
+/// The exit code of a process that was interrupted: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// SIGTERM and SIGINT.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    ///
+    /// When the system does not let the process listen for signals.
+    pub(crate) fn new() -> Result<Self, BoxError> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next signal's name.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Finishes what has begun, within the deadline; a second signal ends the process at once.
+pub(crate) async fn drain(
+    server: &Arc<Server>,
+    commits: &Commits,
+    deadline: Duration,
+    signals: &mut Signals,
+) -> ExitCode {
+    tokio::select! {
+        code = finish(server, commits, deadline) => code,
+        name = signals.next() => {
+            eprintln!("session-memory: {name} again: ending at once; replies are cut, turns may be lost");
+            std::process::exit(INTERRUPTED);
+        }
+    }
+}
+
+async fn finish(server: &Arc<Server>, commits: &Commits, deadline: Duration) -> ExitCode {
+    server.tasks.close();
+    if tokio::time::timeout(deadline, server.tasks.wait()).await.is_err() {
+        server.abort.cancel();
+        // Tasks end at their next poll; this one does not wait for a task that never yields.
+        let _ = tokio::time::timeout(LAST_COMMITS, server.tasks.wait()).await;
+    }
+    let cut = server.cut.load(Ordering::Acquire);
+    let unsaved = commits.drain(LAST_COMMITS).await.unsaved;
+    if cut > 0 {
+        eprintln!("session-memory: {cut} connections were cut at the drain deadline of {deadline:?}");
+    }
+    if unsaved > 0 {
+        eprintln!("session-memory: {unsaved} turns were NOT stored");
+    }
+    if cut == 0 && unsaved == 0 {
+        eprintln!("session-memory: stopped; every reply ended and every turn is stored");
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(INCOMPLETE)
+}

@@ -1,0 +1,91 @@
+//! Hop-by-hop headers (RFC 9110, section 7.6.1): they speak of one connection and end with it.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// The hop-by-hop headers that need not be named in `Connection`.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes what must not pass: the hop-by-hop headers and those that `Connection` names.
+///
+/// `te: trailers` stays, since it says that we pass trailers on, which we do; any other `TE` goes.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    for name in named_in_connection(headers) {
+        if name != header::TE {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    let trailers = headers.get_all(header::TE).iter().any(accepts_trailers);
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Whether one of the values of a list header is this token.
+pub(crate) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name);
+    values.iter().flat_map(tokens).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION);
+    values.iter().flat_map(tokens).filter_map(|token| token.parse().ok()).collect()
+}
+
+fn accepts_trailers(value: &HeaderValue) -> bool {
+    tokens(value).any(|token| {
+        let name = token.split(';').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("trailers")
+    })
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_header_named_in_connection_does_not_pass() {
+        let mut headers = headers(&[
+            ("connection", "close, X-Secret-Hop"),
+            ("x-secret-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic x"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.len(), 1, "left: {headers:?}");
+        assert!(headers.contains_key("accept"));
+    }
+
+    #[test]
+    fn of_te_only_trailers_passes() {
+        let mut kept = headers(&[("connection", "te"), ("te", "gzip, trailers;q=0.5")]);
+        strip_hop_by_hop(&mut kept);
+        assert_eq!(kept.get("te").map(HeaderValue::as_bytes), Some(&b"trailers"[..]));
+        let mut gone = headers(&[("te", "gzip")]);
+        strip_hop_by_hop(&mut gone);
+        assert!(gone.is_empty());
+    }
+}

@@ -1,0 +1,123 @@
+//! `serve`: build, listen, serve, drain.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_session_memory::store::{Durability, DynHistoryStore};
+
+use crate::{
+    BoxError,
+    admin::{self, Admin},
+    config::Config,
+    connection::Server,
+    drain::{self, Signals},
+    gate::Gate,
+    layer,
+    listen::Listener,
+    settings::{StoreUrl, Value},
+    store,
+    upstream::Forward,
+};
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+///
+/// When the start fails: the store, an address, a certificate.
+pub(crate) fn run(config: Config) -> Result<ExitCode, BoxError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended
+}
+
+async fn serve(config: Config) -> Result<ExitCode, BoxError> {
+    let settings = &config.settings;
+    let mut signals = Signals::new()?;
+    let (tasks, draining, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let store = store::open(&config).await?;
+    let durability = store.durability_dyn().await?;
+    let forward = Forward::new(&config, tasks.clone(), abort.clone())?;
+    let (app, commits) = layer::wrap(&config, Arc::clone(&store), forward)?;
+    let listener = Listener::bind(&settings.listen.0, settings.max_connections.get()).await?;
+    let admin_stop = CancellationToken::new();
+    let admin = start_admin(&config, &store, &draining, &admin_stop).await?;
+    let server = Arc::new(Server {
+        app,
+        gate: Gate { suffixes: settings.paths.iter().map(|suffix| suffix.0.clone()).collect() },
+        header_read_timeout: settings.header_read_timeout,
+        body_read_timeout: settings.body_read_timeout,
+        tasks,
+        draining,
+        abort,
+        cut: AtomicUsize::new(0),
+    });
+
+    announce(&config, &listener, &*store, durability)?;
+    let name = tokio::select! {
+        () = accept(&listener, &server) => "the listener",
+        name = signals.next() => name,
+    };
+    server.draining.cancel();
+    drop(listener);
+    eprintln!("session-memory: {name}: finishing what has begun, within {:?}", settings.drain_deadline);
+    let code = drain::drain(&server, &commits, settings.drain_deadline, &mut signals).await;
+    admin_stop.cancel();
+    admin.wait().await;
+    Ok(code)
+}
+
+async fn accept(listener: &Listener, server: &Arc<Server>) {
+    while let Some(accepted) = listener.accept(&server.draining).await {
+        server.serve(accepted);
+    }
+}
+
+async fn start_admin(
+    config: &Config,
+    store: &Arc<dyn DynHistoryStore>,
+    draining: &CancellationToken,
+    stop: &CancellationToken,
+) -> Result<TaskTracker, BoxError> {
+    let tasks = TaskTracker::new();
+    if let Some(address) = config.settings.admin {
+        let listener = Listener::bind(&address.to_string(), admin::MAX_CONNECTIONS).await?;
+        let metrics = PrometheusBuilder::new().install_recorder()?;
+        eprintln!("session-memory: admin on http://{}", listener.address()?);
+        let admin = Arc::new(Admin { store: Arc::clone(store), metrics, draining: draining.clone() });
+        tasks.spawn(admin.serve(listener, stop.clone()));
+    }
+    tasks.close();
+    Ok(tasks)
+}
+
+/// The ready line, and what the operator should know.
+fn announce(
+    config: &Config,
+    listener: &Listener,
+    store: &dyn DynHistoryStore,
+    durability: Durability,
+) -> Result<(), BoxError> {
+    let address = listener.address()?;
+    if config.settings.store == StoreUrl::Memory {
+        eprintln!(
+            "session-memory: WARNING: store=memory: every conversation is FORGOTTEN when this process ends"
+        );
+    }
+    if !address.ip().is_loopback() {
+        eprintln!(
+            "session-memory: WARNING: {address} is not loopback, and this listener speaks plain HTTP: \
+             put a TLS terminator in front of it"
+        );
+    }
+    eprintln!(
+        "session-memory: listening on http://{address} -> {} store={} durability={durability}",
+        config.upstream.show(),
+        store.name_dyn()
+    );
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The table, as `check` and the README show it.
+
+use std::fmt::Write;
+
+use super::{Settings, TABLE};
+
+/// Every setting in force, its value and its source, one a line.
+pub(crate) fn list(settings: &Settings, secrets: &[(&'static str, String)]) -> String {
+    let width = TABLE.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut group = "";
+    for (row, value, source) in settings.shown() {
+        if row.group != group {
+            group = row.group;
+            let _ = writeln!(text, "{}# {group}", if text.is_empty() { "" } else { "\n" });
+        }
+        let _ = writeln!(text, "{:width$}  {source:7}  {value}", row.name);
+    }
+    let _ = writeln!(text, "\n# Secrets");
+    for (name, state) in secrets {
+        let _ = writeln!(text, "{name:width$}  {state}");
+    }
+    text
+}
+
+/// The table in Markdown.
+pub(crate) fn markdown() -> String {
+    let mut text = String::new();
+    let mut group = "";
+    for row in TABLE {
+        if row.group != group {
+            group = row.group;
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let _ = writeln!(text, "{gap}**{group}**\n\n| TOML key | Default | |\n|---|---|---|");
+        }
+        let _ = writeln!(text, "| `{}` | `{}` | {} |", row.name, row.default, row.help.trim());
+    }
+    text
+}

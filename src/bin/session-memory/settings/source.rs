@@ -1,0 +1,262 @@
+//! Where settings come from: a flag, else an environment variable, else the file, else the default.
+
+use std::{ffi::OsString, fmt, marker::PhantomData, path::Path};
+
+use clap::{Arg, ArgAction, ArgMatches};
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+
+use super::{File, Row, Settings, TABLE, Value};
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Default,
+    File,
+    Env,
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Env => "env",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("cannot read the configuration file {path}: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("in the configuration file {path}: {message}")]
+    File { path: String, message: String },
+    #[error("{place}: {message}")]
+    Value { place: String, message: String },
+}
+
+/// Reads the environment.
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The settings that a file, the environment and flags add up to.
+///
+/// # Errors
+///
+/// [`SettingsError::Value`], which names the flag or the variable.
+pub(crate) fn resolve(
+    file: File,
+    env: Env<'_>,
+    flags: Option<&ArgMatches>,
+) -> Result<Settings, SettingsError> {
+    Settings::resolve(file, &Pick { env, flags })
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+///
+/// [`SettingsError::Unreadable`], and [`SettingsError::File`] with the line.
+pub(crate) fn read_file(path: &Path) -> Result<File, SettingsError> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SettingsError::Unreadable { path: name.clone(), source })?;
+    toml::from_str(&text)
+        .map_err(|error| SettingsError::File { path: name, message: describe(&error, &text) })
+}
+
+/// The flags of the table.
+pub(crate) fn arguments() -> impl Iterator<Item = Arg> {
+    TABLE.iter().map(|row| {
+        let arg = Arg::new(row.name)
+            .long(row.flag())
+            .value_name(row.placeholder)
+            .help(format!("{} [env: {}] [default: {}]", row.help.trim(), row.variable(), row.default))
+            .help_heading(row.group)
+            .hide_default_value(true);
+        match row.placeholder {
+            "BOOL" => arg.num_args(0..=1).default_missing_value("true").action(ArgAction::Set),
+            _ => arg.action(ArgAction::Append),
+        }
+    })
+}
+
+/// The environment variables that look like settings and are none.
+///
+/// They are worth a warning and no more: Kubernetes sets some for every service of a namespace.
+pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let known: Vec<String> = TABLE.iter().map(Row::variable).chain(OTHERS.map(str::to_owned)).collect();
+    let mut unknown: Vec<String> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("SESSION_MEMORY_") && !known.contains(name))
+        .filter(|name| !["_SERVICE_", "_PORT_"].iter().any(|infix| name.contains(infix)))
+        .filter(|name| name != "SESSION_MEMORY_PORT")
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// The variables that are no settings of the table.
+const OTHERS: [&str; 3] =
+    ["SESSION_MEMORY_CONFIG", "SESSION_MEMORY_COOKIE_SECRET", "SESSION_MEMORY_PRINCIPAL_SECRET"];
+
+/// What the macro asks for each setting.
+pub(super) struct Pick<'a> {
+    env: Env<'a>,
+    flags: Option<&'a ArgMatches>,
+}
+
+impl Pick<'_> {
+    pub(super) fn one<T: Value>(
+        &self,
+        name: &str,
+        default: &str,
+        file: Option<T>,
+        sources: &mut Vec<Source>,
+    ) -> Result<T, SettingsError> {
+        let row = TABLE.iter().find(|row| row.name == name);
+        let (flag, variable) = row.map(|row| (row.flag(), row.variable())).unwrap_or_default();
+        let (value, source) = if let Some(text) = self.flag(name) {
+            (parse(&text, || format!("--{flag} {text}"))?, Source::Flag)
+        } else if let Some(text) = self.variable(&variable)? {
+            (parse(&text, || format!("{variable}={text}"))?, Source::Env)
+        } else if let Some(value) = file {
+            (value, Source::File)
+        } else {
+            (parse(default, || name.to_owned())?, Source::Default)
+        };
+        sources.push(source);
+        Ok(value)
+    }
+
+    fn flag(&self, name: &str) -> Option<String> {
+        let values: Vec<String> = self.flags?.get_many::<String>(name)?.cloned().collect();
+        Some(values.join(","))
+    }
+
+    /// A variable that is set to nothing is not set: that is how compose files leave one out.
+    fn variable(&self, name: &str) -> Result<Option<String>, SettingsError> {
+        let mut value = (self.env)(name);
+        if value.is_none() && name == "SESSION_MEMORY_LOG" {
+            value = (self.env)("RUST_LOG");
+        }
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+        value.into_string().map(Some).map_err(|_| SettingsError::Value {
+            place: name.to_owned(),
+            message: "the value is not UTF-8".to_owned(),
+        })
+    }
+}
+
+fn parse<T: Value>(text: &str, place: impl FnOnce() -> String) -> Result<T, SettingsError> {
+    T::parse(text).map_err(|message| SettingsError::Value { place: place(), message })
+}
+
+/// The error of the parser, with the line it quotes unless that line may hold a secret.
+fn describe(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+    let quoted = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    if quoted.to_ascii_lowercase().contains("secret") && !quoted.contains("secret_file") {
+        let key = quoted.split('=').next().unwrap_or_default().trim();
+        return format!(
+            "line {line}: {key}: secrets are given in a file of their own, or in the environment"
+        );
+    }
+    error.to_string().trim_end().to_owned()
+}
+
+/// Reads a TOML value as the text that flags and variables use.
+pub(super) fn from_toml<'de, D: Deserializer<'de>, T: Value>(input: D) -> Result<Option<T>, D::Error> {
+    input.deserialize_any(Text(PhantomData)).map(Some)
+}
+
+struct Text<T>(PhantomData<T>);
+
+impl<'de, T: Value> Visitor<'de> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a string, a number, a boolean or a list of strings")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        T::parse(text).map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<T, E> {
+        self.visit_str(if value { "true" } else { "false" })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
+        let mut items: Vec<String> = Vec::new();
+        while let Some(item) = list.next_element::<String>()? {
+            if item.contains(',') {
+                return Err(de::Error::custom("an item of a list holds a comma"));
+            }
+            items.push(item);
+        }
+        if items.is_empty() {
+            items.push("none".to_owned());
+        }
+        self.visit_str(&items.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn env(name: &str) -> Option<OsString> {
+        (name == "SESSION_MEMORY_WINDOW_TURNS").then(|| "7".into())
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let file: File = toml::from_str("window_turns = 5\nmax_turns = 9").unwrap();
+        let settings = resolve(file, &env, None).unwrap();
+        assert_eq!(settings.window_turns.unwrap().get(), 7);
+        assert_eq!(settings.max_turns.unwrap().get(), 9);
+        let sources: Vec<_> = settings.shown().map(|(row, _, source)| (row.name, source)).collect();
+        assert!(sources.contains(&("window_turns", Source::Env)));
+        assert!(sources.contains(&("max_turns", Source::File)));
+        assert!(sources.contains(&("upstream", Source::Default)));
+    }
+
+    #[test]
+    fn lists_are_lists_in_a_file() {
+        let file: File = toml::from_str("session_header = [\"x-a\", \"x-b\"]\ntrusted_origins = []").unwrap();
+        let settings = resolve(file, &|_| None, None).unwrap();
+        assert_eq!(settings.session_header.len(), 2);
+        assert!(settings.trusted_origins.is_empty());
+    }
+
+    #[test]
+    fn a_secret_in_a_file_is_not_quoted() {
+        let text = "cookie_secret = \"hunter2hunter2\"";
+        let error = toml::from_str::<File>(text).err().unwrap();
+        let message = describe(&error, text);
+        assert!(!message.contains("hunter2"), "the secret is in the message: {message}");
+        assert!(message.contains("cookie_secret"), "the key is not named: {message}");
+    }
+
+    #[test]
+    fn misspelt_variables_are_noticed_and_kubernetes_is_not() {
+        let names = [
+            "SESSION_MEMORY_UPSTREEM",
+            "SESSION_MEMORY_UPSTREAM",
+            "SESSION_MEMORY_SERVICE_HOST",
+            "SESSION_MEMORY_PORT_8080_TCP",
+            "HOME",
+        ];
+        let unknown = unknown_variables(names.into_iter().map(OsString::from));
+        assert_eq!(unknown, ["SESSION_MEMORY_UPSTREEM"]);
+    }
+}

@@ -1,0 +1,55 @@
+//! Connections that change their protocol (WebSocket): both sides agree, then bytes pass in both directions.
+
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::headers::has_token;
+
+/// What a client wants to change to, and the client's connection once it has.
+#[derive(Clone)]
+pub(crate) struct Upgrade {
+    pub(crate) protocol: HeaderValue,
+    client: OnUpgrade,
+}
+
+impl Upgrade {
+    /// Takes the upgrade off a request, if it asks for one.
+    ///
+    /// An offer of `h2c` is no more than an offer, and is ignored: a request smuggled past this proxy in
+    /// HTTP/2 would be one that nobody checked.
+    pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Self> {
+        let asked = request.version() == Version::HTTP_11
+            && has_token(request.headers(), header::CONNECTION, "upgrade");
+        let protocol = request.headers_mut().remove(header::UPGRADE).filter(|_| asked)?;
+        if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
+            request.headers_mut().remove("http2-settings");
+            return None;
+        }
+        let client = hyper::upgrade::on(request);
+        Some(Self { protocol, client })
+    }
+
+    /// Passes bytes in both directions as soon as both sides have changed, until one of them ends or `abort`.
+    pub(crate) fn join<B>(self, response: &mut Response<B>, tunnels: &TaskTracker, abort: CancellationToken) {
+        let upstream = hyper::upgrade::on(response);
+        tunnels.spawn(async move {
+            tokio::select! {
+                () = abort.cancelled() => {}
+                () = pass(self.client, upstream) => {}
+            }
+        });
+    }
+}
+
+async fn pass(client: OnUpgrade, upstream: OnUpgrade) {
+    let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else {
+        tracing::debug!("an upgrade was agreed on and then did not happen");
+        return;
+    };
+    let io = |upgraded: Upgraded| TokioIo::new(upgraded);
+    if let Err(error) = tokio::io::copy_bidirectional(&mut io(client), &mut io(upstream)).await {
+        tracing::debug!(%error, "an upgraded connection broke");
+    }
+}

@@ -1,0 +1,64 @@
+//! What the client is told when the upstream could not be asked.
+
+use std::{error::Error, time::Duration};
+
+use http::StatusCode;
+use hyper_util::client::legacy;
+
+use super::connect::TimedOut;
+use crate::{body::Stalled, reply::Refusal};
+
+/// No head of a reply came in time.
+pub(crate) fn no_head(limit: Duration) -> Refusal {
+    tracing::warn!(?limit, "the upstream did not answer in time");
+    Refusal::upstream(
+        StatusCode::GATEWAY_TIMEOUT,
+        "upstream_timeout",
+        format!("the upstream did not begin to answer within {limit:?} (head_timeout)"),
+    )
+}
+
+/// The upstream changed the protocol although nobody asked.
+pub(crate) fn unasked_upgrade() -> Refusal {
+    tracing::warn!("the upstream switched protocols unasked");
+    Refusal::upstream(
+        StatusCode::BAD_GATEWAY,
+        "upstream_failed",
+        "the upstream switched protocols although nobody asked",
+    )
+}
+
+/// What an error of the client means to the one who asked.
+///
+/// The upstream's address is in the log only.
+pub(crate) fn refusal(error: &legacy::Error) -> Refusal {
+    if let Some(stalled @ Stalled::Client(_)) = cause::<Stalled>(error) {
+        return Refusal {
+            code: "request_timeout",
+            ..Refusal::invalid(StatusCode::REQUEST_TIMEOUT, stalled.to_string())
+        };
+    }
+    tracing::warn!(error = crate::chain(error), "the upstream could not be asked");
+    if let Some(timed_out) = cause::<TimedOut>(error) {
+        let message = format!("{timed_out} (connect_timeout)");
+        return Refusal::upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message);
+    }
+    if error.is_connect() {
+        let message = "the upstream cannot be reached";
+        return Refusal::upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable", message);
+    }
+    let message = "the upstream ended the connection without an answer";
+    Refusal::upstream(StatusCode::BAD_GATEWAY, "upstream_failed", message)
+}
+
+/// The first error of a kind among an error and its causes.
+fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

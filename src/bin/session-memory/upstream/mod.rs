@@ -1,0 +1,185 @@
+//! The forwarding end: a service that sends a request to the upstream and answers with its reply.
+
+mod connect;
+mod failure;
+mod target;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    BoxError,
+    body::{BoxBody, Stalled, Timed, boxed},
+    config::Config,
+    gate::Client,
+    headers::strip_hop_by_hop,
+    reply::Refusal,
+    upgrade::Upgrade,
+};
+pub(crate) use connect::{KEEP_ALIVE, USER_TIMEOUT};
+use target::Target;
+
+/// Sends requests to the upstream. A clone shares the connections.
+#[derive(Clone)]
+pub(crate) struct Forward(Arc<Inner>);
+
+struct Inner {
+    target: Target,
+    preserve_host: bool,
+    forwarded_headers: bool,
+    head_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    pooled: connect::HttpClient,
+    /// HTTP/1.1 only: what upgrades, and what carries a host of its own, cannot be HTTP/2.
+    http1: connect::HttpClient,
+    tunnels: TaskTracker,
+    abort: CancellationToken,
+}
+
+impl Forward {
+    /// `tunnels` tracks upgraded connections, which end at `abort`.
+    ///
+    /// # Errors
+    ///
+    /// When there are no certificates to trust, or a file with them cannot be read.
+    pub(crate) fn new(
+        config: &Config,
+        tunnels: TaskTracker,
+        abort: CancellationToken,
+    ) -> Result<Self, BoxError> {
+        let settings = &config.settings;
+        let (pooled, http1) = connect::clients(config)?;
+        Ok(Self(Arc::new(Inner {
+            target: Target::new(&config.upstream.0)?,
+            preserve_host: settings.preserve_host,
+            forwarded_headers: settings.forwarded_headers,
+            head_timeout: settings.head_timeout,
+            idle_timeout: settings.idle_timeout,
+            pooled,
+            http1,
+            tunnels,
+            abort,
+        })))
+    }
+}
+
+impl<B> tower::Service<Request<B>> for Forward
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<BoxBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = Arc::clone(&self.0);
+        let request = request.map(boxed);
+        Box::pin(async move { Ok(inner.forward(request).await.unwrap_or_else(Refusal::into_response)) })
+    }
+}
+
+impl Inner {
+    async fn forward(&self, request: Request<BoxBody>) -> Result<Response<BoxBody>, Refusal> {
+        let (request, upgrade) = self.outgoing(request)?;
+        let client = if upgrade.is_some() || self.preserve_host { &self.http1 } else { &self.pooled };
+        let mut response = self.head(client.request(request)).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(response, upgrade);
+        }
+        let refused_upgrade = upgrade.is_some();
+        strip_hop_by_hop(response.headers_mut());
+        if refused_upgrade {
+            // What the client sends next may be meant for the protocol that it did not get.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response.map(|body| boxed(Timed::new(body, self.idle_timeout, Stalled::Upstream))))
+    }
+
+    async fn head(&self, reply: legacy::ResponseFuture) -> Result<Response<Incoming>, Refusal> {
+        let reply = match self.head_timeout {
+            None => reply.await,
+            Some(limit) => match tokio::time::timeout(limit, reply).await {
+                Ok(reply) => reply,
+                Err(_) => return Err(failure::no_head(limit)),
+            },
+        };
+        reply.map_err(|error| failure::refusal(&error))
+    }
+
+    /// The request as the upstream gets it.
+    fn outgoing(&self, request: Request<BoxBody>) -> Result<(Request<BoxBody>, Option<Upgrade>), Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let client = parts.extensions.remove::<Client>();
+        let upgrade = parts.extensions.remove::<Upgrade>();
+        parts.extensions = http::Extensions::new();
+        parts.version = Version::HTTP_11;
+        parts.uri = self.target.join(&parts.uri).map_err(|_| {
+            Refusal::invalid(StatusCode::BAD_REQUEST, "the request target and the upstream make no URL")
+        })?;
+        let headers = &mut parts.headers;
+        if let (true, Some(client)) = (self.forwarded_headers, client) {
+            add_forwarded(headers, &client);
+        }
+        if !self.preserve_host {
+            headers.remove(header::HOST);
+        }
+        // hyper frames the body by what it is: a length that was only said is never copied.
+        headers.remove(header::CONTENT_LENGTH);
+        if let Some(upgrade) = &upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, upgrade.protocol.clone());
+        }
+        Ok((Request::from_parts(parts, body), upgrade))
+    }
+
+    fn switch(
+        &self,
+        mut response: Response<Incoming>,
+        upgrade: Option<Upgrade>,
+    ) -> Result<Response<BoxBody>, Refusal> {
+        let Some(upgrade) = upgrade else { return Err(failure::unasked_upgrade()) };
+        let protocol = response.headers().get(header::UPGRADE).cloned();
+        upgrade.join(&mut response, &self.tunnels, self.abort.clone());
+        let mut response = response.map(boxed);
+        strip_hop_by_hop(response.headers_mut());
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(header::UPGRADE, protocol);
+        }
+        Ok(response)
+    }
+}
+
+/// Says who the client is, after what the client itself says.
+fn add_forwarded(headers: &mut HeaderMap, client: &Client) {
+    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    let before: Vec<_> = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let address = client.address.ip().to_string();
+    let hops = before.into_iter().chain([address.as_str()]).collect::<Vec<_>>().join(", ");
+    if let Ok(hops) = HeaderValue::from_str(&hops) {
+        headers.insert(FOR, hops);
+    }
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.insert("x-forwarded-host", host);
+    }
+}

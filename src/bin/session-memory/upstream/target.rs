@@ -1,0 +1,71 @@
+//! Where a request goes: the upstream's address, its path prefix, and the request's own path and query.
+
+use http::{
+    Uri,
+    uri::{Authority, InvalidUri, PathAndQuery, Scheme},
+};
+
+use crate::BoxError;
+
+/// The upstream's base URL, taken apart.
+pub(crate) struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    /// Without a slash at its end.
+    prefix: String,
+}
+
+impl Target {
+    /// # Errors
+    ///
+    /// When the URL has no scheme or no host.
+    pub(crate) fn new(base: &Uri) -> Result<Self, BoxError> {
+        let parts = base.clone().into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err("the upstream's URL has no scheme or no host".into());
+        };
+        Ok(Self { scheme, authority, prefix: base.path().trim_end_matches('/').to_owned() })
+    }
+
+    /// The prefix, then the path and query of the request, each as it stands.
+    pub(crate) fn join(&self, request: &Uri) -> Result<Uri, BoxError> {
+        let path = match request.path_and_query() {
+            Some(path) if self.prefix.is_empty() => path.clone(),
+            path => self.prefixed(path.map_or("/", PathAndQuery::as_str))?,
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        Ok(Uri::from_parts(parts)?)
+    }
+
+    fn prefixed(&self, path: &str) -> Result<PathAndQuery, InvalidUri> {
+        PathAndQuery::try_from(format!("{}{path}", self.prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn joined(base: &'static str, request: &'static str) -> String {
+        let target = Target::new(&Uri::from_static(base)).unwrap_or_else(|error| panic!("{error}"));
+        target.join(&Uri::from_static(request)).map(|uri| uri.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_prefix_stands_before_the_path_and_the_query_stays() {
+        assert_eq!(joined("http://h:1", "/v1/x?a=b&c"), "http://h:1/v1/x?a=b&c");
+        assert_eq!(joined("http://h/", "/"), "http://h/");
+        assert_eq!(joined("https://h/api", "/v1/x?a"), "https://h/api/v1/x?a");
+        assert_eq!(joined("https://h/api/", "/v1"), "https://h/api/v1");
+        assert_eq!(joined("http://h", "http://client/v1?q"), "http://h/v1?q");
+        assert_eq!(
+            joined("http://h", "/a%2Fb/../c//d"),
+            "http://h/a%2Fb/../c//d",
+            "a path is passed as it is"
+        );
+    }
+}

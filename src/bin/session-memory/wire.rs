@@ -1,0 +1,108 @@
+//! A client's connection: the bytes that told its protocol, and a watcher of its framing.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::framing::{Ambiguous, Watcher};
+
+/// What an HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection whose first bytes have been looked at.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    first: [u8; PREFACE.len()],
+    /// The part of `first` that has not been read.
+    unread: std::ops::Range<usize>,
+    watch: Option<(Watcher, Arc<Ambiguous>)>,
+}
+
+impl Wire {
+    /// Reads until the protocol is known. Waits for the client as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// When the connection fails. A client that closes it without a word is an end of file.
+    pub(crate) async fn open(mut stream: TcpStream) -> io::Result<Self> {
+        let mut first = [0; PREFACE.len()];
+        let mut length = 0;
+        while length < PREFACE.len() && first[..length] == PREFACE[..length] {
+            match stream.read(&mut first[length..]).await? {
+                0 if length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => break,
+                read => length += read,
+            }
+        }
+        Ok(Self { stream, first, unread: 0..length, watch: None })
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.unread.len() == PREFACE.len() && self.first == *PREFACE
+    }
+
+    /// Watches the framing of requests from here on.
+    pub(crate) fn watch(&mut self, ambiguous: Arc<Ambiguous>) {
+        self.watch = Some((Watcher::new(), ambiguous));
+    }
+
+    fn seen(&mut self, bytes: &[u8]) {
+        if let Some((watcher, ambiguous)) = &mut self.watch {
+            watcher.feed(bytes, ambiguous);
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.unread.is_empty() {
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
+            let end = self.unread.end.min(self.unread.start + buffer.remaining());
+            buffer.put_slice(&self.first[self.unread.start..end]);
+            self.unread.start = end;
+        }
+        self.seen(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,16 @@
+//! Bodies: the request's, collected and rebuilt; the response's, listened to on its way out.
+
+mod collect;
+pub(crate) mod encoding;
+pub(crate) mod recording;
+mod request;
+mod response;
+mod tee;
+
+pub(crate) use collect::{CollectError, Collected, collect};
+pub use request::RequestBody;
+pub use response::ResponseBody;
+pub(crate) use tee::{Reactions, Tee};
+
+/// The error of a response body: the inner body's, or ours where a reply's end is withheld.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

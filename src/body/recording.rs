@@ -1,0 +1,151 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::{runtime::Handle, sync::oneshot};
+
+use super::encoding::{DecodeError, Decoder};
+use crate::{
+    commits::{Commit, Commits, InFlight, Outcome},
+    failpoint::{self, Point},
+    history::{Message, Parent, TurnId, TurnParts, TurnState},
+    protocol::{Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Skip},
+    session::SessionKey,
+    store::Cursor,
+    telemetry,
+};
+
+/// A reply being listened to, and the turn that it will complete.
+pub(crate) struct Recording {
+    pub(crate) turn: OpenTurn,
+    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) limits: ReplyLimits,
+    /// For a reply that came compressed although identity was asked for.
+    pub(crate) decoder: Option<Decoder>,
+    pub(crate) commits: Commits,
+    pub(crate) runtime: Handle,
+    pub(crate) listener: Listener,
+    /// Held from the moment at which the reply could be complete, so that the session's next load waits for
+    /// it although the client need not read to the end.
+    pub(crate) in_flight: Option<InFlight>,
+}
+
+/// A turn without its reply.
+pub(crate) struct OpenTurn {
+    pub(crate) key: SessionKey,
+    pub(crate) at: Cursor,
+    pub(crate) parent: Parent,
+    pub(crate) instructions: Vec<Message>,
+    pub(crate) sent: Vec<Message>,
+}
+
+/// Who takes the reply's bytes.
+pub(crate) enum Listener {
+    /// The first byte will tell JSON from an event stream, whatever the content type says.
+    Undecided,
+    Recorder(Box<dyn Recorder>),
+    /// Recording has stopped; forwarding goes on.
+    Deaf(Skip),
+}
+
+impl Recording {
+    /// Listens to the next bytes. Answers the offset from which on they must wait for the commit.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        failpoint::hit(Point::MidStream);
+        let terminal = match &mut self.decoder {
+            None => self.listen(bytes),
+            // Where in the compressed bytes the terminal line begins is unknown: hold all of them.
+            Some(decoder) => match decoder.push(bytes) {
+                Ok(decoded) => self.listen(&decoded).map(|_| 0),
+                Err(error) => {
+                    self.listener = Listener::Deaf(match error {
+                        DecodeError::TooLarge => Skip::TooLarge,
+                        DecodeError::Corrupt => Skip::Unparseable,
+                    });
+                    None
+                }
+            },
+        };
+        if self.in_flight.is_none() && self.is_finished() {
+            self.in_flight = Some(self.commits.announce(&self.turn.key));
+        }
+        terminal
+    }
+
+    /// Whether the reply could be complete as it is.
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(&self.listener, Listener::Recorder(recorder) if recorder.is_finished())
+    }
+
+    /// The reply has ended: stores the turn, if there is one.
+    pub(crate) fn finish(mut self) -> Option<oneshot::Receiver<Outcome>> {
+        match self.conclude(|recorder| recorder.finish()) {
+            Ok(reply) => Some(self.submit(reply, TurnState::Complete)),
+            Err(skip) => {
+                telemetry::skipped(&self.turn.key, skip);
+                None
+            }
+        }
+    }
+
+    /// The client has left: stores what it was sent, if that can stand as a message.
+    pub(crate) fn interrupt(mut self) {
+        let state = if self.is_finished() { TurnState::Complete } else { TurnState::Interrupted };
+        let reply = self.conclude(|recorder| recorder.interrupt());
+        telemetry::disconnected(&self.turn.key, reply.is_ok());
+        if let Ok(reply) = reply {
+            drop(self.submit(reply, state));
+        }
+    }
+
+    fn listen(&mut self, bytes: &[u8]) -> Option<usize> {
+        if let Listener::Undecided = self.listener {
+            let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace())?;
+            let kind = if *first == b'{' { ReplyKind::Json } else { ReplyKind::EventStream };
+            self.listener = Listener::Recorder(self.protocol.recorder(kind, self.limits));
+        }
+        let Listener::Recorder(recorder) = &mut self.listener else { return None };
+        // A fault of ours must never damage a reply.
+        match catch_unwind(AssertUnwindSafe(|| recorder.feed(bytes))) {
+            Ok(terminal) => terminal,
+            Err(_) => {
+                telemetry::recorder_panicked(&self.turn.key);
+                self.listener = Listener::Deaf(Skip::Unparseable);
+                None
+            }
+        }
+    }
+
+    fn conclude(&mut self, how: fn(&mut dyn Recorder) -> Result<Reply, Skip>) -> Result<Reply, Skip> {
+        match &mut self.listener {
+            Listener::Undecided => Err(Skip::EmptyMessage),
+            Listener::Deaf(skip) => Err(*skip),
+            Listener::Recorder(recorder) => catch_unwind(AssertUnwindSafe(|| how(&mut **recorder)))
+                .unwrap_or_else(|_| {
+                    telemetry::recorder_panicked(&self.turn.key);
+                    Err(Skip::Unparseable)
+                }),
+        }
+    }
+
+    fn submit(self, reply: Reply, state: TurnState) -> oneshot::Receiver<Outcome> {
+        let OpenTurn { key, at, parent, instructions, sent } = self.turn;
+        let parts = TurnParts {
+            id: TurnId::new(),
+            parent,
+            at: SystemTime::now(),
+            instructions,
+            sent,
+            reply: reply.message,
+            state,
+            finish_reason: reply.finish_reason,
+            model: reply.model,
+            usage: reply.usage,
+        };
+        let turn = parts.into_turn(&key);
+        let in_flight = self.in_flight.unwrap_or_else(|| self.commits.announce(&key));
+        self.commits.submit(&self.runtime, Commit { key, at, turn, in_flight })
+    }
+}

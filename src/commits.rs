@@ -1,0 +1,280 @@
+//! Turns on their way into the store.
+//!
+//! A commit runs in an owned, tracked task: the request and the response body may be dropped at any await
+//! and the turn is still stored. [`Commits`] is the handle to these tasks.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use backon::BackoffBuilder;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::AppendQueue,
+    failpoint::{self, Point},
+    history::Turn,
+    session::{KeyDigest, SessionKey},
+    store::{Appended, Cursor, DynHistoryStore},
+    telemetry,
+};
+
+/// The turns that are being stored in the background, of all services of one layer.
+///
+/// Cheap to clone. Call [`drain`](Self::drain) before the runtime ends.
+#[derive(Clone)]
+pub struct Commits(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn DynHistoryStore>,
+    queue: AppendQueue,
+    tracker: TaskTracker,
+    turns: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    in_flight: Mutex<HashMap<KeyDigest, Waiting>>,
+    pending: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// How many replies of a session are about to be, or being, stored, and who waits for them.
+#[derive(Default)]
+struct Waiting {
+    count: usize,
+    settled: Arc<Notify>,
+}
+
+/// What [`Commits::drain`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Turns that were still not stored when the deadline passed.
+    pub pending: u64,
+    /// Turns that were given up since the layer was built.
+    pub lost: u64,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Stored,
+    /// The session was deleted meanwhile.
+    Gone,
+    /// It was given up.
+    Lost,
+}
+
+/// A turn to be stored.
+pub(crate) struct Commit {
+    pub(crate) key: SessionKey,
+    pub(crate) at: Cursor,
+    pub(crate) turn: Turn,
+    /// Keeps loads of the session waiting until the turn is stored.
+    pub(crate) in_flight: InFlight,
+}
+
+/// Makes loads of a session wait while it lives.
+pub(crate) struct InFlight {
+    commits: Commits,
+    key: KeyDigest,
+}
+
+/// The bytes semaphore counts in KiB, so that its permits fit in 32 bits.
+const PERMIT_BYTES: usize = 1024;
+
+impl Commits {
+    pub(crate) fn new(store: Arc<dyn DynHistoryStore>, queue: AppendQueue) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            tracker: TaskTracker::new(),
+            turns: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
+            bytes: Arc::new(Semaphore::new((queue.bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS))),
+            queue,
+            in_flight: Mutex::default(),
+            pending: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }))
+    }
+
+    /// Waits until every turn that is being stored is stored or given up, and every reply that is read on for
+    /// a client that left ([`OnDisconnect::Drain`](crate::OnDisconnect::Drain)) has ended; at most until the
+    /// deadline.
+    ///
+    /// Stop accepting requests first. The layer stays usable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the waiting, not the storing.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        self.0.tracker.close();
+        let _ = timeout(deadline, self.0.tracker.wait()).await;
+        self.0.tracker.reopen();
+        DrainReport { pending: self.pending(), lost: self.lost() }
+    }
+
+    /// How many turns are being stored now.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.0.pending.load(Ordering::Relaxed)
+    }
+
+    /// How many turns were given up since the layer was built.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Runs a task that a shutdown waits for.
+    pub(crate) fn spawn<F>(&self, runtime: &Handle, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.tracker.spawn_on(task, runtime);
+    }
+
+    /// Runs an exchange in a task that a shutdown waits for, and that goes on when its caller is dropped.
+    pub(crate) async fn run<F>(&self, exchange: F) -> F::Output
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        match self.0.tracker.spawn(exchange).await {
+            Ok(output) => output,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is ending, and this future with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Makes loads of this session wait until the guard is dropped.
+    pub(crate) fn announce(&self, key: &SessionKey) -> InFlight {
+        self.waiting().entry(key.digest()).or_default().count += 1;
+        InFlight { commits: self.clone(), key: key.digest() }
+    }
+
+    /// Waits until no turn of the session is in flight on this replica, at most until the deadline.
+    pub(crate) async fn settled(&self, key: &SessionKey, deadline: Instant) {
+        loop {
+            let Some(settled) = self.waiting().get(&key.digest()).map(|waiting| Arc::clone(&waiting.settled))
+            else {
+                return;
+            };
+            let mut notified = std::pin::pin!(settled.notified());
+            notified.as_mut().enable();
+            // It may have settled between the look and the registration.
+            let still_there =
+                self.waiting().get(&key.digest()).is_some_and(|now| Arc::ptr_eq(&now.settled, &settled));
+            if still_there && timeout_at(deadline, notified).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Stores the turn in a task of its own. The answer comes when it is stored or given up; dropping the
+    /// receiver changes nothing.
+    pub(crate) fn submit(&self, runtime: &Handle, commit: Commit) -> oneshot::Receiver<Outcome> {
+        let (answer, receiver) = oneshot::channel();
+        let Some(room) = self.room(commit.turn.record().len()) else {
+            self.lose(&commit, "queue_full");
+            let _ = answer.send(Outcome::Lost);
+            return receiver;
+        };
+        self.0.pending.fetch_add(1, Ordering::Relaxed);
+        let commits = self.clone();
+        self.spawn(runtime, async move {
+            let outcome = commits.store(&commit).await;
+            commits.0.pending.fetch_sub(1, Ordering::Relaxed);
+            drop(room);
+            drop(commit.in_flight);
+            let _ = answer.send(outcome);
+        });
+        receiver
+    }
+
+    /// Sends the turn until the store has answered. A timeout means *unknown*, and sending the same turn
+    /// again is how it becomes known.
+    async fn store(&self, commit: &Commit) -> Outcome {
+        failpoint::hit(Point::BeforeCommit);
+        let started = Instant::now();
+        let deadline = started + self.0.queue.retry;
+        let mut pauses = backon::ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(20))
+            .with_max_delay(Duration::from_secs(2))
+            .with_jitter()
+            .without_max_times()
+            .build();
+        loop {
+            let append = self.0.store.append_dyn(&commit.key, &commit.at, &commit.turn);
+            match timeout(self.0.queue.attempt, append).await {
+                Ok(Ok(appended)) => {
+                    failpoint::hit(Point::Committed);
+                    telemetry::committed(appended, started.elapsed());
+                    return match appended {
+                        Appended::Appended(_) | Appended::AlreadyThere(_) => Outcome::Stored,
+                        Appended::Gone => Outcome::Gone,
+                    };
+                }
+                Ok(Err(error)) => {
+                    telemetry::store_failed("append", &commit.key, &error);
+                    if !error.is_transient() {
+                        return self.lose(commit, error.kind().as_str());
+                    }
+                }
+                Err(_) => telemetry::store_timed_out("append", &commit.key),
+            }
+            let pause = pauses.next().unwrap_or(Duration::from_secs(2));
+            if Instant::now() + pause >= deadline {
+                return self.lose(commit, "retries_exhausted");
+            }
+            sleep(pause).await;
+        }
+    }
+
+    fn lose(&self, commit: &Commit, reason: &'static str) -> Outcome {
+        self.0.lost.fetch_add(1, Ordering::Relaxed);
+        telemetry::lost(&commit.key, &commit.turn, reason);
+        Outcome::Lost
+    }
+
+    fn room(&self, bytes: usize) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let turn = Arc::clone(&self.0.turns).try_acquire_owned().ok()?;
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).ok()?;
+        let bytes = Arc::clone(&self.0.bytes).try_acquire_many_owned(permits).ok()?;
+        Some((turn, bytes))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<KeyDigest, Waiting>> {
+        self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Commits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commits")
+            .field("pending", &self.pending())
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut waiting = self.commits.waiting();
+        let Some(entry) = waiting.get_mut(&self.key) else { return };
+        entry.count -= 1;
+        if entry.count == 0 {
+            entry.settled.notify_waiters();
+            waiting.remove(&self.key);
+        }
+    }
+}

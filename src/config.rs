@@ -1,0 +1,263 @@
+//! Every setting of the layer and its default.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+
+use crate::{
+    commits::Commits,
+    history::{Instructions, Window},
+    protocol::{Protocol, openai_chat::OpenAiChat},
+    session::{ExtractSession, Header, PrincipalPolicy},
+    store::DynHistoryStore,
+};
+
+pub(crate) const X_SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
+pub(crate) const SESSION_MEMORY: HeaderName = HeaderName::from_static("session-memory");
+
+/// What the layer is set to. One value, shared by every clone of the service.
+pub(crate) struct Config {
+    pub(crate) store: Arc<dyn DynHistoryStore>,
+    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) sources: Vec<Arc<dyn ExtractSession>>,
+    pub(crate) missing: OnMissing,
+    pub(crate) principal: PrincipalPolicy,
+    pub(crate) trusted_origins: Vec<HeaderValue>,
+    pub(crate) forwarded_id: Option<HeaderName>,
+    pub(crate) instructions: Instructions,
+    pub(crate) window: Window,
+    pub(crate) limits: Limits,
+    pub(crate) load_timeout: Duration,
+    pub(crate) on_load_error: OnLoadError,
+    pub(crate) on_append_error: OnAppendError,
+    pub(crate) on_disconnect: OnDisconnect,
+    pub(crate) commit_wait: Duration,
+    pub(crate) commits: Commits,
+}
+
+impl Config {
+    pub(crate) fn new(store: Arc<dyn DynHistoryStore>) -> Self {
+        Self {
+            commits: Commits::new(Arc::clone(&store), AppendQueue::default()),
+            store,
+            protocol: Arc::new(OpenAiChat::default()),
+            namespace: "default".into(),
+            sources: vec![Arc::new(Header::default())],
+            missing: OnMissing::default(),
+            principal: PrincipalPolicy::default(),
+            trusted_origins: Vec::new(),
+            forwarded_id: None,
+            instructions: Instructions::default(),
+            window: Window::default(),
+            limits: Limits::default(),
+            load_timeout: Duration::from_secs(1),
+            on_load_error: OnLoadError::default(),
+            on_append_error: OnAppendError::default(),
+            on_disconnect: OnDisconnect::default(),
+            commit_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+// A config is cloned only while a layer is being set up.
+impl Clone for Config {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            protocol: Arc::clone(&self.protocol),
+            namespace: Arc::clone(&self.namespace),
+            sources: self.sources.clone(),
+            missing: self.missing,
+            principal: self.principal.clone(),
+            trusted_origins: self.trusted_origins.clone(),
+            forwarded_id: self.forwarded_id.clone(),
+            instructions: self.instructions,
+            window: self.window,
+            limits: self.limits,
+            load_timeout: self.load_timeout,
+            on_load_error: self.on_load_error,
+            on_append_error: self.on_append_error,
+            on_disconnect: self.on_disconnect,
+            commit_wait: self.commit_wait,
+            commits: self.commits.clone(),
+        }
+    }
+}
+
+/// How much is taken in and sent on. Past a limit a request gets a clear error; a reply is forwarded and
+/// no longer recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// A request body of a session, in bytes, also after decompression. Default 32 MiB. Past it: 413
+    /// `request_too_large`. Requests without a session are not limited.
+    pub request_body: usize,
+    /// How long the client may pause while it sends a request body of a session. Default 30 s. Past it: 408.
+    pub body_idle: Duration,
+    /// A recorded reply, assembled, in bytes. Default 8 MiB.
+    pub reply: usize,
+    /// One server-sent event of a recorded reply, in bytes. Default 4 MiB.
+    pub event: usize,
+    /// The stored messages that are put in front of the client's, in bytes. Default 32 MiB. The window keeps
+    /// far below it unless a single turn is larger; past it: 413 `request_too_large`.
+    pub history: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            request_body: 32 * MIB,
+            body_idle: Duration::from_secs(30),
+            reply: 8 * MIB,
+            event: 4 * MIB,
+            history: 32 * MIB,
+        }
+    }
+}
+
+impl Limits {
+    /// Sets [`request_body`](Self::request_body), in bytes.
+    #[must_use]
+    pub fn with_request_body(mut self, bytes: usize) -> Self {
+        self.request_body = bytes;
+        self
+    }
+
+    /// Sets [`body_idle`](Self::body_idle).
+    #[must_use]
+    pub fn with_body_idle(mut self, idle: Duration) -> Self {
+        self.body_idle = idle;
+        self
+    }
+
+    /// Sets [`reply`](Self::reply), in bytes.
+    #[must_use]
+    pub fn with_reply(mut self, bytes: usize) -> Self {
+        self.reply = bytes;
+        self
+    }
+
+    /// Sets [`event`](Self::event), in bytes.
+    #[must_use]
+    pub fn with_event(mut self, bytes: usize) -> Self {
+        self.event = bytes;
+        self
+    }
+
+    /// Sets [`history`](Self::history), in bytes.
+    #[must_use]
+    pub fn with_history(mut self, bytes: usize) -> Self {
+        self.history = bytes;
+        self
+    }
+}
+
+/// Turns that wait for the store, and how long they are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppendQueue {
+    /// At most so many turns wait at once. Default 1,024. Past it a turn is not stored, and that is
+    /// logged and counted.
+    pub turns: NonZeroUsize,
+    /// At most so many bytes of turns wait at once. Default 64 MiB.
+    pub bytes: usize,
+    /// One attempt takes at most so long; then the same turn is sent again. Default 5 s.
+    pub attempt: Duration,
+    /// A turn is tried for so long. Default 60 s.
+    pub retry: Duration,
+}
+
+impl Default for AppendQueue {
+    fn default() -> Self {
+        Self {
+            turns: NonZeroUsize::MIN.saturating_add(1023),
+            bytes: 64 * 1024 * 1024,
+            attempt: Duration::from_secs(5),
+            retry: Duration::from_secs(60),
+        }
+    }
+}
+
+impl AppendQueue {
+    /// Sets [`turns`](Self::turns).
+    #[must_use]
+    pub fn with_turns(mut self, turns: NonZeroUsize) -> Self {
+        self.turns = turns;
+        self
+    }
+
+    /// Sets [`bytes`](Self::bytes).
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Sets [`attempt`](Self::attempt).
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: Duration) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Sets [`retry`](Self::retry).
+    #[must_use]
+    pub fn with_retry(mut self, retry: Duration) -> Self {
+        self.retry = retry;
+        self
+    }
+}
+
+/// What happens to a request that names no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnMissing {
+    /// It is forwarded untouched.
+    #[default]
+    Pass,
+    /// It starts a new session, whose id (256 random bits) is returned in `x-session-id` and, where a signed
+    /// cookie is among the sources, in the cookie.
+    Issue,
+    /// It is answered 400 `missing_session_id`.
+    Reject,
+}
+
+/// What happens when the history cannot be loaded in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnLoadError {
+    /// 503 `session_store_unavailable` with `retry-after`, which SDKs retry: an answer without memory would
+    /// be silently wrong.
+    #[default]
+    Reject,
+    /// The request is forwarded without memory and not recorded; the response says
+    /// `session-memory: degraded`.
+    Bypass,
+}
+
+/// What happens to the end of a reply whose turn is not acknowledged within the commit wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnAppendError {
+    /// It goes out; the append is tried on in the background, and a turn that is lost is logged and counted.
+    #[default]
+    Deliver,
+    /// It is withheld and the body ends in an error, so that an end that was seen always means stored.
+    Cut,
+}
+
+/// What happens to a reply whose client leaves before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnDisconnect {
+    /// The upstream is cancelled; what the client was sent is stored as an interrupted turn. If nothing had
+    /// been said, nothing is stored.
+    #[default]
+    Keep,
+    /// The upstream is cancelled and nothing is stored.
+    Discard,
+    /// The upstream is read to its end in the background, and the turn is stored whole.
+    Drain,
+}

@@ -1,0 +1,342 @@
+//! One request with a session, from its head to its reply. Read this first.
+//!
+//! ```text
+//! identify → collect body → load history → reconcile → window → splice → forward
+//!          → tee + accumulate → commit turn → last bytes
+//! ```
+//!
+//! (`identify` has happened: see `service.rs`. The last three happen while the response body is read: see
+//! `body/tee.rs`.) Whatever is not ours to edit leaves the line at once and untouched.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request, response};
+use http_body::Body;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
+use tower_service::Service;
+use tracing::Instrument;
+
+use crate::{
+    body::{
+        BoxError, CollectError, Reactions, RequestBody, ResponseBody, Tee, collect,
+        encoding::{self, DecodeError, Decoder},
+        recording::{Listener, OpenTurn, Recording},
+    },
+    config::{Config, OnDisconnect, OnLoadError},
+    error::Rejection,
+    failpoint::{self, Point},
+    history::{Incoming, Mode, Plan, Turn, reconcile},
+    protocol::{Draft, ReplyLimits, splice::splice},
+    session::{
+        SessionKey,
+        identify::{Control, Identity, consume, is_json},
+    },
+    status::{Remembered, Status},
+    store::{Cursor, Loaded},
+    telemetry,
+};
+
+/// Runs the exchange. Where a client that leaves does not end it, it runs in a task of its own.
+pub(crate) async fn run<S, B, R>(
+    config: Arc<Config>,
+    service: S,
+    identity: Identity,
+    parts: request::Parts,
+    body: B,
+) -> Result<Response<ResponseBody<R>>, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let span = telemetry::span(&identity.key);
+    let commits = config.commits.clone();
+    let on_disconnect = config.on_disconnect;
+    let exchange = exchange(config, service, identity, parts, body).instrument(span);
+    match on_disconnect {
+        OnDisconnect::Drain => commits.run(exchange).await,
+        OnDisconnect::Keep | OnDisconnect::Discard => exchange.await,
+    }
+}
+
+async fn exchange<S, B, R>(
+    config: Arc<Config>,
+    mut service: S,
+    identity: Identity,
+    mut parts: request::Parts,
+    body: B,
+) -> Result<Response<ResponseBody<R>>, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    B: Body<Data = Bytes>,
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    if let Some(reason) = not_ours(&identity, &parts) {
+        if reason != SIGNED {
+            consume(&config, &identity, &mut parts.headers);
+        }
+        let request = Request::from_parts(parts, RequestBody::stream(body));
+        return bypass(service, request, Status::bypass(reason)).await;
+    }
+
+    let Ok(coding) = encoding::coding(&parts.headers) else {
+        return Ok(reject(Rejection::unsupported_encoding()));
+    };
+    let limit = config.limits.request_body;
+    let collected = match collect(body, limit, config.limits.body_idle).await {
+        Ok(collected) => collected,
+        Err(error) => return Ok(reject(uncollected(error, limit))),
+    };
+    let body = match coding {
+        None => collected.joined(),
+        Some(coding) => match encoding::decode(coding, &collected.joined(), limit) {
+            Ok(body) => body,
+            Err(error) => return Ok(reject(undecoded(error, limit))),
+        },
+    };
+    consume(&config, &identity, &mut parts.headers);
+    parts.headers.remove(header::EXPECT);
+    let draft = match config.protocol.read(&body) {
+        Ok(draft) => draft,
+        Err(uneditable) => {
+            let request = Request::from_parts(parts, RequestBody::untouched(collected));
+            return bypass(service, request, Status::bypass(uneditable.as_str())).await;
+        }
+    };
+    drop(collected);
+
+    let loaded = match (load(&config, &identity.key).await, config.on_load_error) {
+        (Some(loaded), _) => loaded,
+        (None, OnLoadError::Reject) => return Ok(reject(Rejection::store_unavailable())),
+        (None, OnLoadError::Bypass) => {
+            rewrite(&mut parts.headers, draft.body.len());
+            let request = Request::from_parts(parts, RequestBody::pieces([draft.body]));
+            return bypass(service, request, Status::degraded("load_failed")).await;
+        }
+    };
+    let cursor = loaded.cursor;
+    let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
+    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.history {
+        let limit = config.limits.history;
+        return Ok(reject(Rejection::too_large("the history to be sent", limit, "max_history")));
+    }
+
+    let pieces = splice(&draft, plan.insertion());
+    rewrite(&mut parts.headers, pieces.iter().map(Bytes::len).sum());
+    let recorded = identity.control != Control::Read;
+    if recorded {
+        parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    let request = Request::from_parts(parts, RequestBody::pieces(pieces));
+    failpoint::hit(Point::Forwarded);
+    let response = service.call(request).await?;
+
+    Ok(remember(&config, &identity, cursor, &draft, plan, response))
+}
+
+const SIGNED: &str = "signed";
+
+/// Why a request is forwarded before its body is looked at.
+fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'static str> {
+    let headers = &parts.headers;
+    if identity.control == Control::Off {
+        return Some("off");
+    }
+    // A signature over the body (AWS Signature Version 4, RFC 9421) would not survive the splice.
+    let signed = headers.get(header::AUTHORIZATION).is_some_and(|v| v.as_bytes().starts_with(b"AWS4-"))
+        || headers.contains_key("x-amz-content-sha256")
+        || headers.contains_key("signature-input");
+    if signed {
+        return Some(SIGNED);
+    }
+    (!headers.get(header::CONTENT_TYPE).is_none_or(is_json)).then_some("content_type")
+}
+
+/// The session's log. It has every turn whose end a client of this replica has seen.
+async fn load(config: &Config, key: &SessionKey) -> Option<Loaded> {
+    failpoint::hit(Point::BeforeLoad);
+    let started = Instant::now();
+    config.commits.settled(key, started + config.load_timeout).await;
+    let loaded = match timeout(config.load_timeout, config.store.load_dyn(key, None)).await {
+        Ok(Ok(loaded)) => Some(loaded),
+        Ok(Err(error)) => {
+            telemetry::store_failed("load", key, &error);
+            None
+        }
+        Err(_) => {
+            telemetry::store_timed_out("load", key);
+            None
+        }
+    };
+    if let Some(loaded) = &loaded {
+        telemetry::loaded(started.elapsed(), loaded.turns.len());
+    }
+    failpoint::hit(Point::Loaded);
+    loaded
+}
+
+/// Makes a head fit a body that was collected, decoded or spliced. Digests of the old body (RFC 9530 and its
+/// forerunners) no longer hold.
+fn rewrite(headers: &mut HeaderMap, length: usize) {
+    for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
+        headers.remove(name);
+    }
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::TRAILER);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+/// Forwards a request without memory and says so.
+async fn bypass<S, B, R>(
+    mut service: S,
+    request: Request<RequestBody<B>>,
+    status: Status,
+) -> Result<Response<ResponseBody<R>>, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+{
+    telemetry::bypassed(&status);
+    let mut response = service.call(request).await?;
+    status.write(response.headers_mut());
+    Ok(response.map(ResponseBody::inner))
+}
+
+fn reject<R>(rejection: Rejection) -> Response<ResponseBody<R>> {
+    telemetry::rejected(rejection.code());
+    rejection.into_response()
+}
+
+fn uncollected(error: CollectError, limit: usize) -> Rejection {
+    match error {
+        CollectError::TooLarge => Rejection::too_large("the request body", limit, "max_request_body"),
+        CollectError::TooSlow => Rejection::too_slow(),
+        CollectError::Broken => Rejection::invalid_request("the request body broke off"),
+    }
+}
+
+fn undecoded(error: DecodeError, limit: usize) -> Rejection {
+    match error {
+        DecodeError::TooLarge => Rejection::too_large("the decoded request body", limit, "max_request_body"),
+        DecodeError::Corrupt => {
+            Rejection::invalid_request("the request body is not what its content-encoding says")
+                .with_param("content-encoding")
+        }
+    }
+}
+
+/// How the request continues its session.
+fn plan(
+    config: &Config,
+    identity: &Identity,
+    parts: &request::Parts,
+    draft: &Draft,
+    turns: Vec<Turn>,
+) -> Plan {
+    let incoming = Incoming {
+        messages: &draft.messages,
+        leading: draft.leading,
+        log: &turns.into_iter().collect(),
+        mode: match identity.control {
+            Control::Append => Mode::Append,
+            Control::Reset => Mode::Reset,
+            Control::Default | Control::Read | Control::Off => Mode::Recognize,
+        },
+        retried: is_retry(&parts.headers),
+        instructions: config.instructions,
+        window: config.window,
+    };
+    let plan = reconcile(&incoming, &|message| config.protocol.canonical(message));
+    if plan.sent < plan.messages {
+        telemetry::trimmed(plan.messages - plan.sent);
+    }
+    plan
+}
+
+/// OpenAI's and Anthropic's SDKs count their retries in this header.
+fn is_retry(headers: &HeaderMap) -> bool {
+    const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+    headers.get(RETRY_COUNT).and_then(|v| v.to_str().ok()?.parse::<u32>().ok()).is_some_and(|count| count > 0)
+}
+
+/// The response, with what it says of its session, and with a body that completes the turn.
+fn remember<R>(
+    config: &Config,
+    identity: &Identity,
+    at: Cursor,
+    draft: &Draft,
+    plan: Plan,
+    response: Response<R>,
+) -> Response<ResponseBody<R>>
+where
+    R: Body<Data = Bytes> + Send + 'static,
+{
+    let (mut head, body) = response.into_parts();
+    let decoder = encoding::coding(&head.headers)
+        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.reply.saturating_mul(4))));
+    let unrecorded = unrecorded(identity, &head).or(decoder.is_err().then_some("content_encoding"));
+    if let Some(reason) = unrecorded {
+        telemetry::not_recorded(reason);
+    }
+    let status = Status::Remembered(Remembered {
+        client: plan.case.as_str(),
+        turns: plan.turns,
+        messages: plan.messages,
+        sent: plan.sent,
+        store: config.store.name_dyn(),
+        unrecorded,
+    });
+    telemetry::request(status.word(), plan.case.as_str());
+    status.write(&mut head.headers);
+    identity.tell(&config.sources, &mut head.headers);
+    head.headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let (Ok(decoder), None) = (decoder, unrecorded) else {
+        return Response::from_parts(head, ResponseBody::inner(body));
+    };
+    let limits = ReplyLimits { reply: config.limits.reply, event: config.limits.event };
+    let turn = OpenTurn {
+        key: identity.key.clone(),
+        at,
+        parent: plan.parent,
+        instructions: draft.messages[..if plan.stores_instructions { draft.leading } else { 0 }].to_vec(),
+        sent: draft.messages[plan.new].to_vec(),
+    };
+    let recording = Recording {
+        turn,
+        protocol: Arc::clone(&config.protocol),
+        limits,
+        decoder,
+        commits: config.commits.clone(),
+        runtime: Handle::current(),
+        listener: Listener::Undecided,
+        in_flight: None,
+    };
+    let reactions = Reactions {
+        commit_wait: config.commit_wait,
+        on_append_error: config.on_append_error,
+        on_disconnect: config.on_disconnect,
+    };
+    Response::from_parts(head, ResponseBody::recorded(Tee::new(body, recording, reactions)))
+}
+
+/// Why a reply will not be recorded, as far as its head tells.
+fn unrecorded(identity: &Identity, head: &response::Parts) -> Option<&'static str> {
+    if identity.control == Control::Read {
+        return Some("read");
+    }
+    if !head.status.is_success() {
+        return Some("status");
+    }
+    let recordable = head.headers.get(header::CONTENT_TYPE).is_none_or(|value| {
+        let bytes = value.as_bytes();
+        is_json(value) || bytes.starts_with(b"text/event-stream") || bytes.starts_with(b"text/plain")
+    });
+    (!recordable).then_some("content_type")
+}

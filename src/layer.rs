@@ -1,0 +1,188 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use tower_layer::Layer;
+
+use crate::{
+    commits::Commits,
+    config::{AppendQueue, Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
+    history::{Instructions, Window},
+    protocol::Protocol,
+    service::SessionMemory,
+    session::{ExtractSession, PrincipalPolicy},
+    store::{DynHistoryStore, HistoryStore},
+};
+
+/// Puts a conversation memory around a service that speaks the OpenAI chat format.
+///
+/// See the [crate's documentation](crate) for what it does and an example.
+///
+/// # Defaults
+///
+/// - The session id is read from the header `x-session-id`; requests without one pass untouched.
+/// - Sessions belong to the caller's credential.
+/// - Paths that end in `/chat/completions` are recorded.
+/// - The newest 256 turns and 512 KiB are sent; instructions are remembered.
+/// - A load that fails or takes more than 1 s is answered 503; an append that is not acknowledged within 2 s
+///   goes on in the background.
+/// - A client that leaves keeps what it was sent.
+///
+/// # Placement
+///
+/// Put authentication outside of it, so that it can insert a [`Principal`](crate::session::Principal). Put
+/// concurrency limits outside too: while a client uploads a body, the layer holds an inner service that has
+/// been polled ready. Put nothing that caches or coalesces requests by their body outside of it: with a memory,
+/// the body no longer determines the answer.
+#[derive(Clone)]
+pub struct SessionMemoryLayer {
+    config: Arc<Config>,
+}
+
+impl SessionMemoryLayer {
+    /// A layer that keeps sessions in this store.
+    #[must_use]
+    pub fn new(store: impl HistoryStore) -> Self {
+        Self::from_arc(Arc::new(store))
+    }
+
+    /// As [`new`](Self::new), with a store that is shared or chosen at run time.
+    #[must_use]
+    pub fn from_arc(store: Arc<dyn DynHistoryStore>) -> Self {
+        Self { config: Arc::new(Config::new(store)) }
+    }
+
+    /// The wire format. Default: [`OpenAiChat`](crate::protocol::openai_chat::OpenAiChat).
+    #[must_use]
+    pub fn with_protocol(self, protocol: impl Protocol) -> Self {
+        self.set(|config| config.protocol = Arc::new(protocol))
+    }
+
+    /// Sessions of different namespaces never meet, even in one store. Default: `default`.
+    #[must_use]
+    pub fn with_namespace(self, namespace: impl Into<Arc<str>>) -> Self {
+        self.set(|config| config.namespace = namespace.into())
+    }
+
+    /// Where the session id is found, in place of the default header and of sources set before.
+    #[must_use]
+    pub fn with_session_source(self, source: impl ExtractSession) -> Self {
+        self.set(|config| config.sources = vec![Arc::new(source)])
+    }
+
+    /// A further source, asked when those before it yield no id.
+    #[must_use]
+    pub fn with_fallback_source(self, source: impl ExtractSession) -> Self {
+        self.set(|config| config.sources.push(Arc::new(source)))
+    }
+
+    /// What happens to a request without a session id. Default: [`OnMissing::Pass`].
+    #[must_use]
+    pub fn on_missing_session(self, reaction: OnMissing) -> Self {
+        self.set(|config| config.missing = reaction)
+    }
+
+    /// Whose a session is. Default: [`PrincipalPolicy::credential`].
+    #[must_use]
+    pub fn with_principal(self, policy: PrincipalPolicy) -> Self {
+        self.set(|config| config.principal = policy)
+    }
+
+    /// Origins (`https://chat.example`) from which a session named by a cookie is accepted although the
+    /// browser marks the request as cross-site. Default: none.
+    #[must_use]
+    pub fn with_trusted_origins(self, origins: impl IntoIterator<Item = HeaderValue>) -> Self {
+        self.set(|config| config.trusted_origins = origins.into_iter().collect())
+    }
+
+    /// Whether the client's instructions are remembered, so that it may send its system prompt once. Default:
+    /// [`Instructions::Remember`].
+    #[must_use]
+    pub fn with_instructions(self, instructions: Instructions) -> Self {
+        self.set(|config| config.instructions = instructions)
+    }
+
+    /// Sends the session id on to the upstream in this header. Default: `None`, it is removed.
+    #[must_use]
+    pub fn with_forwarded_session_id(self, header: Option<HeaderName>) -> Self {
+        self.set(|config| config.forwarded_id = header)
+    }
+
+    /// How much of a long history is sent. Default: the newest 256 turns and 512 KiB.
+    #[must_use]
+    pub fn with_window(self, window: Window) -> Self {
+        self.set(|config| config.window = window)
+    }
+
+    /// How much is taken in. See [`Limits`] for the defaults.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        self.set(|config| config.limits = limits)
+    }
+
+    /// How long a load may take, and how long it waits for turns of its session that are being stored.
+    /// Default 1 s; then [`on_load_error`](Self::on_load_error) decides.
+    #[must_use]
+    pub fn with_load_timeout(self, timeout: Duration) -> Self {
+        self.set(|config| config.load_timeout = timeout)
+    }
+
+    /// What happens when the history cannot be loaded. Default: [`OnLoadError::Reject`].
+    #[must_use]
+    pub fn on_load_error(self, reaction: OnLoadError) -> Self {
+        self.set(|config| config.on_load_error = reaction)
+    }
+
+    /// How long the end of a reply waits for its turn to be stored. Default 2 s; then
+    /// [`on_append_error`](Self::on_append_error) decides.
+    #[must_use]
+    pub fn with_commit_wait(self, wait: Duration) -> Self {
+        self.set(|config| config.commit_wait = wait)
+    }
+
+    /// What happens to the end of a reply whose turn is not stored in time. Default:
+    /// [`OnAppendError::Deliver`].
+    #[must_use]
+    pub fn on_append_error(self, reaction: OnAppendError) -> Self {
+        self.set(|config| config.on_append_error = reaction)
+    }
+
+    /// How many turns may wait for the store, and for how long. See [`AppendQueue`] for the defaults. Set it
+    /// before [`commits`](Self::commits) is called: it starts a new queue.
+    #[must_use]
+    pub fn with_append_queue(self, queue: AppendQueue) -> Self {
+        self.set(|config| config.commits = Commits::new(Arc::clone(&config.store), queue))
+    }
+
+    /// What happens to a reply whose client leaves. Default: [`OnDisconnect::Keep`].
+    #[must_use]
+    pub fn on_disconnect(self, reaction: OnDisconnect) -> Self {
+        self.set(|config| config.on_disconnect = reaction)
+    }
+
+    /// The turns that are being stored in the background; [`Commits::drain`] waits for them at shutdown.
+    #[must_use]
+    pub fn commits(&self) -> Commits {
+        self.config.commits.clone()
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl<S> Layer<S> for SessionMemoryLayer {
+    type Service = SessionMemory<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionMemory::new(inner, Arc::clone(&self.config))
+    }
+}
+
+impl fmt::Debug for SessionMemoryLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionMemoryLayer")
+            .field("store", &self.config.store.name_dyn())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,149 @@
+//! Recording a reply that comes as server-sent events.
+
+use std::{fmt, ops::ControlFlow};
+
+use super::{
+    OpenAiChat,
+    assembly::{Assembly, is_choice_zero},
+    raw::{self, Members},
+};
+use crate::protocol::{
+    Recorder, Reply, ReplyLimits, Skip,
+    sse::{Item, Parser},
+};
+
+/// What the last line of a stream says, and nothing that is JSON begins with. Clients differ in how exact they
+/// are about what follows it.
+const DONE: &[u8] = b"[DONE]";
+
+impl OpenAiChat {
+    /// Takes `data: [DONE]` for the proof that a streamed reply is complete. Default: off.
+    ///
+    /// A `finish_reason` is the proof otherwise, since servers send `[DONE]` after a failure, too (vLLM does,
+    /// `chat_completion_stream_generator`). Some hosts never send a `finish_reason`: with them nothing is
+    /// recorded until this is on, and with it a reply that was cut may be recorded as if it were whole.
+    #[must_use]
+    pub fn with_accept_done_without_finish_reason(mut self, accept: bool) -> Self {
+        self.accept_done = accept;
+        self
+    }
+}
+
+/// Assembles the message of choice 0 from a stream of `chat.completion.chunk`s.
+///
+/// A stream that failed stays failed: nothing of it is kept, later bytes are not read, and no line of it is
+/// terminal, since there is nothing to store before it.
+pub(super) struct StreamReply {
+    parser: Parser,
+    state: Result<Assembly, Skip>,
+    accept_done: bool,
+    done: bool,
+}
+
+impl StreamReply {
+    pub(super) fn new(limits: ReplyLimits, accept_done: bool) -> Self {
+        Self {
+            parser: Parser::new(limits.event),
+            state: Ok(Assembly::new(limits.reply)),
+            accept_done,
+            done: false,
+        }
+    }
+
+    fn fail(&mut self, skip: Skip) {
+        self.state = Err(skip);
+        self.parser = Parser::new(0);
+    }
+}
+
+impl Recorder for StreamReply {
+    fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        let Ok(assembly) = &mut self.state else { return None };
+        if self.done {
+            return None;
+        }
+        let mut terminal = None;
+        let mut failed = None;
+        let fed = self.parser.feed(bytes, |item| match take(assembly, item) {
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(at) => {
+                terminal = at;
+                ControlFlow::Break(())
+            }
+            Err(skip) => {
+                failed = Some(skip);
+                ControlFlow::Break(())
+            }
+        });
+        if let Some(skip) = failed.or(fed.is_err().then_some(Skip::TooLarge)) {
+            self.fail(skip);
+        }
+        self.done = terminal.is_some();
+        terminal
+    }
+
+    fn is_finished(&self) -> bool {
+        let Ok(assembly) = &self.state else { return false };
+        assembly.outcome.finish_reason.is_some() || (self.done && self.accept_done)
+    }
+
+    fn finish(&mut self) -> Result<Reply, Skip> {
+        let finished = self.is_finished();
+        let assembly = self.state.as_mut().map_err(|skip| *skip)?;
+        if finished { assembly.finish() } else { Err(Skip::NoFinishReason) }
+    }
+
+    fn interrupt(&mut self) -> Result<Reply, Skip> {
+        if self.is_finished() {
+            return self.finish();
+        }
+        self.state.as_mut().map_err(|skip| *skip)?.interrupt()
+    }
+}
+
+impl fmt::Debug for StreamReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamReply")
+            .field("finished", &self.is_finished())
+            .field("skip", &self.state.as_ref().err())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes what the parser found; answers where the terminal line starts, if this is it.
+fn take(assembly: &mut Assembly, item: Item<'_>) -> Result<Option<usize>, Skip> {
+    match item {
+        Item::Opens { data, at } if data.trim_ascii_start().starts_with(DONE) => return Ok(Some(at)),
+        // llama.cpp before September 2025 sent errors as a field of this name.
+        Item::Unknown { name: b"error" } | Item::Event { name: b"error", .. } => {
+            return Err(Skip::ErrorFrame);
+        }
+        // As the official clients do: a byte that is no text costs that character, not the reply.
+        Item::Event { data, .. } => chunk(assembly, String::from_utf8_lossy(data).trim_ascii())?,
+        Item::Opens { .. } | Item::Unknown { .. } => {}
+    }
+    Ok(None)
+}
+
+fn chunk(assembly: &mut Assembly, json: &str) -> Result<(), Skip> {
+    if !raw::is_object(json) {
+        return if json.is_empty() || raw::is_json(json) { Ok(()) } else { Err(Skip::Unparseable) };
+    }
+    let chunk = Members::read(json).ok_or(Skip::Unparseable)?;
+    if chunk.get("error").is_some_and(raw::is_truthy) {
+        return Err(Skip::ErrorFrame);
+    }
+    assembly.outcome.read(&chunk);
+    let Some(choices) = chunk.get("choices").filter(|choices| !raw::is_null(choices)) else { return Ok(()) };
+    for choice in raw::elements(choices).ok_or(Skip::Unparseable)? {
+        let choice = Members::read(choice).ok_or(Skip::Unparseable)?;
+        if !is_choice_zero(&choice) {
+            continue;
+        }
+        assembly.outcome.read_finish_reason(&choice)?;
+        if let Some(delta) = choice.get("delta").filter(|delta| !raw::is_null(delta)) {
+            assembly.merge(delta)?;
+        }
+    }
+    Ok(())
+}

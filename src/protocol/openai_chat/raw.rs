@@ -1,0 +1,314 @@
+//! JSON that is read without being rewritten.
+//!
+//! Message content goes through neither `String` nor `serde_json::Value`: both refuse or change what providers
+//! send (lone surrogates, 30-digit numbers, `1e999`, deep nesting, duplicate names). Everything here works on
+//! slices of the JSON text itself. `RawValue` skips values iteratively, so depth costs no stack.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// One member of an object.
+pub(super) struct Member<'a> {
+    /// The name as it was sent: a string literal with its quotes.
+    pub(super) key: &'a str,
+    /// The name, decoded.
+    pub(super) name: Cow<'a, str>,
+    /// The value as it was sent.
+    pub(super) value: &'a str,
+}
+
+/// The members of an object, in order, duplicates included.
+pub(super) struct Members<'a>(pub(super) Vec<Member<'a>>);
+
+impl<'a> Members<'a> {
+    /// Reads one level of an object; `None` if this is no object, or not JSON.
+    pub(super) fn read(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    /// The value of a name; the last one, if it stands twice, as parsers commonly do.
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().rev().find(|member| member.name == name).map(|member| member.value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    members.push(Member { key: key.get(), name: decode(key.get()), value: value.get() });
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Read)
+    }
+}
+
+/// The elements of an array; `None` if this is no array, or not JSON.
+pub(super) fn elements(json: &str) -> Option<Vec<&str>> {
+    let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+    Some(elements.into_iter().map(RawValue::get).collect())
+}
+
+/// Whether this text is one JSON value. Numbers out of range and any depth are fine.
+pub(super) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+pub(super) fn is_null(value: &str) -> bool {
+    value == "null"
+}
+
+pub(super) fn is_string(value: &str) -> bool {
+    value.starts_with('"')
+}
+
+pub(super) fn is_array(value: &str) -> bool {
+    value.starts_with('[')
+}
+
+pub(super) fn is_object(value: &str) -> bool {
+    value.starts_with('{')
+}
+
+/// Whether a program that asks `if (value)` would say yes. `{}` and `[]` count as yes.
+pub(super) fn is_truthy(value: &str) -> bool {
+    let zero = || value.trim_start_matches('-').bytes().all(|b| matches!(b, b'0' | b'.'));
+    !matches!(value, "null" | "false" | "\"\"") && !zero()
+}
+
+/// A string that holds more than white space; anything but a string is blank.
+pub(super) fn said(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| is_string(value) && !decode(value).trim().is_empty())
+}
+
+/// The inside of a string literal. The insides of two literals, put together, are again the inside of one,
+/// even where a surrogate pair was split between them.
+pub(super) fn interior(literal: &str) -> &str {
+    literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default()
+}
+
+/// The text of a string literal, to compare or to show. A lone surrogate becomes U+FFFD; what is no string
+/// literal stays as it is.
+pub(super) fn decode(literal: &str) -> Cow<'_, str> {
+    if !is_string(literal) {
+        return Cow::Borrowed(literal);
+    }
+    let interior = interior(literal);
+    if interior.contains('\\') { Cow::Owned(unescape(interior)) } else { Cow::Borrowed(interior) }
+}
+
+/// The inside of a literal, decoded; see [`decode`].
+pub(super) fn unescape(interior: &str) -> String {
+    let mut text = String::with_capacity(interior.len());
+    let mut rest = interior;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let (decoded, taken) = escape_sequence(&rest[at..]);
+        text.push(decoded);
+        rest = rest.get(at + taken..).unwrap_or_default();
+    }
+    text.push_str(rest);
+    text
+}
+
+/// The character of the escape sequence at the start of this text, and the sequence's length.
+fn escape_sequence(text: &str) -> (char, usize) {
+    let simple = match text.as_bytes().get(1) {
+        Some(b'u') => None,
+        Some(b'b') => Some('\u{8}'),
+        Some(b'f') => Some('\u{c}'),
+        Some(b'n') => Some('\n'),
+        Some(b'r') => Some('\r'),
+        Some(b't') => Some('\t'),
+        Some(&other) if other.is_ascii() => Some(char::from(other)),
+        _ => return (char::REPLACEMENT_CHARACTER, 1),
+    };
+    if let Some(decoded) = simple {
+        return (decoded, 2);
+    }
+    match (unit(text), text.get(6..).and_then(unit)) {
+        (Some(high @ 0xD800..=0xDBFF), Some(low @ 0xDC00..=0xDFFF)) => {
+            let code = 0x1_0000 + ((u32::from(high) - 0xD800) << 10) + (u32::from(low) - 0xDC00);
+            (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
+        }
+        (Some(unit), _) => (char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
+        (None, _) => (char::REPLACEMENT_CHARACTER, 2),
+    }
+}
+
+/// The UTF-16 unit of a `\uXXXX` at the start of this text.
+pub(super) fn unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// A string literal that holds this text.
+pub(super) fn literal(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+/// The same JSON without white space between its tokens.
+pub(super) fn compact(json: &str) -> String {
+    let (mut string, mut escaped) = (false, false);
+    json.chars()
+        .filter(|&c| {
+            if string {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                string = !ends;
+                return true;
+            }
+            string = c == '"';
+            !matches!(c, ' ' | '\t' | '\n' | '\r')
+        })
+        .collect()
+}
+
+/// Two objects as one: objects that stand in both are merged likewise, else the newer value counts, unless it
+/// is null.
+pub(super) fn merged(old: &str, new: &str) -> String {
+    /// Deeper objects are replaced whole: nobody nests metadata like this, and recursion has an end.
+    const DEPTH: usize = 16;
+
+    merged_to(old, new, DEPTH)
+}
+
+fn merged_to(old: &str, new: &str, depth: usize) -> String {
+    if is_null(new) {
+        return old.to_owned();
+    }
+    let (true, true, true) = (depth > 0, is_object(old), is_object(new)) else { return new.to_owned() };
+    let (Some(old), Some(new)) = (Members::read(old), Members::read(new)) else { return new.to_owned() };
+    let mut object = Object::default();
+    for member in &old.0 {
+        match new.get(&member.name) {
+            Some(newer) => object.member(member.key, &merged_to(member.value, newer, depth - 1)),
+            None => object.member(member.key, member.value),
+        }
+    }
+    for member in new.0.iter().filter(|member| old.get(&member.name).is_none()) {
+        object.member(member.key, member.value);
+    }
+    object.end()
+}
+
+/// Writes an object.
+#[derive(Default)]
+pub(super) struct Object(String);
+
+impl Object {
+    /// Adds a member; `key` is a string literal.
+    pub(super) fn member(&mut self, key: &str, value: &str) {
+        self.key(key);
+        self.0.push_str(value);
+    }
+
+    /// Adds a member whose value is a string with this inside.
+    pub(super) fn text(&mut self, key: &str, interior: &str) {
+        self.key(key);
+        self.0.push('"');
+        self.0.push_str(interior);
+        self.0.push('"');
+    }
+
+    /// Adds a member whose value is an array with this inside.
+    pub(super) fn array(&mut self, key: &str, interior: &str) {
+        self.key(key);
+        self.0.push('[');
+        self.0.push_str(interior);
+        self.0.push(']');
+    }
+
+    pub(super) fn end(mut self) -> String {
+        if self.0.is_empty() {
+            self.0.push('{');
+        }
+        self.0.push('}');
+        self.0
+    }
+
+    fn key(&mut self, key: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0.push_str(key);
+        self.0.push(':');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_slices_of_what_was_sent() {
+        let json = r#" { "a" : 1e999, "\u0062":"\ud83d", "a":[ 1 ] } "#;
+        let members = Members::read(json).unwrap();
+        let seen: Vec<_> = members.0.iter().map(|m| (m.key, &*m.name, m.value)).collect();
+        let sent = [("\"a\"", "a", "1e999"), ("\"\\u0062\"", "b", "\"\\ud83d\""), ("\"a\"", "a", "[ 1 ]")];
+        assert_eq!(seen, sent);
+        assert_eq!(members.get("a"), Some("[ 1 ]"), "the last of two counts");
+    }
+
+    #[test]
+    fn a_million_levels_cost_no_stack() {
+        let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
+        assert!(is_json(&deep));
+        let object = format!("{{\"a\":{deep}}}");
+        assert_eq!(Members::read(&object).unwrap().get("a").unwrap().len(), deep.len());
+        assert_eq!(elements(&format!("[{deep}]")).unwrap().len(), 1);
+        assert!(!is_json(&deep[1..]), "and the levels are still counted");
+    }
+
+    #[test]
+    fn objects_as_deep_as_you_like_are_merged_without_recursing_all_the_way() {
+        let deep = "{\"a\":".repeat(100_000) + "1" + &"}".repeat(100_000);
+        assert_eq!(merged(&deep, &deep), deep);
+    }
+
+    #[test]
+    fn escapes_are_decoded_and_lone_surrogates_do_no_harm() {
+        assert_eq!(decode(r#""a\n\"\\\/\u00e9\ud83d\ude00""#), "a\n\"\\/é😀");
+        assert_eq!(decode(r#""\ud83d!\ude00\ud83d\ud83d\ude00""#), "\u{fffd}!\u{fffd}\u{fffd}😀");
+        assert_eq!(decode("12"), "12");
+    }
+
+    #[test]
+    fn compacting_leaves_strings_alone() {
+        assert_eq!(compact("{ \"a b\" : [ 1 ,\n\"\\\" \\\\\" , 2 ] }"), r#"{"a b":[1,"\" \\",2]}"#);
+    }
+
+    #[test]
+    fn truth_is_what_a_client_would_take_for_it() {
+        for no in ["null", "false", "0", "-0", "0.0", "\"\""] {
+            assert!(!is_truthy(no), "{no}");
+        }
+        for yes in ["true", "1", "0.5", "{}", "[]", "\"0\"", "{\"code\":1}"] {
+            assert!(is_truthy(yes), "{yes}");
+        }
+    }
+
+    #[test]
+    fn merging_goes_into_objects_and_a_null_takes_nothing_away() {
+        let merged = merged(r#"{"g":{"a":"1","b":2},"x":1}"#, r#"{"g":{"b":3,"c":4},"x":null,"y":[5]}"#);
+        assert_eq!(merged, r#"{"g":{"a":"1","b":3,"c":4},"x":1,"y":[5]}"#);
+    }
+}

@@ -1,0 +1,133 @@
+//! Where the messages of a request stand.
+//!
+//! A body is edited only if every JSON parser reads the same messages in it: two `messages` members, or two
+//! `role`, `content`, `tool_calls` or `tool_call_id` members in one message, are left alone, because the
+//! upstream may take the first where we take the last. Keys may be escaped; `messages` members deeper down
+//! do not count. The work is linear in the body's length and needs no stack for its depth.
+
+use std::str;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::lossless::{elements, is_null, members, string};
+use crate::{
+    history::{About, Message, Role},
+    protocol::{Draft, Uneditable},
+};
+
+pub(super) fn read(body: &Bytes) -> Result<Draft, Uneditable> {
+    let json = str::from_utf8(body).map_err(|_| Uneditable::NotJson)?;
+    let messages: Vec<Message> = find(json)?
+        .into_iter()
+        .map(|raw| Some(Message::new(body.slice_ref(raw.get().as_bytes()), about(raw.get())?)))
+        .collect::<Option<_>>()
+        .ok_or(Uneditable::NotMessages)?;
+    let Some(last) = messages.last() else { return Err(Uneditable::EmptyMessages) };
+    if *last.role() == Role::Assistant {
+        return Err(Uneditable::Prefill);
+    }
+    let leading = messages.iter().take_while(|message| message.is_instruction()).count();
+    let insert_at = match messages.get(leading) {
+        Some(message) => offset(body, message.raw()),
+        None => offset(body, last.raw()) + last.raw().len(),
+    };
+    Ok(Draft { body: body.clone(), messages, leading, insert_at })
+}
+
+/// What must be known of a message; `None` if it is none.
+pub(super) fn about(message: &str) -> Option<About> {
+    let mut found = Found::default();
+    members(message, |key, value| found.take(&key, value)).ok()?;
+    if found.twice {
+        return None;
+    }
+    let role = string(found.role?)?;
+    let role = Role::from(str::from_utf8(&role).ok()?);
+    let mut about = About::new(role);
+    match about.role {
+        Role::Assistant => {
+            about.calls =
+                found.tool_calls.and_then(elements).unwrap_or_default().into_iter().map(id).collect();
+            if found.function_call.is_some_and(|call| !is_null(call)) {
+                about.calls.push(String::new());
+            }
+        }
+        Role::Tool => about.answers = Some(found.tool_call_id.map(text).unwrap_or_default()),
+        Role::Function => about.answers = Some(String::new()),
+        _ => {}
+    }
+    Some(about)
+}
+
+/// The elements of `messages`.
+fn find(json: &str) -> Result<Vec<&RawValue>, Uneditable> {
+    let mut messages = None;
+    let mut twice = false;
+    let mut upstream_state = false;
+    members(json, |key, value| match &*key {
+        b"messages" => twice |= messages.replace(value).is_some(),
+        b"previous_response_id" | b"conversation" => upstream_state |= !is_null(value),
+        _ => {}
+    })
+    .map_err(|_| match serde_json::from_str::<IgnoredAny>(json) {
+        Ok(_) => Uneditable::NoMessages,
+        Err(_) => Uneditable::NotJson,
+    })?;
+    if upstream_state {
+        return Err(Uneditable::UpstreamState);
+    }
+    if twice {
+        return Err(Uneditable::DuplicateMessages);
+    }
+    elements(messages.ok_or(Uneditable::NoMessages)?).ok_or(Uneditable::NotMessages)
+}
+
+#[derive(Default)]
+struct Found<'a> {
+    role: Option<&'a RawValue>,
+    content: Option<&'a RawValue>,
+    tool_calls: Option<&'a RawValue>,
+    tool_call_id: Option<&'a RawValue>,
+    function_call: Option<&'a RawValue>,
+    twice: bool,
+}
+
+impl<'a> Found<'a> {
+    fn take(&mut self, key: &[u8], value: &'a RawValue) {
+        let member = match key {
+            b"role" => &mut self.role,
+            b"content" => &mut self.content,
+            b"tool_calls" => &mut self.tool_calls,
+            b"tool_call_id" => &mut self.tool_call_id,
+            b"function_call" => &mut self.function_call,
+            _ => return,
+        };
+        self.twice |= member.replace(value).is_some();
+    }
+}
+
+/// The `id` of a tool call, or nothing.
+fn id(call: &RawValue) -> String {
+    let mut id = String::new();
+    // A call that is no object has no id; the upstream will say what it thinks of it.
+    let _ = members(call.get(), |key, value| {
+        if *key == *b"id" {
+            id = text(value);
+        }
+    });
+    id
+}
+
+fn text(json: &RawValue) -> String {
+    string(json).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
+/// Where a slice of `body` begins in it.
+fn offset(body: &Bytes, slice: &Bytes) -> usize {
+    slice.as_ptr().addr() - body.as_ptr().addr()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use super::*;
+
+fn read_str(body: &str) -> Result<Draft, Uneditable> {
+    read(&Bytes::copy_from_slice(body.as_bytes()))
+}
+
+#[test]
+fn messages_are_slices_of_the_body() {
+    let body = Bytes::from_static(
+        br#" {"a":[{"messages":0}],"mess\u0061ges" : [ {"role":"user"} , {"role":"x y"}]} "#,
+    );
+    let draft = read(&body).unwrap();
+    assert_eq!(draft.messages.len(), 2);
+    assert_eq!(draft.messages[0].raw(), &br#"{"role":"user"}"#[..]);
+    assert_eq!(*draft.messages[1].role(), Role::Other("x y".into()));
+    assert_eq!(&body[draft.insert_at..][..15], br#"{"role":"user"}"#);
+    assert_eq!(draft.messages[0].raw().as_ptr(), body[draft.insert_at..].as_ptr(), "nothing was copied");
+}
+
+#[test]
+fn what_parsers_disagree_on_or_nobody_understands_is_not_edited() {
+    use Uneditable::*;
+    let user = r#"{"role":"user","content":"x"}"#;
+    let cases = [
+        ("".to_owned(), NotJson),
+        ("{".to_owned(), NotJson),
+        (format!("\u{feff}{{\"messages\":[{user}]}}"), NotJson),
+        (format!(r#"{{"messages":[{user}]}} x"#), NotJson),
+        (format!(r#"{{"messages":[{user}],}}"#), NotJson),
+        ("[1,".to_owned(), NotJson),
+        ("[]".to_owned(), NoMessages),
+        ("null".to_owned(), NoMessages),
+        (r#"{"input":"hello"}"#.to_owned(), NoMessages),
+        (format!(r#"{{"messages":[{user}],"messag\u0065s":[{user}]}}"#), DuplicateMessages),
+        (r#"{"messages":null,"messages":null}"#.to_owned(), DuplicateMessages),
+        (r#"{"messages":null}"#.to_owned(), NotMessages),
+        (r#"{"messages":"hello"}"#.to_owned(), NotMessages),
+        (r#"{"messages":{"0":{"role":"user"}}}"#.to_owned(), NotMessages),
+        (format!(r#"{{"messages":[{user},"x"]}}"#), NotMessages),
+        (r#"{"messages":[{"content":"x"}]}"#.to_owned(), NotMessages),
+        (r#"{"messages":[{"role":null}]}"#.to_owned(), NotMessages),
+        (r#"{"messages":[{"role":"\ud800"}]}"#.to_owned(), NotMessages),
+        (r#"{"messages":[{"role":"user","r\u006fle":"system"}]}"#.to_owned(), NotMessages),
+        (r#"{"messages":[{"role":"user","content":"a","content":"b"}]}"#.to_owned(), NotMessages),
+        (r#"{"messages":[{"role":"tool","tool_call_id":"a","tool_call_id":"b"}]}"#.to_owned(), NotMessages),
+        (r#"{"messages":[ ]}"#.to_owned(), EmptyMessages),
+        (format!(r#"{{"messages":[{user},{{"role":"assistant"}}]}}"#), Prefill),
+        (format!(r#"{{"messages":[{user}],"conversation":{{"id":"c"}}}}"#), UpstreamState),
+        (r#"{"input":"x","previous_response_id":"r"}"#.to_owned(), UpstreamState),
+    ];
+    for (body, reason) in cases {
+        assert_eq!(read_str(&body).unwrap_err(), reason, "{body}");
+    }
+    assert_eq!(
+        read(&Bytes::from_static(b"{\"messages\":[{\"role\":\"user\",\"x\":\"\xff\"}]}")).unwrap_err(),
+        NotJson
+    );
+}
+
+#[test]
+fn null_upstream_state_and_lone_surrogates_are_fine() {
+    let body = r#"{"previous_response_id":null,"conversation":null,"\ud800":1e999,"messages":[{"role":"user","content":"\ud83d"}]}"#;
+    assert_eq!(read_str(body).unwrap().messages.len(), 1);
+}
+
+#[test]
+fn a_million_levels_cost_no_stack() {
+    let (open, close) = ("[".repeat(1_000_000), "]".repeat(1_000_000));
+    let elsewhere = format!(r#"{{"x":{open}{close},"messages":[{{"role":"user","content":"x"}}]}}"#);
+    assert_eq!(read_str(&elsewhere).unwrap().messages.len(), 1);
+    let inside = format!(r#"{{"messages":[{{"role":"user","content":{open}{close}}}]}}"#);
+    assert_eq!(read_str(&inside).unwrap().messages.len(), 1);
+    assert_eq!(read_str(&format!(r#"{{"messages":{open}"#)).unwrap_err(), Uneditable::NotJson);
+    assert_eq!(read_str(&open).unwrap_err(), Uneditable::NotJson);
+}
+
+#[test]
+fn history_goes_after_the_leading_instructions_only() {
+    let draft = read_str(
+        r#"{"messages":[{"role":"system"},{"role":"developer"},{"role":"user"},{"role":"system"}]}"#,
+    )
+    .unwrap();
+    assert_eq!(draft.leading, 2);
+    assert!(draft.body[draft.insert_at..].starts_with(br#"{"role":"user"}"#));
+
+    let draft = read_str(r#"{"messages":[{"role":"system"} ]}"#).unwrap();
+    assert_eq!(draft.leading, 1);
+    assert_eq!(&draft.body[draft.insert_at..], b" ]}");
+}
+
+#[test]
+fn calls_and_answers_are_read_out() {
+    let about = |json: &str| super::about(json).unwrap();
+    let calls = r#"{"role":"assistant","tool_calls":[{"id":"a\u0062"},{"id":null},{},7,{"id":"\ud800"}]}"#;
+    assert_eq!(about(calls).calls, ["ab", "", "", "", "\u{fffd}\u{fffd}\u{fffd}"]);
+    assert_eq!(about(r#"{"role":"assistant","tool_calls":null,"function_call":null}"#).calls, [""; 0]);
+    assert_eq!(about(r#"{"role":"assistant","function_call":{"name":"f"}}"#).calls, [""]);
+    assert_eq!(about(r#"{"role":"user","tool_calls":[{"id":"a"}]}"#).calls, [""; 0]);
+    assert_eq!(about(r#"{"role":"tool","tool_call_id":"a"}"#).answers.as_deref(), Some("a"));
+    assert_eq!(about(r#"{"role":"tool"}"#).answers.as_deref(), Some(""));
+    assert_eq!(about(r#"{"role":"function","name":"f"}"#).answers.as_deref(), Some(""));
+    assert_eq!(about(r#"{"role":"user","tool_call_id":"a"}"#).answers, None);
+}

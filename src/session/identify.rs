@@ -1,0 +1,148 @@
+//! From a request's head to the session that it belongs to.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, header, request};
+
+use super::{ExtractSession, SessionId, SessionKey};
+use crate::{
+    config::{Config, OnMissing, SESSION_MEMORY},
+    error::Rejection,
+};
+
+/// A request's session and what is to be done with it.
+pub(crate) struct Identity {
+    pub(crate) key: SessionKey,
+    pub(crate) control: Control,
+    /// The id is new: the client must be told.
+    pub(crate) issued: bool,
+}
+
+/// What the request's `session-memory` header asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Control {
+    #[default]
+    Default,
+    /// As if we were not here.
+    Off,
+    /// The history is supplied; nothing is recorded.
+    Read,
+    /// Everything after the instructions is new.
+    Append,
+    /// Start again from the root.
+    Reset,
+}
+
+/// The request's session; `None` if it names none and that is fine.
+pub(crate) fn identify(config: &Config, parts: &request::Parts) -> Result<Option<Identity>, Rejection> {
+    if let Some(key) = parts.extensions.get::<SessionKey>() {
+        return Ok(Some(Identity { key: key.clone(), control: control(&parts.headers)?, issued: false }));
+    }
+    let (id, issued) = match find(config, parts)? {
+        Some(id) => (id, false),
+        None => match config.missing {
+            OnMissing::Pass => return Ok(None),
+            OnMissing::Reject => return Err(Rejection::missing_session_id("header x-session-id")),
+            OnMissing::Issue => (SessionId::random().map_err(|_| Rejection::store_unavailable())?, true),
+        },
+    };
+    let principal = config.principal.principal(parts);
+    let key = SessionKey::new(Arc::clone(&config.namespace), principal, id);
+    Ok(Some(Identity { key, control: control(&parts.headers)?, issued }))
+}
+
+/// Removes what is ours from the head, before it is forwarded.
+pub(crate) fn consume(config: &Config, identity: &Identity, headers: &mut HeaderMap) {
+    config.sources.iter().for_each(|source| source.consume(headers));
+    headers.remove(SESSION_MEMORY);
+    if let Some(name) = &config.forwarded_id
+        && let Ok(id) = HeaderValue::from_str(identity.key.id().as_str())
+    {
+        headers.insert(name.clone(), id);
+    }
+}
+
+fn find(config: &Config, parts: &request::Parts) -> Result<Option<SessionId>, Rejection> {
+    if let Some(id) = parts.extensions.get::<SessionId>() {
+        return Ok(Some(id.clone()));
+    }
+    for source in &config.sources {
+        if let Some(id) = source.extract(parts).map_err(Rejection::invalid_session_id)? {
+            if source.is_ambient() {
+                same_site(config, &parts.headers)?;
+            }
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+fn control(headers: &HeaderMap) -> Result<Control, Rejection> {
+    let mut values = headers.get_all(SESSION_MEMORY).iter();
+    let Some(value) = values.next() else { return Ok(Control::Default) };
+    let control = match value.as_bytes().trim_ascii() {
+        b"off" => Control::Off,
+        b"read" => Control::Read,
+        b"append" => Control::Append,
+        b"reset" => Control::Reset,
+        _ => return Err(unknown_control()),
+    };
+    if values.all(|other| other == value) { Ok(control) } else { Err(unknown_control()) }
+}
+
+fn unknown_control() -> Rejection {
+    Rejection::invalid_request("the header session-memory takes one of: off, read, append, reset")
+        .with_param("session-memory")
+}
+
+/// A browser sends cookies by itself, so a page of another site could write into the session: the request
+/// must be one that such a page cannot make (a JSON content type needs a CORS preflight) and must not say
+/// that it comes from another site.
+fn same_site(config: &Config, headers: &HeaderMap) -> Result<(), Rejection> {
+    if !headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
+        return Err(Rejection::invalid_request(
+            "a session named by a cookie is only accepted with content-type application/json",
+        )
+        .with_param("content-type"));
+    }
+    let origin = headers.get(header::ORIGIN);
+    if origin.is_some_and(|origin| config.trusted_origins.contains(origin)) {
+        return Ok(());
+    }
+    let cross_site = match headers.get("sec-fetch-site") {
+        Some(site) => site == "cross-site",
+        None => origin.is_some_and(|origin| !is_origin_of_host(origin, headers.get(header::HOST))),
+    };
+    if cross_site {
+        return Err(Rejection::invalid_request(
+            "a session named by a cookie is not accepted from another site; trusted_origins allows origins",
+        )
+        .with_param("origin"));
+    }
+    Ok(())
+}
+
+fn is_origin_of_host(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+    let origin = origin.as_bytes();
+    let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
+    authority.is_some() && authority == host.map(HeaderValue::as_bytes)
+}
+
+/// `application/json`, or a type with the suffix `+json`, whatever its parameters.
+pub(crate) fn is_json(value: &HeaderValue) -> bool {
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(b"application/json")
+        || (essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json"))
+}
+
+impl Identity {
+    /// Tells the client its session: always in `x-session-id`, a new one also the ways that sources have.
+    pub(crate) fn tell(&self, sources: &[Arc<dyn ExtractSession>], headers: &mut HeaderMap) {
+        if let Ok(id) = HeaderValue::from_str(self.key.id().as_str()) {
+            headers.insert(crate::config::X_SESSION_ID, id);
+        }
+        if self.issued {
+            sources.iter().for_each(|source| source.grant(self.key.id(), headers));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a response says of its session: the header `session-memory`, an RFC 9651 item with parameters.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::config::SESSION_MEMORY;
+
+/// ```text
+/// session-memory: hit; client=delta; turns=12; messages=25; sent=25; store=redis
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// The upstream was given the session's history, or the session is new.
+    Remembered(Remembered),
+    /// Forwarded without memory, as asked or because the request is not ours to edit.
+    Bypass { reason: &'static str },
+    /// Forwarded without memory, because the store failed.
+    Degraded { reason: &'static str },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// How the request relates to the history.
+    pub(crate) client: &'static str,
+    /// Turns on the path that the request continues.
+    pub(crate) turns: usize,
+    /// Messages of the conversation with this request, instructions not counted.
+    pub(crate) messages: usize,
+    /// How many of them the upstream was sent.
+    pub(crate) sent: usize,
+    pub(crate) store: &'static str,
+    /// Why the reply is not recorded, if the response's head already tells.
+    pub(crate) unrecorded: Option<&'static str>,
+}
+
+impl Status {
+    pub(crate) fn bypass(reason: &'static str) -> Self {
+        Self::Bypass { reason }
+    }
+
+    pub(crate) fn degraded(reason: &'static str) -> Self {
+        Self::Degraded { reason }
+    }
+
+    /// The word that the header begins with.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Remembered(Remembered { turns: 0, .. }) => "new",
+            Self::Remembered(_) => "hit",
+            Self::Bypass { .. } => "bypass",
+            Self::Degraded { .. } => "degraded",
+        }
+    }
+
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+            headers.insert(SESSION_MEMORY, value);
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())?;
+        match self {
+            Self::Bypass { reason } | Self::Degraded { reason } => write!(f, "; reason={reason}"),
+            Self::Remembered(Remembered { client, turns, messages, sent, store, unrecorded }) => {
+                write!(
+                    f,
+                    "; client={client}; turns={turns}; messages={messages}; sent={sent}; store={store}"
+                )?;
+                unrecorded.map_or(Ok(()), |reason| write!(f, "; unrecorded={reason}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_what_the_documentation_shows() {
+        let remembered = Remembered {
+            client: "delta",
+            turns: 12,
+            messages: 24,
+            sent: 25,
+            store: "sqlite",
+            unrecorded: None,
+        };
+        assert_eq!(
+            Status::Remembered(remembered).to_string(),
+            "hit; client=delta; turns=12; messages=24; sent=25; store=sqlite"
+        );
+        let first = Remembered {
+            client: "new",
+            turns: 0,
+            messages: 0,
+            sent: 1,
+            unrecorded: Some("status"),
+            ..remembered
+        };
+        assert_eq!(
+            Status::Remembered(first).to_string(),
+            "new; client=new; turns=0; messages=0; sent=1; store=sqlite; unrecorded=status"
+        );
+        assert_eq!(Status::degraded("load_failed").to_string(), "degraded; reason=load_failed");
+    }
+}

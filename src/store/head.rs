@@ -1,0 +1,72 @@
+use super::{Cursor, Epoch};
+use crate::history::TurnId;
+
+/// Where a live log or tombstone stands: what decides on cursors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) epoch: Epoch,
+    /// Whether no deletion stands before the log's first turn. Then a turn that was built on "no session"
+    /// belongs to it as well: two first turns raced.
+    pub(crate) fresh: bool,
+    /// How many turns were ever appended; 0 for a tombstone.
+    pub(crate) count: u64,
+    /// How many of these are kept no more.
+    pub(crate) trimmed: u64,
+    pub(crate) newest: Option<TurnId>,
+}
+
+/// Which part of a log answers a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The cursor is of another log, or of a part that is no longer kept.
+    Unknown,
+    /// The cursor stands at the start of the log.
+    Start,
+    /// After so many turns, provided that the last of them has this id.
+    After(u64, TurnId),
+}
+
+impl Head {
+    /// A log that begins without a deletion before it.
+    pub(crate) fn fresh() -> Result<Self, getrandom::Error> {
+        Ok(Self { epoch: Epoch::random()?, fresh: true, count: 0, trimmed: 0, newest: None })
+    }
+
+    /// What a deletion leaves.
+    pub(crate) fn tombstone() -> Result<Self, getrandom::Error> {
+        Ok(Self { fresh: false, ..Self::fresh()? })
+    }
+
+    /// Where the log ends.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.epoch, count: self.count, newest: self.newest }
+    }
+
+    /// Whether a turn that was built on this cursor may join the log.
+    pub(crate) fn accepts(&self, at: &Cursor) -> bool {
+        at.epoch == self.epoch || (self.fresh && at.epoch == Epoch::UNBORN)
+    }
+
+    /// Where the turns begin that a load after this cursor asks for.
+    pub(crate) fn place(&self, after: Option<&Cursor>) -> Place {
+        match after {
+            Some(at) if at.epoch == self.epoch => match at.newest {
+                None if at.count == 0 && self.trimmed == 0 => Place::Start,
+                Some(id) if at.count > self.trimmed && at.count <= self.count => Place::After(at.count, id),
+                _ => Place::Unknown,
+            },
+            _ => Place::Unknown,
+        }
+    }
+
+    /// The head after one more turn.
+    pub(crate) fn with(self, id: TurnId) -> Self {
+        Self { count: self.count + 1, newest: Some(id), ..self }
+    }
+
+    /// How many turns are to be trimmed so that at most so many are kept.
+    pub(crate) fn excess(&self, max_turns: Option<std::num::NonZeroUsize>) -> u64 {
+        let kept = self.count - self.trimmed;
+        max_turns.map_or(0, |max| kept.saturating_sub(max.get() as u64))
+    }
+}

@@ -1,0 +1,137 @@
+//! What operators see: log events and metrics. Nothing here carries message content, a credential or a
+//! session id; sessions appear as the first eight digits of their key's digest.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    history::Turn,
+    protocol::Skip,
+    session::SessionKey,
+    status::Status,
+    store::{Appended, StoreError},
+};
+
+/// The name that OpenTelemetry's semantic conventions give to the session.
+const CONVERSATION: &str = "gen_ai.conversation.id";
+
+/// Adds to a counter. Without the feature `metrics` it costs nothing.
+macro_rules! count {
+    ($name:literal $(, $key:literal => $value:expr)*) => {
+        #[cfg(feature = "metrics")]
+        metrics::counter!($name $(, $key => $value)*).increment(1);
+        #[cfg(not(feature = "metrics"))]
+        { $(let _ = &$value;)* }
+    };
+}
+
+macro_rules! record {
+    ($name:literal, $seconds:expr) => {
+        #[cfg(feature = "metrics")]
+        metrics::histogram!($name).record($seconds);
+        #[cfg(not(feature = "metrics"))]
+        {
+            let _ = $seconds;
+        }
+    };
+}
+
+/// The span of one exchange.
+pub(crate) fn span(key: &SessionKey) -> tracing::Span {
+    tracing::info_span!("session_memory", { CONVERSATION } = %key.digest())
+}
+
+/// A request was taken up; `client` is how it relates to the history.
+pub(crate) fn request(status: &'static str, client: &'static str) {
+    count!("session_memory_requests_total", "status" => status, "client" => client);
+}
+
+/// A request with a session was forwarded without memory.
+pub(crate) fn bypassed(status: &Status) {
+    let (Status::Bypass { reason } | Status::Degraded { reason }) = *status else { return };
+    count!("session_memory_bypassed_total", "status" => status.word(), "reason" => reason);
+    info!(status = status.word(), reason, "forwarded without memory");
+}
+
+/// A request was answered by the layer itself.
+pub(crate) fn rejected(code: &'static str) {
+    count!("session_memory_rejected_total", "code" => code);
+    info!(code, "request rejected");
+}
+
+pub(crate) fn loaded(elapsed: Duration, turns: usize) {
+    record!("session_memory_load_seconds", elapsed.as_secs_f64());
+    debug!(turns, elapsed_us = elapsed.as_micros() as u64, "history loaded");
+}
+
+/// The upstream was sent less than the whole conversation: the window was full, or a tool call unanswered.
+pub(crate) fn trimmed(messages: usize) {
+    count!("session_memory_trimmed_total");
+    debug!(messages, "the oldest messages, or those of an unanswered tool call, were left out");
+}
+
+/// The reply to a request with a session is not recorded, as its head already tells.
+pub(crate) fn not_recorded(reason: &'static str) {
+    count!("session_memory_unrecorded_total", "reason" => reason);
+    debug!(reason, "reply not recorded");
+}
+
+/// A reply gave no turn.
+pub(crate) fn skipped(key: &SessionKey, skip: Skip) {
+    count!("session_memory_unrecorded_total", "reason" => skip.as_str());
+    warn!({ CONVERSATION } = %key.digest(), reason = skip.as_str(), "reply not recorded: {skip}");
+}
+
+/// The upstream broke off; nothing is stored.
+pub(crate) fn broken(key: &SessionKey) {
+    count!("session_memory_unrecorded_total", "reason" => "upstream_broke");
+    warn!({ CONVERSATION } = %key.digest(), reason = "upstream_broke", "reply not recorded: the upstream broke off");
+}
+
+/// The client left before the end.
+pub(crate) fn disconnected(key: &SessionKey, kept: bool) {
+    count!("session_memory_disconnects_total", "kept" => if kept { "true" } else { "false" });
+    debug!({ CONVERSATION } = %key.digest(), kept, "the client left before the reply's end");
+}
+
+pub(crate) fn committed(appended: Appended, elapsed: Duration) {
+    let outcome = match appended {
+        Appended::Appended(_) => "stored",
+        Appended::AlreadyThere(_) => "already_there",
+        Appended::Gone => "gone",
+    };
+    count!("session_memory_turns_total", "outcome" => outcome);
+    record!("session_memory_commit_seconds", elapsed.as_secs_f64());
+    debug!(outcome, elapsed_us = elapsed.as_micros() as u64, "turn committed");
+}
+
+/// The end of a reply went out, or was cut, before its turn was acknowledged.
+pub(crate) fn unacknowledged(key: &SessionKey, delivered: bool) {
+    let delivered_label = if delivered { "true" } else { "false" };
+    count!("session_memory_unacknowledged_total", "delivered" => delivered_label);
+    warn!({ CONVERSATION } = %key.digest(), delivered, "the turn was not stored within the commit wait");
+}
+
+pub(crate) fn lost(key: &SessionKey, turn: &Turn, reason: &'static str) {
+    count!("session_memory_turns_total", "outcome" => "lost");
+    error!({ CONVERSATION } = %key.digest(), turn = %turn.id(), reason, "a turn could not be stored and is lost");
+}
+
+pub(crate) fn store_failed(operation: &'static str, key: &SessionKey, error: &StoreError) {
+    let kind = error.kind().as_str();
+    count!("session_memory_store_errors_total", "operation" => operation, "kind" => kind);
+    let source = std::error::Error::source(error).map(tracing::field::display);
+    warn!({ CONVERSATION } = %key.digest(), operation, kind, source, "the session store failed");
+}
+
+pub(crate) fn store_timed_out(operation: &'static str, key: &SessionKey) {
+    count!("session_memory_store_errors_total", "operation" => operation, "kind" => "timeout");
+    warn!({ CONVERSATION } = %key.digest(), operation, kind = "timeout", "the session store did not answer in time");
+}
+
+/// Assembling the reply panicked; it was forwarded all the same.
+pub(crate) fn recorder_panicked(key: &SessionKey) {
+    count!("session_memory_unrecorded_total", "reason" => "panic");
+    error!({ CONVERSATION } = %key.digest(), "recording a reply panicked; the reply was forwarded unrecorded");
+}

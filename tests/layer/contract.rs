@@ -1,0 +1,213 @@
+//! What Tower and the frameworks on it expect.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, buffer::BufferLayer, limit::ConcurrencyLimitLayer};
+use tower_session_memory::{
+    OnDisconnect, RequestBody, ResponseBody, ResponseFuture, SessionMemory, SessionMemoryLayer,
+    store::{HistoryStore, InMemoryStore},
+};
+
+use crate::support::{JSON, Model, Moody, ask, converse, key, reply};
+
+/// A service that insists on being polled ready before each call, on the very instance that is called.
+struct Probe {
+    ready: bool,
+}
+
+impl Clone for Probe {
+    fn clone(&self) -> Self {
+        Self { ready: false }
+    }
+}
+
+impl Service<Request<RequestBody<Full<Bytes>>>> for Probe {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<RequestBody<Full<Bytes>>>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called on an instance that was not polled ready");
+        ready(Ok(Response::builder().header("content-type", JSON).body(Full::from(reply("ok"))).unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn the_instance_that_was_polled_ready_is_the_one_that_is_called() {
+    for on_disconnect in [OnDisconnect::Keep, OnDisconnect::Drain] {
+        let layer = SessionMemoryLayer::new(InMemoryStore::new()).on_disconnect(on_disconnect);
+        let mut service = layer.layer(Probe { ready: false });
+        for request in [ask("s", "hi"), Request::post("/v1/chat/completions").body(Full::default()).unwrap()]
+        {
+            let response = service.ready().await.unwrap().call(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+    }
+}
+
+#[test]
+fn services_futures_and_bodies_can_be_sent_and_shared() {
+    fn send<T: Send>() {}
+    fn sync<T: Sync>() {}
+    fn unpin<T: Unpin>() {}
+    send::<SessionMemoryLayer>();
+    sync::<SessionMemoryLayer>();
+    send::<SessionMemory<Probe>>();
+    sync::<SessionMemory<Probe>>();
+    send::<ResponseFuture<Ready<Result<Response<Full<Bytes>>, Infallible>>, Full<Bytes>, Infallible>>();
+    send::<ResponseBody<Full<Bytes>>>();
+    unpin::<ResponseBody<Full<Bytes>>>();
+    send::<RequestBody<Full<Bytes>>>();
+    sync::<RequestBody<Full<Bytes>>>();
+}
+
+#[tokio::test]
+async fn the_layer_works_inside_and_outside_of_limits_and_buffers() {
+    let layer = SessionMemoryLayer::new(InMemoryStore::new());
+    let model = Model::default();
+    let mut service = ServiceBuilder::new()
+        .layer(ConcurrencyLimitLayer::new(1))
+        .layer(BufferLayer::new(4))
+        .layer(layer)
+        .layer(ConcurrencyLimitLayer::new(1))
+        .layer(BufferLayer::new(4))
+        .service(model.saying("pong"));
+    for turn in 0..3 {
+        let response = service.ready().await.unwrap().call(ask("s", "ping")).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, reply("pong"), "turn {turn}");
+    }
+    assert_eq!(model.contents(2), ["ping", "pong", "ping", "pong", "ping"]);
+}
+
+#[tokio::test]
+async fn the_layer_goes_around_an_axum_router() {
+    let layer = SessionMemoryLayer::new(InMemoryStore::new());
+    let handler = |body: String| async move { ([("content-type", JSON)], reply(&body.len().to_string())) };
+    let router = axum::Router::new()
+        .route("/v1/chat/completions", axum::routing::post(handler))
+        .layer(layer.clone())
+        .layer(axum::middleware::map_response(|response: axum::response::Response| async { response }));
+    let request = ask("s", "hi").map(axum::body::Body::new);
+    let response = router.oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["session-memory"].to_str().unwrap().split(';').next(), Some("new"));
+}
+
+#[tokio::test]
+async fn the_inner_services_error_stays_its_own() {
+    #[derive(Debug, PartialEq)]
+    struct Mine;
+    let inner = tower::service_fn(|_: Request<RequestBody<Full<Bytes>>>| {
+        ready(Err::<Response<Full<Bytes>>, _>(Mine))
+    });
+    let service = SessionMemoryLayer::new(InMemoryStore::new()).layer(inner);
+    let error = service.oneshot(ask("s", "hi")).await.map(|_| ()).unwrap_err();
+    assert_eq!(error, Mine);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_inner_service_is_the_callers_and_harms_nobody_else() {
+    for on_disconnect in [OnDisconnect::Keep, OnDisconnect::Drain] {
+        let store = Moody::new();
+        let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(on_disconnect);
+        let explode = Arc::new(AtomicBool::new(true));
+        let inner = tower::service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+            let explode = explode.swap(false, Ordering::SeqCst);
+            async move {
+                assert!(!explode, "the model panics");
+                Ok::<_, Infallible>(
+                    Response::builder().header("content-type", JSON).body(Full::from(reply("fine"))).unwrap(),
+                )
+            }
+        });
+        let service = layer.layer(inner);
+        let first = tokio::spawn(service.clone().oneshot(ask("s", "one"))).await;
+        assert!(first.unwrap_err().is_panic(), "the panic reaches the caller");
+        let second = service.oneshot(ask("s", "two")).await.unwrap();
+        second.into_body().collect().await.unwrap();
+        let turns = store.turns("s").await;
+        assert_eq!(turns.len(), 1, "only the turn that was answered is stored");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_session_is_not_even_looked_at() {
+    let layer = SessionMemoryLayer::new(Moody::new());
+    let inner = tower::service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
+        let (head, body) = request.into_parts();
+        assert_eq!(head.headers.len(), 2, "the head is the client's: {:?}", head.headers);
+        Ok::<_, Infallible>(Response::new(body))
+    });
+    let request = Request::post("/v1/chat/completions")
+        .header("content-type", JSON)
+        .header("session-memory", "nonsense")
+        .body(Full::from("not json"))
+        .unwrap();
+    let response = layer.layer(inner).oneshot(request).await.unwrap();
+    assert!(response.headers().is_empty(), "{:?}", response.headers());
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "not json");
+}
+
+#[tokio::test]
+async fn sixty_four_callers_of_one_session_line_up() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let inner = Model::default().saying("yes");
+    let callers: Vec<_> = (0..64)
+        .map(|n| {
+            let (layer, inner) = (layer.clone(), inner.clone());
+            tokio::spawn(async move { converse(&layer, &inner, "s", &n.to_string()).await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(store.turns("s").await.len(), 64);
+    let model = Model::default();
+    converse(&layer, &model.saying("all"), "s", "last").await;
+    assert_eq!(model.contents(0).len(), 129, "every turn is on the path, whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pauses_its_upload_is_told_so() {
+    let layer = SessionMemoryLayer::new(InMemoryStore::new());
+    let (script, body) = crate::support::scripted(None);
+    script.data("{\"messages\":");
+    let inner = tower::service_fn(|_: Request<RequestBody<crate::support::Scripted>>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let request = Request::post("/v1/chat/completions").header("x-session-id", "s").body(body).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(31), layer.layer(inner).oneshot(request)).await;
+    assert_eq!(answer.expect("a bounded wait").unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test]
+async fn the_key_in_the_extensions_beats_every_header() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let mut request = ask("from-header", "hi");
+    request.extensions_mut().insert(key("from-extension"));
+    let service = layer.layer(Model::default().saying("hello"));
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["x-session-id"], "from-extension");
+    response.into_body().collect().await.unwrap();
+    assert_eq!(store.turns("from-extension").await.len(), 1);
+    assert!(store.store.load(&key("from-header"), None).await.unwrap().turns.is_empty());
+}

@@ -1,0 +1,134 @@
+//! What a client sees when the store does not do its part.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use tower::Layer;
+use tower_session_memory::{AppendQueue, OnAppendError, OnLoadError, SessionMemoryLayer};
+
+use crate::support::{DONE, EVENTS, FINISH, Model, Moody, ask, call, converse, delta, scripted};
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_cannot_be_loaded_is_a_503_and_nothing_reaches_the_model() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let model = Model::default();
+    let inner = model.saying("hello");
+    for flag in [&store.loads_fail, &store.hangs] {
+        flag.store(true, Ordering::SeqCst);
+        let response = converse(&layer, &inner, "s", "hi").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(body["error"]["code"], "session_store_unavailable");
+        flag.store(false, Ordering::SeqCst);
+    }
+    assert!(model.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_be_loaded_is_bypassed_where_that_is_asked_for() {
+    let store = Moody::new();
+    store.loads_fail.store(true, Ordering::SeqCst);
+    let layer = SessionMemoryLayer::new(store.clone()).on_load_error(OnLoadError::Bypass);
+    let response = converse(&layer, &Model::default().saying("hello"), "s", "hi").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["session-memory"], "degraded; reason=load_failed");
+    assert!(store.turns("s").await.is_empty(), "an answer without memory is not recorded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_delays_the_end_by_no_more_than_the_commit_wait_and_gets_the_turn_later() {
+    let store = Moody::gated();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let started = tokio::time::Instant::now();
+    let response = converse(&layer, &Model::default().saying("hello"), "s", "hi").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(3), "{waited:?}");
+    assert_eq!(layer.commits().pending(), 1);
+    store.gate.add_permits(1);
+    let report = layer.commits().drain(Duration::from_secs(30)).await;
+    assert_eq!((report.pending, report.lost), (0, 0));
+    assert_eq!(store.turns("s").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_an_end_must_mean_stored_it_is_withheld() {
+    let store = Moody::gated();
+    let layer = SessionMemoryLayer::new(store.clone()).on_append_error(OnAppendError::Cut);
+    let (script, body) = scripted(None);
+    script.data([&delta("Hello"), FINISH, DONE].concat());
+    let service = layer.layer(Model::default().answering(EVENTS, vec![body]));
+    let mut body = call(&service, ask("s", "hi")).await.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), [&delta("Hello"), FINISH].concat());
+    assert!(body.frame().await.unwrap().is_err(), "the end is withheld and the body broken");
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_whose_answer_was_lost_is_sent_again_and_stored_once() {
+    let store = Moody::new();
+    store.swallow.store(3, Ordering::SeqCst);
+    let layer = SessionMemoryLayer::new(store.clone());
+    converse(&layer, &Model::default().saying("hello"), "s", "hi").await;
+    layer.commits().drain(Duration::from_secs(60)).await;
+    assert_eq!(store.appends.load(Ordering::SeqCst), 4, "it was sent until it was answered");
+    assert_eq!(store.turns("s").await.len(), 1, "and stored once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_can_never_be_stored_is_given_up_and_counted() {
+    let store = Moody::new();
+    store.appends_fail.store(true, Ordering::SeqCst);
+    let layer = SessionMemoryLayer::new(store.clone());
+    let response = converse(&layer, &Model::default().saying("hello"), "s", "hi").await;
+    assert_eq!(response.status(), StatusCode::OK, "the reply is delivered all the same");
+    let report = layer.commits().drain(Duration::from_secs(120)).await;
+    assert_eq!((report.pending, report.lost), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_append_queue_loses_the_turn_it_cannot_hold_and_no_other() {
+    let store = Moody::gated();
+    let queue = AppendQueue::default().with_turns(std::num::NonZeroUsize::new(2).unwrap());
+    let layer = SessionMemoryLayer::new(store.clone()).with_append_queue(queue);
+    let inner = Model::default().saying("hello");
+    for session in ["a", "b", "c"] {
+        assert_eq!(converse(&layer, &inner, session, "hi").await.status(), StatusCode::OK);
+    }
+    assert_eq!((layer.commits().pending(), layer.commits().lost()), (2, 1));
+    store.gate.add_permits(10);
+    layer.commits().drain(Duration::from_secs(60)).await;
+    assert_eq!(
+        (store.turns("a").await.len(), store.turns("b").await.len(), store.turns("c").await.len()),
+        (1, 1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_deleted_while_it_is_answered_stays_deleted() {
+    use tower_session_memory::store::HistoryStore;
+
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let inner = Model::default().saying("hello");
+    for first in [true, false] {
+        let (script, body) = scripted(None);
+        let service = layer.layer(Model::default().answering(EVENTS, vec![body]));
+        let mut body = call(&service, ask("s", "hi")).await.into_body();
+        script.data(delta("Hel"));
+        body.frame().await.unwrap().unwrap();
+        store.delete(&crate::support::key("s")).await.unwrap();
+        script.data([FINISH, DONE].concat());
+        drop(script);
+        body.collect().await.unwrap();
+        assert!(
+            store.turns("s").await.is_empty(),
+            "a turn in flight must not resurrect it (first turn: {first})"
+        );
+        converse(&layer, &inner, "s", "again").await;
+        assert_eq!(store.turns("s").await.len(), 1, "the session can be started anew");
+    }
+}

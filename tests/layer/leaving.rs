@@ -1,0 +1,116 @@
+//! Clients that leave before the end.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use http_body_util::BodyExt;
+use tower::Layer;
+use tower_session_memory::{OnDisconnect, SessionMemoryLayer, history::TurnState};
+
+use crate::support::{DONE, EVENTS, FINISH, Model, Moody, ask, call, converse, delta, scripted};
+
+async fn leave_after(layer: &SessionMemoryLayer, text: &str) -> crate::support::Script {
+    let (script, body) = scripted(None);
+    let service = layer.layer(Model::default().answering(EVENTS, vec![body]));
+    let mut body = call(&service, ask("s", "hi")).await.into_body();
+    script.data(text.to_owned());
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    script
+}
+
+#[tokio::test]
+async fn what_the_client_was_sent_is_kept_as_an_interrupted_turn() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let script = leave_after(&layer, &delta("Hel")).await;
+    assert!(script.dropped.load(Ordering::SeqCst), "the upstream is cancelled");
+    let turns = store.until("s", 1).await;
+    assert_eq!(turns[0].state(), TurnState::Interrupted);
+    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Hel"}"#);
+}
+
+#[tokio::test]
+async fn nothing_said_is_nothing_stored() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone());
+    leave_after(&layer, ": ping\n\n").await;
+    layer.commits().drain(Duration::from_secs(5)).await;
+    assert!(store.turns("s").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_tool_call_cut_in_its_arguments_is_never_kept() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let call = r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":"}}]},"finish_reason":null}]}"#;
+    leave_after(&layer, &format!("{call}\n\n")).await;
+    layer.commits().drain(Duration::from_secs(5)).await;
+    assert!(store.turns("s").await.is_empty(), "a call without its end would brick the session");
+    leave_after(&layer, &format!("{}{call}\n\n", delta("Let me look."))).await;
+    let turns = store.until("s", 1).await;
+    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Let me look."}"#);
+}
+
+#[tokio::test]
+async fn a_client_that_stops_at_the_finish_reason_has_its_whole_turn_before_its_next_request() {
+    let store = Moody::gated();
+    let layer = SessionMemoryLayer::new(store.clone());
+    leave_after(&layer, &[&delta("Hello"), FINISH].concat()).await;
+    let model = Model::default();
+    let next = {
+        let (layer, inner) = (layer.clone(), model.saying("again"));
+        tokio::spawn(async move { converse(&layer, &inner, "s", "more").await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(model.seen.lock().unwrap().is_empty(), "the next load waits for the commit in flight");
+    store.gate.add_permits(10);
+    next.await.unwrap();
+    assert_eq!(model.contents(0), ["hi", "Hello", "more"]);
+    assert_eq!(store.turns("s").await[0].state(), TurnState::Complete);
+}
+
+#[tokio::test]
+async fn discarded_means_nothing_is_stored() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Discard);
+    let script = leave_after(&layer, &delta("Hel")).await;
+    assert!(script.dropped.load(Ordering::SeqCst));
+    layer.commits().drain(Duration::from_secs(5)).await;
+    assert!(store.turns("s").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_drained_reply_is_read_to_its_end_and_stored_whole() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Drain);
+    let script = leave_after(&layer, &delta("Hel")).await;
+    assert!(!script.dropped.load(Ordering::SeqCst), "the upstream is not cancelled");
+    script.data([&delta("lo"), FINISH, DONE].concat());
+    let turns = store.until("s", 1).await;
+    assert_eq!(turns[0].state(), TurnState::Complete);
+    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Hello"}"#);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_head_is_drained_for_too() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Drain);
+    let (head, arrived) = tokio::sync::oneshot::channel::<()>();
+    let arrived = std::sync::Arc::new(tokio::sync::Mutex::new(Some(arrived)));
+    let inner = tower::service_fn(move |_: http::Request<_>| {
+        let arrived = std::sync::Arc::clone(&arrived);
+        async move {
+            arrived.lock().await.take().unwrap().await.unwrap();
+            let (script, body) = scripted(None);
+            script.data([&delta("Late"), FINISH, DONE].concat());
+            let response = http::Response::builder().header("content-type", EVENTS).body(body).unwrap();
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let service = layer.layer(inner);
+    let impatient = tokio::time::timeout(Duration::from_millis(20), call(&service, ask("s", "hi"))).await;
+    assert!(impatient.is_err());
+    head.send(()).unwrap();
+    let turns = store.until("s", 1).await;
+    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Late"}"#);
+}

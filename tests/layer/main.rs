@@ -1,0 +1,10 @@
+//! The layer as a Tower service: its contract with the services around it, with bodies, and with a store
+//! that misbehaves. No network.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bodies;
+mod contract;
+mod failures;
+mod leaving;
+mod support;
