@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Installs what is missing and runs everything.
+#
+#   bash tests/run.sh             all checks and tests, as continuous integration runs them
+#   bash tests/run.sh --full      the same with the large counts, the dependency audit and the fuzz targets
+#   bash tests/run.sh --clients   only installs the official clients that tests/sdk.rs drives
+#
+# Debian and its kin (apt-get), and macOS (Homebrew). Nothing is read from the terminal.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mode=${1-}
+case "$mode" in
+'' | --full | --clients) ;;
+*)
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+
+export CARGO_TERM_COLOR=never NO_COLOR=1 RUST_BACKTRACE=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+clients=target/clients
+started=$SECONDS
+
+# section TITLE COMMAND…: runs a command under a title and prints how long it took.
+section() {
+    local title=$1 from=$SECONDS
+    shift
+    printf '\n== %s\n' "$title"
+    "$@"
+    printf -- '-- %s: %d s\n' "$title" "$((SECONDS - from))"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# install DEBIAN-PACKAGES BREW-PACKAGES
+install() {
+    if have apt-get; then
+        local root=()
+        [ "$(id -u)" = 0 ] || root=(sudo)
+        "${root[@]}" apt-get update -qq
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends $1 </dev/null
+    elif have brew; then
+        # shellcheck disable=SC2086
+        brew install --quiet $2 </dev/null
+    else
+        echo "Install these and run again: $1" >&2
+        exit 1
+    fi
+}
+
+tools() {
+    have cc || have gcc || have clang || install build-essential gcc
+    have curl || install 'curl ca-certificates' curl
+    python3 -c 'import venv, ensurepip' 2>/dev/null || install 'python3 python3-venv' python3
+    have node && have npm || install 'nodejs npm' node
+    if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
+        PATH=$HOME/.cargo/bin:$PATH
+    elif ! have cargo; then
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
+        PATH=$HOME/.cargo/bin:$PATH
+    fi
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    cargo --version
+    python3 --version
+    echo "node $(node --version), npm $(npm --version 2>/dev/null)"
+}
+
+# Exact versions, each installed again only when its list changes.
+official_clients() {
+    local python=tests/clients/python/requirements.txt node=tests/clients/node/package.json
+    if ! cmp -s "$python" "$clients/python/requirements.txt"; then
+        rm -rf "$clients/python"
+        python3 -m venv "$clients/python"
+        "$clients/python/bin/pip" install --quiet --requirement "$python"
+        cp "$python" "$clients/python/"
+    fi
+    if ! cmp -s "$node" "$clients/node/installed.json"; then
+        rm -rf "$clients/node"
+        mkdir -p "$clients/node"
+        cp "$node" "$clients/node/package.json"
+        npm install --prefix "$clients/node" --no-package-lock --no-audit --no-fund --silent
+        cp "$node" "$clients/node/installed.json"
+    fi
+    "$clients/python/bin/python" -c 'import openai; print("openai for Python", openai.VERSION)'
+    (cd "$clients/node" && node -e 'import("openai/version").then((at) => console.log("openai for Node", at.VERSION))')
+}
+
+# The tests of the official clients are ignored by default, since a machine with only Rust has none.
+conversations() {
+    cargo test --all-features --test sdk -- --ignored
+}
+
+kills() {
+    SESSION_MEMORY_KILLS=200 cargo test --all-features --test kill -- --nocapture
+}
+
+audit() {
+    have cargo-deny || cargo install --locked cargo-deny
+    cargo deny check
+}
+
+fuzz() {
+    have cargo-fuzz || cargo install --locked cargo-fuzz
+    rustup toolchain install nightly --profile minimal --no-self-update
+    local target
+    for target in $(cargo +nightly fuzz list); do
+        cargo +nightly fuzz run "$target" -- -max_total_time=60 -timeout=10
+    done
+}
+
+if [ "$mode" = --clients ]; then
+    section 'Tools' tools
+    section 'Official clients' official_clients
+    exit
+fi
+
+section 'Tools' tools
+section 'Official clients' official_clients
+section 'Format' cargo fmt --all --check
+section 'Lints' cargo clippy --all-targets --all-features -- -D warnings
+section 'Documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
+section 'Tests, default features' cargo test
+# Unit, integration and documentation tests, and the examples are built; tests/kill.rs shows its counts.
+section 'Tests, all features' cargo test --all-features -- --show-output
+section 'Conversations of the official clients' conversations
+if [ "$mode" = --full ]; then
+    section 'Deaths, 200 of each kind' kills
+    section 'Audit of the dependencies' audit
+    section 'Fuzz targets, 60 seconds each' fuzz
+fi
+printf '\nAll of it passed in %d s.\n' "$((SECONDS - started))"
