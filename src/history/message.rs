@@ -48,6 +48,11 @@ pub enum Role {
     Other(String),
 }
 
+/// A digest of what a message says, equal for two messages that say the same although they were serialised
+/// differently; see [`Protocol::canonical`](crate::protocol::Protocol::canonical).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Canonical(pub [u8; 16]);
+
 impl From<&str> for Role {
     fn from(role: &str) -> Self {
         match role {

@@ -3,8 +3,18 @@
 //! A session is an append-only log of [`Turn`]s. Each names its parent; the history is the path from the
 //! root to the newest turn. Nothing here knows HTTP or stores.
 
+mod compare;
+mod log;
 mod message;
+mod reconcile;
 mod turn;
+mod window;
 
-pub use message::{About, Message, Role};
+pub use log::{Log, Path};
+pub use message::{About, Canonical, Message, Role};
+pub use reconcile::{ClientCase, Incoming, Instructions, Mode, Plan, reconcile};
 pub use turn::{Parent, RecordError, Turn, TurnId, TurnParts, TurnState};
+pub use window::Window;
+
+#[cfg(test)]
+mod fixtures;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::request;
 use serde_json::value::RawValue;
 
+pub use crate::history::Canonical;
 use crate::history::Message;
 
 /// A wire format.
@@ -196,7 +197,3 @@ impl Skip {
         }
     }
 }
-
-/// A digest of what a message says; see [`Protocol::canonical`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Canonical(pub [u8; 16]);

@@ -283,7 +283,7 @@ impl Encoding {
     fn number(&mut self, text: &str) {
         match text.parse::<f64>() {
             // JavaScript writes -0 as 0.
-            Ok(number) if number == 0.0 => self.text(b'#', &0.0_f64.to_bits().to_le_bytes()),
+            Ok(0.0) => self.text(b'#', &0.0_f64.to_bits().to_le_bytes()),
             Ok(number) if number.is_finite() => self.text(b'#', &number.to_bits().to_le_bytes()),
             _ => self.text(b'#', text.as_bytes()),
         }

@@ -1,0 +1,146 @@
+//! Where a client's messages and a stored path agree.
+
+use std::cell::OnceCell;
+
+use super::{Canonical, Message, Path, Role, Turn};
+
+pub(super) type CanonicalOf<'a> = &'a dyn Fn(&Message) -> Canonical;
+
+/// Messages whose digests are made when they are first asked for.
+pub(super) struct Digests<'a> {
+    messages: Vec<Message>,
+    digests: Vec<OnceCell<Canonical>>,
+    canonical: CanonicalOf<'a>,
+}
+
+impl<'a> Digests<'a> {
+    pub(super) fn new(messages: impl IntoIterator<Item = Message>, canonical: CanonicalOf<'a>) -> Self {
+        let messages: Vec<_> = messages.into_iter().collect();
+        let digests = vec![OnceCell::new(); messages.len()];
+        Self { messages, digests, canonical }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    fn digest(&self, at: usize) -> Canonical {
+        *self.digests[at].get_or_init(|| (self.canonical)(&self.messages[at]))
+    }
+}
+
+/// Whether two messages, each by its place, say the same. Equal bytes need no digest.
+fn same(left: (&Digests<'_>, usize), right: (&Digests<'_>, usize)) -> bool {
+    left.0.messages[left.1].raw() == right.0.messages[right.1].raw()
+        || left.0.digest(left.1) == right.0.digest(right.1)
+}
+
+/// The client's messages (R) beside those of a path (H).
+pub(super) struct Comparison<'c, 'a> {
+    path: Path<'a>,
+    stored: Digests<'c>,
+    /// For each turn of the path, where its messages end in `stored`.
+    ends: Vec<usize>,
+    sent: &'c Digests<'c>,
+}
+
+/// A place in a path: between turns, or inside one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// How many whole turns stand before it.
+    pub(super) turns: usize,
+    /// How many messages of the next one.
+    pub(super) messages: usize,
+}
+
+impl<'c, 'a> Comparison<'c, 'a> {
+    pub(super) fn new(path: Path<'a>, sent: &'c Digests<'c>) -> Self {
+        let stored = Digests::new(path.turns().iter().flat_map(|turn| turn.messages()), sent.canonical);
+        let ends = path
+            .turns()
+            .iter()
+            .scan(0, |end, turn| {
+                *end += turn.len();
+                Some(*end)
+            })
+            .collect();
+        Self { path, stored, ends, sent }
+    }
+
+    pub(super) fn path(&self) -> &Path<'a> {
+        &self.path
+    }
+
+    /// How many messages H and R begin with in common.
+    pub(super) fn common(&self) -> usize {
+        let shorter = self.stored.len().min(self.sent.len());
+        (0..shorter).take_while(|&at| same((&self.stored, at), (self.sent, at))).count()
+    }
+
+    /// Whether R begins with all of H and goes on.
+    pub(super) fn resends(&self, common: usize) -> bool {
+        common == self.stored.len() && common < self.sent.len()
+    }
+
+    /// The longest tail of H, short of all, that holds an assistant message and that R begins with: where it
+    /// begins, and how many messages it has.
+    pub(super) fn tail(&self) -> Option<(Cut, usize)> {
+        let longest = self.stored.len().min(self.sent.len()).saturating_sub(1);
+        let from = self.stored.len() - longest;
+        let matched = self.longest_overlap(from)?;
+        let begin = self.stored.len() - matched;
+        let tail = &self.stored.messages[begin..];
+        tail.iter().any(|message| *message.role() == Role::Assistant).then(|| (self.cut_at(begin), matched))
+    }
+
+    /// The last turn of H that R holds wholly when they begin with `common` messages in common, and how many
+    /// messages H has up to its end.
+    pub(super) fn last_whole_turn(&self, common: usize) -> Option<(&'a Turn, usize)> {
+        let whole = self.ends.partition_point(|end| *end <= common).checked_sub(1)?;
+        Some((self.path.turns()[whole], self.ends[whole]))
+    }
+
+    /// The length of the longest beginning of R that ends H (Knuth, Morris and Pratt), looking at H from
+    /// `from` on; linear in what it looks at.
+    fn longest_overlap(&self, from: usize) -> Option<usize> {
+        let sent = |at: usize| self.sent.digest(at);
+        let borders = borders(self.stored.len() - from, &sent);
+        let mut matched = 0;
+        for at in from..self.stored.len() {
+            matched = advance(matched, self.stored.digest(at), &borders, &sent);
+        }
+        (matched > 0).then_some(matched)
+    }
+
+    fn cut_at(&self, message: usize) -> Cut {
+        let turns = self.ends.partition_point(|end| *end <= message);
+        let begin = turns.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Cut { turns, messages: message - begin }
+    }
+}
+
+/// For each beginning of the pattern, the length of its longest proper beginning that also ends it.
+fn borders(len: usize, pattern: &dyn Fn(usize) -> Canonical) -> Vec<usize> {
+    let mut borders = Vec::with_capacity(len);
+    let mut matched = 0;
+    for at in 0..len {
+        if at > 0 {
+            matched = advance(matched, pattern(at), &borders, pattern);
+        }
+        borders.push(matched);
+    }
+    borders
+}
+
+/// How much of the pattern is matched after one more message, given the borders of its first messages.
+fn advance(
+    mut matched: usize,
+    next: Canonical,
+    borders: &[usize],
+    pattern: &dyn Fn(usize) -> Canonical,
+) -> usize {
+    while matched > 0 && (matched == borders.len() || pattern(matched) != next) {
+        matched = borders[matched - 1];
+    }
+    if pattern(matched) == next { matched + 1 } else { matched }
+}

@@ -1,0 +1,301 @@
+//! Making sense of what a client sent, whether that is one new message or everything it remembers.
+//!
+//! C is what the client sent: P, its leading instructions, then R. H is the history's messages. Messages are
+//! compared by what they say ([`Canonical`](super::Canonical)), and only where the outcome depends on it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{
+    Log, Message, Parent, Path, Role, Turn, TurnState, Window,
+    compare::{CanonicalOf, Comparison, Cut, Digests},
+};
+
+/// A request's messages, and all that decides how they continue the session.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    /// The messages as the client sent them.
+    pub messages: &'a [Message],
+    /// How many of them lead as instructions.
+    pub leading: usize,
+    /// What is stored.
+    pub log: &'a Log,
+    /// What the client says of its own messages.
+    pub mode: Mode,
+    /// Whether the client says that it sends the request again (`x-stainless-retry-count` of 1 or more).
+    pub retried: bool,
+    /// Whose instructions are sent.
+    pub instructions: Instructions,
+    /// How much of the history is sent.
+    pub window: Window,
+}
+
+/// What the client says of its own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Nothing: they are recognised by comparing them with the history.
+    #[default]
+    Recognize,
+    /// Everything after the instructions is new, even assistant messages.
+    Append,
+    /// The conversation starts again from the root.
+    Reset,
+}
+
+/// Whose instructions are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Instructions {
+    /// The client's if it sends any, else the newest that it sent before in this conversation.
+    #[default]
+    Remember,
+    /// The client's only; none are stored.
+    Client,
+}
+
+/// What a client's messages turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientCase {
+    /// The beginning of a conversation.
+    New,
+    /// Only what is new.
+    Delta,
+    /// The whole history and what is new.
+    Resend,
+    /// The newest part of the history and what is new.
+    Window,
+    /// A beginning of the history, and then something else, or nothing.
+    Edit,
+    /// Another conversation.
+    Unrelated,
+    /// The newest turn's messages once more.
+    Retry,
+}
+
+impl ClientCase {
+    /// The token after `client=` in the response header, and the metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Delta => "delta",
+            Self::Resend => "resend",
+            Self::Window => "window",
+            Self::Edit => "edit",
+            Self::Unrelated => "unrelated",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// What goes upstream, and what will be stored.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What the client's messages turned out to be.
+    pub case: ClientCase,
+    /// The parent of the turn to store.
+    pub parent: Parent,
+    /// Which of the request's messages are new: the turn's own, the reply aside.
+    pub new: Range<usize>,
+    /// Whether the request's leading instructions differ from those of the parent's path, so that they are
+    /// stored with the turn.
+    pub stores_instructions: bool,
+    /// How many turns the parent's path has.
+    pub turns: usize,
+    /// How many messages the conversation has with this request, instructions not counted.
+    pub messages: usize,
+    /// How many of them are sent upstream.
+    pub sent: usize,
+    insertion: Vec<Bytes>,
+}
+
+impl Plan {
+    /// What is to be inserted after the request's instructions: groups of raw messages joined by single
+    /// commas, as [`splice`](crate::protocol::splice::splice) takes them. Nothing for a request that goes
+    /// upstream as it was sent.
+    #[must_use]
+    pub fn insertion(&self) -> &[Bytes] {
+        &self.insertion
+    }
+}
+
+/// Decides how a request continues its session.
+///
+/// | case | what the client sent | upstream sees | stored with the reply | parent |
+/// |---|---|---|---|---|
+/// | `new` | anything; nothing is stored yet | C | R | previous |
+/// | `retry` | R of the newest turn, which was interrupted, or the client says so | P′, H without that turn, R | R | that turn's parent |
+/// | `delta` | no assistant message | P′ H R | R | previous |
+/// | `resend` | all of H, and more | C | what follows H | previous |
+/// | `window` | the end of H, from an assistant message or before, and more | P′, the rest of H, R | what follows H | previous |
+/// | `edit` | the first turn of H or more, and then something else, or nothing | C | what follows the last whole turn | that turn |
+/// | `unrelated` | anything else | C | R | none |
+///
+/// The first row that fits counts. P′ is P, or the newest instructions on the path if P is empty. What is
+/// inserted is healed ([`Path::healed`]) and cut to the [`Window`]. A client that was spoken to through a
+/// healed view remembers that, so H is tried as it is stored and then as it is healed.
+///
+/// [`Mode::Reset`] is `new` with no parent, whatever is stored; [`Mode::Append`] is `delta`, whatever R is.
+#[must_use]
+pub fn reconcile(incoming: &Incoming<'_>, canonical: CanonicalOf<'_>) -> Plan {
+    let path = incoming.log.path();
+    if incoming.mode == Mode::Reset {
+        return incoming.as_sent(ClientCase::New, Parent::Root, &Path::default(), 0);
+    }
+    if path.is_empty() {
+        return incoming.as_sent(ClientCase::New, Parent::Previous, &path, 0);
+    }
+    if incoming.mode == Mode::Append {
+        return incoming.after(ClientCase::Delta, Parent::Previous, &path);
+    }
+    if let Some(plan) = incoming.retry(canonical) {
+        return plan;
+    }
+    if !incoming.rest().iter().any(|message| *message.role() == Role::Assistant) {
+        return incoming.after(ClientCase::Delta, Parent::Previous, &path);
+    }
+    incoming.overlap(&path, canonical)
+}
+
+impl<'a> Incoming<'a> {
+    /// R.
+    fn rest(&self) -> &'a [Message] {
+        &self.messages[self.leading..]
+    }
+
+    fn retry(&self, canonical: CanonicalOf<'_>) -> Option<Plan> {
+        let head = self.log.head()?;
+        if !self.retried && head.state() != TurnState::Interrupted {
+            return None;
+        }
+        let same = head.sent() == self.rest().len()
+            && head
+                .messages()
+                .zip(self.rest())
+                .all(|(stored, sent)| stored.raw() == sent.raw() || canonical(&stored) == canonical(sent));
+        let before = self.log.path_before_head();
+        let parent = before.turns().last().map_or(Parent::Root, |turn| Parent::Turn(turn.id()));
+        same.then(|| self.after(ClientCase::Retry, parent, &before))
+    }
+
+    /// R holds assistant messages: finds out which.
+    fn overlap(&self, path: &Path<'a>, canonical: CanonicalOf<'_>) -> Plan {
+        let sent = Digests::new(self.rest().iter().cloned(), canonical);
+        let stored = Comparison::new(path.clone(), &sent);
+        let common = stored.common();
+        if let Some(plan) = self.goes_on(path, &stored, common) {
+            return plan;
+        }
+        let mut edited = (stored.last_whole_turn(common), common);
+        let healed = path.healed(self.rest());
+        if healed.turns().len() < path.turns().len() {
+            let healed = Comparison::new(healed, &sent);
+            let common = healed.common();
+            if let Some(plan) = self.goes_on(path, &healed, common) {
+                return plan;
+            }
+            if common > edited.1 {
+                edited = (healed.last_whole_turn(common), common);
+            }
+        }
+        match edited.0 {
+            Some((turn, end)) => {
+                self.as_sent(ClientCase::Edit, Parent::Turn(turn.id()), &path.up_to(turn.id()), end)
+            }
+            None => self.as_sent(ClientCase::Unrelated, Parent::Root, &Path::default(), 0),
+        }
+    }
+
+    fn goes_on(&self, path: &Path<'a>, compared: &Comparison<'_, 'a>, common: usize) -> Option<Plan> {
+        if compared.resends(common) {
+            return Some(self.as_sent(ClientCase::Resend, Parent::Previous, path, common));
+        }
+        let (cut, known) = compared.tail()?;
+        let view = self.view_before(compared.path(), cut, known);
+        Some(self.spliced(ClientCase::Window, Parent::Previous, path, view, known))
+    }
+
+    /// C goes upstream as it is; of R, the first `known` messages are stored already.
+    fn as_sent(&self, case: ClientCase, parent: Parent, path: &Path<'_>, known: usize) -> Plan {
+        let new = self.leading + known..self.messages.len();
+        Plan {
+            case,
+            parent,
+            stores_instructions: self.stores_instructions(path),
+            turns: path.turns().len(),
+            messages: path.messages() + new.len(),
+            sent: self.rest().len(),
+            insertion: Vec::new(),
+            new,
+        }
+    }
+
+    /// R is new, and goes after this path.
+    fn after(&self, case: ClientCase, parent: Parent, path: &Path<'a>) -> Plan {
+        let healed = path.healed(self.rest());
+        let start = self.window.start(&healed);
+        let view = View { turns: healed.turns()[start..].to_vec(), partial: None };
+        self.spliced(case, parent, path, view, 0)
+    }
+
+    /// What stands before the cut and inside the window. The window is that of the whole path, so that the
+    /// client's own forgetting does not move it.
+    fn view_before(&self, path: &Path<'a>, cut: Cut, known: usize) -> View<'a> {
+        let whole = path.healed(&self.rest()[known..]);
+        let opening = whole.turns().get(self.window.start(&whole));
+        let start = opening.and_then(|turn| path.position(turn.id())).unwrap_or(0);
+
+        let partial = path.turns().get(cut.turns).copied().filter(|_| cut.messages > 0 && start <= cut.turns);
+        let before = path.part(start.min(cut.turns)..cut.turns);
+        let healed = match partial {
+            Some(turn) => before.healed(&turn.messages().take(cut.messages).collect::<Vec<_>>()),
+            None => before.healed(self.rest()),
+        };
+        View { turns: healed.turns().to_vec(), partial: partial.map(|turn| (turn, cut.messages)) }
+    }
+
+    /// The view goes between P′ and R; of R, the first `known` messages are stored already.
+    fn spliced(
+        &self,
+        case: ClientCase,
+        parent: Parent,
+        path: &Path<'_>,
+        view: View<'_>,
+        known: usize,
+    ) -> Plan {
+        let mut plan = self.as_sent(case, parent, path, known);
+        plan.sent += view.messages();
+        let remembered = path.instructions().filter(|_| self.leading == 0 && self.remembers());
+        plan.insertion = remembered.cloned().into_iter().chain(view.groups()).collect();
+        plan
+    }
+
+    fn remembers(&self) -> bool {
+        self.instructions == Instructions::Remember
+    }
+
+    fn stores_instructions(&self, path: &Path<'_>) -> bool {
+        self.leading > 0 && self.remembers() && !path.has_instructions(&self.messages[..self.leading])
+    }
+}
+
+/// What is inserted of the history: whole turns, and the first messages of one more.
+struct View<'a> {
+    turns: Vec<&'a Turn>,
+    partial: Option<(&'a Turn, usize)>,
+}
+
+impl View<'_> {
+    fn messages(&self) -> usize {
+        self.turns.iter().map(|turn| turn.len()).sum::<usize>() + self.partial.map_or(0, |(_, count)| count)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = Bytes> {
+        let whole = self.turns.iter().map(|turn| turn.message_bytes().clone());
+        whole.chain(self.partial.map(|(turn, count)| turn.first_message_bytes(count)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
