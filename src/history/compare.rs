@@ -77,9 +77,9 @@ impl<'c, 'a> Comparison<'c, 'a> {
         (0..shorter).take_while(|&at| same((&self.stored, at), (self.sent, at))).count()
     }
 
-    /// Whether R begins with all of H and goes on.
+    /// Whether R begins with all of H, and there is an H, and goes on.
     pub(super) fn resends(&self, common: usize) -> bool {
-        common == self.stored.len() && common < self.sent.len()
+        common > 0 && common == self.stored.len() && common < self.sent.len()
     }
 
     /// The longest tail of H, short of all, that holds an assistant message and that R begins with: where it

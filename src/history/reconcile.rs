@@ -125,7 +125,7 @@ impl Plan {
 /// | case | what the client sent | upstream sees | stored with the reply | parent |
 /// |---|---|---|---|---|
 /// | `new` | anything; nothing is stored yet | C | R | previous |
-/// | `retry` | R of the newest turn, which was interrupted, or the client says so | P′, H without that turn, R | R | that turn's parent |
+/// | `retry` | R of the newest turn, which was interrupted, or the client says so (the end of H may stand before it) | P′, H without that turn, R | R | that turn's parent |
 /// | `delta` | no assistant message | P′ H R | R | previous |
 /// | `resend` | all of H, and more | C | what follows H | previous |
 /// | `window` | the end of H, from an assistant message or before, and more | P′, the rest of H, R | what follows H | previous |
@@ -164,19 +164,26 @@ impl<'a> Incoming<'a> {
         &self.messages[self.leading..]
     }
 
+    /// R, or what of R follows the end of H without its newest turn, is that turn's again.
     fn retry(&self, canonical: CanonicalOf<'_>) -> Option<Plan> {
         let head = self.log.head()?;
         if !self.retried && head.state() != TurnState::Interrupted {
             return None;
         }
-        let same = head.sent() == self.rest().len()
-            && head
-                .messages()
-                .zip(self.rest())
-                .all(|(stored, sent)| stored.raw() == sent.raw() || canonical(&stored) == canonical(sent));
+        let known = self.rest().len().checked_sub(head.sent())?;
+        let mut pairs = head.messages().zip(&self.rest()[known..]);
+        if !pairs.all(|(stored, sent)| stored.raw() == sent.raw() || canonical(&stored) == canonical(sent)) {
+            return None;
+        }
         let before = self.log.path_before_head();
         let parent = before.turns().last().map_or(Parent::Root, |turn| Parent::Turn(turn.id()));
-        same.then(|| self.after(ClientCase::Retry, parent, &before))
+        if known == 0 {
+            return Some(self.after(ClientCase::Retry, parent, &before));
+        }
+        let sent = Digests::new(self.rest().iter().cloned(), canonical);
+        let (cut, _) = Comparison::new(before.clone(), &sent).tail().filter(|(_, tail)| *tail == known)?;
+        let view = self.view_before(&before, cut, known);
+        Some(self.spliced(ClientCase::Retry, parent, &before, view, known))
     }
 
     /// R holds assistant messages: finds out which.
@@ -187,19 +194,20 @@ impl<'a> Incoming<'a> {
         if let Some(plan) = self.goes_on(path, &stored, common) {
             return plan;
         }
-        let mut edited = (stored.last_whole_turn(common), common);
+        let mut edited = stored.last_whole_turn(common);
         let healed = path.healed(self.rest());
         if healed.turns().len() < path.turns().len() {
             let healed = Comparison::new(healed, &sent);
-            let common = healed.common();
-            if let Some(plan) = self.goes_on(path, &healed, common) {
-                return plan;
-            }
-            if common > edited.1 {
-                edited = (healed.last_whole_turn(common), common);
+            let healed_common = healed.common();
+            // Where the path as it is stored agrees further, the client knows the turn that healing hides.
+            if healed_common >= common {
+                if let Some(plan) = self.goes_on(path, &healed, healed_common) {
+                    return plan;
+                }
+                edited = healed.last_whole_turn(healed_common);
             }
         }
-        match edited.0 {
+        match edited {
             Some((turn, end)) => {
                 self.as_sent(ClientCase::Edit, Parent::Turn(turn.id()), &path.up_to(turn.id()), end)
             }
