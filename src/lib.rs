@@ -4,3 +4,5 @@ pub mod history;
 pub mod protocol;
 pub mod session;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;

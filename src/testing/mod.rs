@@ -1,0 +1,6 @@
+//! For tests of stores and services.
+
+mod clock;
+pub mod conformance;
+
+pub use clock::ManualClock;
