@@ -36,7 +36,9 @@ pub(crate) fn wrap(
 ) -> Result<(App, Commits), BoxError> {
     let memory = memory(config, store)?;
     let commits = memory.commits();
-    let app = memory.layer(forward).map_response(|response: Response<_>| response.map(boxed));
+    let service = memory.layer(forward);
+    let app =
+        ServiceExt::<Request<ClientBody>>::map_response(service, |response: Response<_>| response.map(boxed));
     Ok((BoxCloneSyncService::new(app), commits))
 }
 
