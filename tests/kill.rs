@@ -71,6 +71,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_torn_by_a_death_at_any_point_of
             world
                 .replace(0, |proxy| async move {
                     let launch = proxy.launch().sibling();
+                    println!("waiting for the death at {point}:{nth}");
                     let ended = proxy.ended().await;
                     assert_eq!(ended.status.signal(), Some(SIGABRT), "{point}:{nth} was reached: {ended:?}");
                     launch
@@ -84,6 +85,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_torn_by_a_death_at_any_point_of
 /// The upstream, the proxies on one store, the clients, and what they saw.
 struct World {
     upstream: Upstream,
+    launch: Launch,
     proxies: Mutex<Vec<Option<Proxy>>>,
     addresses: watch::Sender<Vec<Option<SocketAddr>>>,
     notes: Arc<Mutex<Vec<Note>>>,
@@ -112,6 +114,7 @@ impl World {
         let addresses = running.iter().map(|proxy| proxy.as_ref().map(Proxy::addr)).collect();
         let world = Self {
             upstream,
+            launch,
             proxies: Mutex::new(running),
             addresses: watch::Sender::new(addresses),
             notes: Arc::default(),
@@ -157,13 +160,12 @@ impl World {
             client.unwrap();
         }
         let proxies: Vec<Proxy> = self.proxies.lock().unwrap().drain(..).flatten().collect();
-        let path = proxies[0].launch().store_path();
         for proxy in proxies {
             proxy.kill().await;
         }
         let deaths = *self.deaths.lock().unwrap();
         let notes = std::mem::take(&mut *self.notes.lock().unwrap());
-        let findings = compare(&notes, &store::open(&path).await).await;
+        let findings = compare(&notes, &store::open(&self.launch.store_path()).await).await;
         println!("{what}: {deaths} deaths, {findings}");
         assert!(findings.ended > deaths, "there was load: {findings}");
         assert_eq!(findings.faults(), 0, "{findings}");

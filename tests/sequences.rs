@@ -446,12 +446,13 @@ async fn h26_a_window_never_splits_a_tool_exchange() {
 async fn h27_a_store_that_cannot_write_does_not_hold_the_reply_back() {
     let (upstream, proxy) = pair().await;
     say(&proxy, "s", "before").await;
+    let store = common::store::open(&proxy.launch().store_path()).await;
     let lock = rusqlite::Connection::open(proxy.launch().store_path()).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let answer = Post::chat(stream_body(&[user("during")])).session("s").send(&proxy).await.ok();
     assert_eq!(answer.said(), "You said 2 things; the last was: during");
     assert!(answer.text().ends_with("data: [DONE]\n\n"));
-    assert_eq!(proxy.stored("s").await.len(), 1, "the store is locked");
+    assert_eq!(common::store::load(&store, "s").await.len(), 1, "the store is locked");
     lock.execute_batch("ROLLBACK").unwrap();
     stored_turns(&proxy, "s", 2).await;
     assert_eq!(upstream.request_count(), 2);

@@ -219,7 +219,10 @@ impl Proxy {
 
     /// What its store holds of a session that all callers share, in commit order.
     pub async fn stored_shared(&self, session: &str) -> Vec<Stored> {
-        super::store::load_shared(&super::store::open(&self.launch.store_path()).await, session).await
+        let store = super::store::open(&self.launch.store_path()).await;
+        let turns = super::store::load_shared(&store, session).await;
+        store.close().await;
+        turns
     }
 
     /// What its store holds of an anonymous session, in commit order.

@@ -49,7 +49,10 @@ pub async fn stored(path: &Path, session: &str) -> Vec<Stored> {
     if !path.exists() {
         return Vec::new();
     }
-    load(&open(path).await, session).await
+    let store = open(path).await;
+    let turns = load(&store, session).await;
+    store.close().await;
+    turns
 }
 
 /// The turns of an anonymous session, in commit order.
@@ -83,6 +86,8 @@ pub async fn sessions(path: &Path) -> Vec<String> {
         return Vec::new();
     }
     let scope = Scope { namespace: NAMESPACE.to_owned(), principal: Principal::anonymous() };
-    let page = open(path).await.sessions(&scope, &Page { limit: 1_000, after: None }).await;
+    let store = open(path).await;
+    let page = store.sessions(&scope, &Page { limit: 1_000, after: None }).await;
+    store.close().await;
     page.expect("the sessions are listed").sessions.iter().map(|s| s.id.as_str().to_owned()).collect()
 }
