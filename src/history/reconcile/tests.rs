@@ -351,3 +351,15 @@ fn a_message_is_digested_once_at_most() {
     assert_eq!(plan.case, ClientCase::Window);
     assert!(count.get() <= 100 + messages.len(), "{} digests", count.get());
 }
+
+#[test]
+fn a_plan_in_a_log_line_shows_no_content() {
+    let (log, _) = two_turns();
+    let messages = said("u3");
+    let plan = reconcile(&incoming(&messages, &log), &canonical);
+    let shown = format!("{plan:?} {:?}", incoming(&messages, &log));
+    for content in ["u1", "a2", "u3"] {
+        assert!(!shown.contains(&format!("\"{content}")), "{shown}");
+    }
+    assert!(!plan.insertion().is_empty());
+}
