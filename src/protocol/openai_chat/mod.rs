@@ -5,8 +5,10 @@ mod budget;
 mod delta;
 mod fields;
 mod nesting;
+mod parts;
 mod raw;
 mod reply;
+mod tool_body;
 mod tool_calls;
 
 use bytes::Bytes;
