@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::{prelude::*, sample::select};
-use tower_session_memory::protocol::{ReplyKind, ReplyLimits, openai_chat::OpenAiChat};
+use tower_session_memory::protocol::{ReplyKind, ReplyLimits, Skip, openai_chat::OpenAiChat};
 
 mod replies;
 
@@ -205,5 +205,42 @@ proptest! {
         bytes.splice(at..(at + noise.len() / 2).min(bytes.len()), noise.iter().copied());
         check(ReplyKind::EventStream, &bytes, &sizes)?;
         check(ReplyKind::Json, &bytes, &sizes)?;
+    }
+
+    #[test]
+    fn the_text_is_the_sum_of_its_deltas_even_if_they_cut_characters(
+        text in any::<String>(),
+        sizes in prop::collection::vec(1usize..5, 1..10),
+        escape in any::<bool>(),
+    ) {
+        let mut deltas: Vec<String> = Vec::new();
+        if escape {
+            let units: Vec<u16> = text.encode_utf16().collect();
+            let mut rest = &units[..];
+            for &size in sizes.iter().cycle() {
+                let (head, tail) = rest.split_at(size.min(rest.len()));
+                deltas.push(head.iter().map(|unit| format!("\\u{unit:04x}")).collect());
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        } else {
+            let literals = text.chars().map(|c| serde_json::to_string(&c).unwrap());
+            deltas.extend(literals.map(|literal| literal[1..literal.len() - 1].to_owned()));
+        }
+        let body: String = deltas
+            .iter()
+            .map(|delta| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{delta}\"}}}}]}}\n\n"))
+            .collect();
+        let body = body + "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n";
+        let protocol = OpenAiChat::default();
+        let recorded = record(&protocol, ReplyKind::EventStream, LIMITS, End::OfBody, &[body.as_bytes()]);
+        if text.is_empty() {
+            prop_assert_eq!(recorded.skip(), Skip::EmptyMessage);
+        } else {
+            let message = recorded.message();
+            prop_assert_eq!(message["content"].as_str(), Some(&*text));
+        }
     }
 }

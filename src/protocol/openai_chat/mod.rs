@@ -7,9 +7,14 @@ mod delta;
 mod fields;
 mod lossless;
 mod nesting;
+mod parts;
 mod raw;
 mod reply;
+<<<<<<< HEAD
 mod request;
+=======
+mod tool_body;
+>>>>>>> recorder
 mod tool_calls;
 
 use bytes::Bytes;
