@@ -186,6 +186,7 @@ impl SqliteBuilder {
             reads,
             readers: threads,
             retention: self.retention,
+            patience: self.setup.busy_timeout,
             sweep_interval: self.sweep_interval,
             failed: false,
         };
