@@ -13,7 +13,7 @@ use std::{
 use tokio::task::JoinSet;
 use tower_session_memory::{
     history::TurnId,
-    store::{Appended, HistoryStore, SqliteStore},
+    store::{Appended, Cursor, HistoryStore, SqliteStore},
 };
 
 use crate::support::{File, key, turn};
@@ -21,26 +21,32 @@ use crate::support::{File, key, turn};
 const FILE: &str = "SESSION_MEMORY_TEST_FILE";
 const TURNS: &str = "SESSION_MEMORY_TEST_TURNS";
 const SESSIONS: usize = 4;
+const TURNS_EACH: usize = 100;
+
+/// How far one process has followed a session that others append to.
+type Followed = Option<(Cursor, Vec<TurnId>)>;
 
 #[tokio::test]
 async fn two_processes_on_one_file_lose_and_double_nothing() {
     let file = File::new();
-    let mut children = [Process::start(&file.path(), 200), Process::start(&file.path(), 200)];
+    let mut children = [Process::start(&file.path(), TURNS_EACH), Process::start(&file.path(), TURNS_EACH)];
     let here = file.open().await;
     let mut acknowledged = HashSet::new();
-    let mut seen = vec![Vec::new(); SESSIONS];
+    let mut followed = [const { None }; SESSIONS];
     while let Some(line) = children[0].line() {
+        let session = acknowledged.len() % SESSIONS;
         acknowledged.insert(line);
-        for (session, seen) in seen.iter_mut().enumerate() {
-            let now = load(&here, session).await;
-            assert!(now.starts_with(seen), "what one process has seen, another never changes");
-            *seen = now;
-        }
+        follow(&here, session, &mut followed[session]).await;
     }
     acknowledged.extend(children[1].rest());
     children.into_iter().for_each(Process::succeed);
     let stored = check(&here, &acknowledged).await;
-    assert_eq!((acknowledged.len(), stored), (2 * 200 * SESSIONS, 2 * 200 * SESSIONS));
+    let expected = 2 * TURNS_EACH * SESSIONS;
+    assert_eq!((acknowledged.len(), stored), (expected, expected));
+    for (session, followed) in followed.iter_mut().enumerate() {
+        let (_, seen) = follow(&here, session, followed).await;
+        assert_eq!(*seen, load(&here, session).await, "turn by turn it is the same log as at once");
+    }
 }
 
 #[tokio::test]
@@ -100,6 +106,21 @@ async fn the_process_that_appends() {
         });
     }
     sessions.join_all().await;
+}
+
+/// Loads what came since, which must continue what was seen.
+async fn follow<'a>(
+    store: &SqliteStore,
+    session: usize,
+    followed: &'a mut Followed,
+) -> &'a mut (Cursor, Vec<TurnId>) {
+    let after = followed.as_ref().map(|(cursor, _)| *cursor).filter(|cursor| cursor.count > 0);
+    let loaded = store.load(&key(&format!("session-{session}")), after.as_ref()).await.unwrap();
+    assert_eq!(loaded.from_start, after.is_none(), "what one process has seen, another never changes");
+    let (cursor, seen) = followed.get_or_insert_with(|| (loaded.cursor, Vec::new()));
+    *cursor = loaded.cursor;
+    seen.extend(loaded.turns.iter().map(|turn| turn.id()));
+    followed.as_mut().unwrap()
 }
 
 /// The ids of a session, after a check that the session is whole.

@@ -153,9 +153,7 @@ impl SqliteBuilder {
             }
         });
         let opened = match started {
-            Ok(_) => {
-                opened.await.unwrap_or_else(|_| Err(OpenProblem::Sqlite(rusqlite::Error::UnwindingPanic)))
-            }
+            Ok(_) => opened.await.unwrap_or_else(|_| Err(OpenProblem::Threads(io::ErrorKind::Other.into()))),
             Err(error) => Err(OpenProblem::Threads(error)),
         };
         opened.map_err(|problem| OpenError::new(&path, problem))
@@ -188,6 +186,7 @@ impl SqliteBuilder {
             reads,
             readers: threads,
             retention: self.retention,
+            patience: self.setup.busy_timeout,
             sweep_interval: self.sweep_interval,
             failed: false,
         };

@@ -108,6 +108,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     connection.prepare("SELECT session, seq, id, record FROM turns")?;
     // Fails where the file can be opened for writing, but not written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()?;
+    connection.busy_timeout(Duration::ZERO)?; // the writer waits in its own way
     Ok(connection)
 }
 

@@ -3,11 +3,11 @@
 
 use std::{
     sync::Arc,
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, config::DbConfig};
 use tokio::sync::oneshot;
 
 use super::{
@@ -47,6 +47,8 @@ pub(super) struct Writer {
     pub(super) reads: Arc<Queue<Read>>,
     pub(super) readers: Vec<JoinHandle<()>>,
     pub(super) retention: Retention,
+    /// How long a transaction waits for those of other processes.
+    pub(super) patience: Duration,
     pub(super) sweep_interval: Duration,
     /// A sync to disk failed.
     pub(super) failed: bool,
@@ -130,19 +132,13 @@ impl Writer {
     }
 
     /// Does every change or, with an error, none.
-    fn transaction(&mut self, batch: &[Write]) -> Result<Vec<Result<Done, StoreError>>, Failed> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(Failed::Begin)?;
-        // Read after the lock is held: commits of all processes see the clock in their order.
-        let now = self.retention.clock.now();
-        let mut done = Vec::with_capacity(batch.len());
-        for write in batch {
-            done.push(apart(&transaction, || write.work.run(&transaction, now, &self.retention))?);
-        }
-        transaction.commit().map_err(Failed::Commit)?;
-        Ok(done)
+    fn transaction(&self, batch: &[Write]) -> Result<Vec<Result<Done, StoreError>>, Failed> {
+        within(&self.connection, self.patience, |connection| {
+            // Read after the lock is held: commits of all processes see the clock in their order.
+            let now = self.retention.clock.now();
+            let work = |write: &Write| apart(connection, || write.work.run(connection, now, &self.retention));
+            batch.iter().map(work).collect()
+        })
     }
 
     /// Stops for good: see [`is_failed_sync`].
@@ -157,17 +153,15 @@ impl Writer {
     }
 
     /// Removes some of what expired; whether more is left.
-    fn sweep(&mut self) -> bool {
+    fn sweep(&self) -> bool {
         let now = self.retention.clock.now();
-        let swept = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(
-            |transaction| {
-                let more = log::sweep(&transaction, now)?;
-                transaction.commit()?;
-                Ok(more)
-            },
-        );
-        swept.unwrap_or_else(|error| {
-            tracing::warn!(%error, "expired sessions could not be removed; they stay invisible");
+        let sweep = |connection: &Connection| log::sweep(connection, now).map_err(Failed::Commit);
+        within(&self.connection, Duration::ZERO, sweep).unwrap_or_else(|failed| {
+            let error = failed.into_error();
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "expired sessions could not be removed yet"
+            );
             false
         })
     }
@@ -223,6 +217,38 @@ impl Work {
     }
 }
 
+/// Runs work in a transaction, which is committed or leaves nothing.
+fn within<T>(
+    connection: &Connection,
+    patience: Duration,
+    work: impl FnOnce(&Connection) -> Result<T, Failed>,
+) -> Result<T, Failed> {
+    begin(connection, patience).map_err(Failed::Begin)?;
+    let done = work(connection).and_then(|done| execute(connection, "COMMIT").map(|()| done));
+    if done.is_err() && !connection.is_autocommit() {
+        // Should this fail too, the next BEGIN says so.
+        let _ = execute(connection, "ROLLBACK");
+    }
+    done
+}
+
+/// Takes the write lock. SQLite's own way to wait for it sleeps longer and longer, up to a tenth of a second:
+/// beside a busy process that would mean to miss every gap that it leaves.
+fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(BETWEEN_TRIES);
+            }
+            begun => return begun.map(drop),
+        }
+    }
+}
+
 /// Runs one change of a transaction so that its failure undoes nothing but itself.
 fn apart(
     connection: &Connection,
@@ -255,6 +281,8 @@ fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// How long the writer waits between two rounds of a sweep, so that appends come first.
 const MORE_TO_SWEEP: Duration = Duration::from_millis(20);

@@ -34,7 +34,7 @@
 //!
 //! A check fails by panicking. It uses a namespace of its own, so that stores may share a server.
 
-#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a check fails by panicking")]
+#![expect(clippy::expect_used, reason = "a check fails by panicking")]
 
 mod append;
 mod cancel;
