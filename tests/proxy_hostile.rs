@@ -134,6 +134,35 @@ fn a_client_that_does_not_finish_its_head_is_let_go() {
 }
 
 #[test]
+fn a_client_that_is_quiet_between_requests_is_let_go_later_than_one_within_a_head() {
+    let (upstream, _requests) = Upstream::answering(OK);
+    let slow = ["--header-read-timeout", "300ms", "--keep-alive-timeout", "1h"];
+    let proxy = Proxy::start(&upstream.url(), &slow);
+    let (mut quiet, mut half) = (Wire::connect(proxy.address), Wire::connect(proxy.address));
+    for client in [&mut quiet, &mut half] {
+        client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.message().status(), 200);
+    }
+    half.write("G");
+    assert!(half.rest().is_empty(), "a head that was not finished was answered");
+    quiet.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(quiet.message().status(), 200, "the quiet client was let go too soon");
+
+    let short = Proxy::start(&upstream.url(), &["--keep-alive-timeout", "300ms"]);
+    let mut quiet = Wire::connect(short.address);
+    quiet.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(quiet.message().status(), 200);
+    assert!(quiet.rest().is_empty());
+    let mut http2 = Wire::connect(short.address);
+    http2.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let goaway = |bytes: &[u8]| bytes.windows(4).any(|window| window == [0, 0, 8, 7]);
+    let mut said = Vec::new();
+    while !goaway(&said) {
+        said.extend(http2.exactly(1));
+    }
+}
+
+#[test]
 fn a_client_that_does_not_finish_its_body_is_told_so() {
     let upstream = Upstream::start(|wire| {
         wire.rest();

@@ -26,7 +26,7 @@ pub(crate) fn wrap(
     store: Arc<dyn DynHistoryStore>,
     forward: Forward,
 ) -> Result<(App, Commits), BoxError> {
-    let _ = (config, store);
+    let _ = (&config.secrets.cookie, &config.secrets.principal, store);
     let service = Identity::new().layer(forward);
     let app =
         ServiceExt::<Request<ClientBody>>::map_response(service, |response: Response<_>| response.map(boxed));
