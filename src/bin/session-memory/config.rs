@@ -70,7 +70,8 @@ impl Config {
         if settings.max_event.as_u64() > settings.max_reply.as_u64() {
             return contradiction("max_event is larger than max_reply");
         }
-        if Some(&settings.listen.0) == settings.admin.map(|admin| admin.to_string()).as_ref() {
+        let admin = settings.admin.filter(|admin| admin.port() != 0).map(|admin| admin.to_string());
+        if admin.as_ref() == Some(&settings.listen.0) {
             return contradiction("listen and admin are the same address");
         }
         Ok(Self { upstream, settings, secrets })

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -21,11 +22,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
-    body::{BoxBody, ClientBody, Stalled, Timed},
+    body::{BoxBody, Stalled, Timed},
     framing::{Ambiguous, MAX_HEAD, MAX_HEADERS},
     gate::{Client, Gate},
     layer::App,
     listen::Accepted,
+    reply::Refusal,
     wire::Wire,
 };
 
@@ -39,6 +41,7 @@ pub(crate) struct Server {
     pub(crate) app: App,
     pub(crate) gate: Gate,
     pub(crate) header_read_timeout: Duration,
+    pub(crate) keep_alive_timeout: Duration,
     pub(crate) body_read_timeout: Option<Duration>,
     /// Every connection, and whatever works for one.
     pub(crate) tasks: TaskTracker,
@@ -54,8 +57,11 @@ pub(crate) struct Server {
 struct Requests {
     server: Arc<Server>,
     client: Client,
+    is_http2: bool,
     seen: AtomicU64,
     ambiguous: Arc<Ambiguous>,
+    /// The requests of an HTTP/2 connection that have no whole reply yet.
+    streams: TaskTracker,
 }
 
 impl Server {
@@ -83,18 +89,20 @@ impl Server {
         let requests = Arc::new(Requests {
             server: Arc::clone(&self),
             client,
+            is_http2: wire.is_http2(),
             seen: AtomicU64::new(0),
             ambiguous: Arc::clone(&ambiguous),
+            streams: TaskTracker::new(),
         });
         let service = {
             let requests = Arc::clone(&requests);
             service_fn(move |request| Arc::clone(&requests).answer(request))
         };
-        if wire.is_http2() {
-            let connection = self.http2().serve_connection(TokioIo::new(wire), service);
+        if requests.is_http2 {
+            let connection = self.http2(&requests).serve_connection(TokioIo::new(wire), service);
             self.watch(connection, http2::Connection::graceful_shutdown, &requests).await;
         } else {
-            wire.watch(ambiguous);
+            wire.watch(ambiguous, self.header_read_timeout);
             let connection = self.http1().serve_connection(TokioIo::new(wire), service).with_upgrades();
             self.watch(connection, http1::UpgradeableConnection::graceful_shutdown, &requests).await;
         }
@@ -104,14 +112,15 @@ impl Server {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(self.header_read_timeout)
+            .header_read_timeout(self.keep_alive_timeout)
             .max_header_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
         builder
     }
 
-    fn http2(&self) -> http2::Builder<Tracked> {
-        let mut builder = http2::Builder::new(Tracked(self.tasks.clone()));
+    fn http2(&self, requests: &Requests) -> http2::Builder<Tracked> {
+        let tasks = Tracked { connection: requests.streams.clone(), server: self.tasks.clone() };
+        let mut builder = http2::Builder::new(tasks);
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
@@ -122,18 +131,18 @@ impl Server {
     }
 
     /// Drives a connection to its end; tells it when to finish, and drops it when there is no more time.
-    async fn watch<C, E>(&self, connection: C, finish: fn(std::pin::Pin<&mut C>), requests: &Requests)
+    async fn watch<C, E>(&self, connection: C, finish: fn(Pin<&mut C>), requests: &Requests)
     where
         C: Future<Output = Result<(), E>>,
         E: std::error::Error + 'static,
     {
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = pin!(connection);
         let mut told = false;
         loop {
             tokio::select! {
                 biased;
                 () = self.abort.cancelled() => {
-                    let working = requests.seen.load(Ordering::Acquire) > 0;
+                    let working = requests.seen() > 0;
                     self.cut.fetch_add(usize::from(working), Ordering::AcqRel);
                     return;
                 }
@@ -143,38 +152,83 @@ impl Server {
                     }
                     return;
                 }
-                () = self.draining.cancelled(), if !told => {
+                () = self.reason_to_finish(requests), if !told => {
                     told = true;
                     finish(connection.as_mut());
                 }
             }
         }
     }
-}
 
-impl Requests {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<BoxBody>, Infallible> {
-        let number = self.seen.fetch_add(1, Ordering::AcqRel) + 1;
-        let limit = self.server.body_read_timeout;
-        let mut request: Request<ClientBody> = request.map(|body| Timed::new(body, limit, Stalled::Client));
-        if let Err(refusal) = self.server.gate.admit(&mut request, self.ambiguous.is(number)) {
-            tracing::debug!(status = refusal.status.as_u16(), refusal.message, "a request was refused");
-            return Ok(refusal.into_response());
+    /// Waits until the server drains, or the client of an HTTP/2 connection has asked nothing for too long.
+    /// (With HTTP/1, hyper sees to the latter.)
+    async fn reason_to_finish(&self, requests: &Requests) {
+        loop {
+            let before = requests.seen();
+            tokio::select! {
+                () = self.draining.cancelled() => return,
+                () = tokio::time::sleep(self.keep_alive_timeout) => {}
+            }
+            if requests.is_http2 && requests.seen() == before && requests.streams.is_empty() {
+                return;
+            }
         }
-        request.extensions_mut().insert(self.client.clone());
-        self.server.app.clone().oneshot(request).await
     }
 }
 
-/// Runs the tasks of HTTP/2 streams where the drain sees them.
+impl Requests {
+    fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<BoxBody>, Infallible> {
+        let number = self.seen.fetch_add(1, Ordering::AcqRel) + 1;
+        let limit = self.server.body_read_timeout;
+        let mut request = request.map(|body| Timed::new(body, limit, Stalled::Client));
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let response = match self.server.gate.admit(&mut request, self.ambiguous.is(number)) {
+            Ok(()) => {
+                request.extensions_mut().insert(self.client.clone());
+                self.server.app.clone().oneshot(request).await?
+            }
+            Err(refusal) => self.refuse(*refusal),
+        };
+        let status = response.status().as_u16();
+        tracing::debug!(%method, path, status, "a request was answered");
+        metrics::counter!("session_memory_http_replies_total", "status" => class(status)).increment(1);
+        Ok(response)
+    }
+
+    fn refuse(&self, mut refusal: Refusal) -> Response<BoxBody> {
+        tracing::debug!(status = refusal.status.as_u16(), refusal.message, "a request was refused");
+        // A bad stream of HTTP/2 says nothing about the next one, and there is no header to end a connection.
+        refusal.close &= !self.is_http2;
+        refusal.into_response()
+    }
+}
+
+fn class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// Runs the tasks of HTTP/2 streams where the connection and the drain see them.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+struct Tracked {
+    connection: TaskTracker,
+    server: TaskTracker,
+}
 
 impl<F> hyper::rt::Executor<F> for Tracked
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        self.server.spawn(self.connection.track_future(task));
     }
 }

@@ -66,10 +66,10 @@ async fn finish(server: &Arc<Server>, commits: &Commits, deadline: Duration) -> 
     let report = commits.drain(LAST_COMMITS).await;
     let unsaved = report.pending + (report.lost - lost_before);
     if cut > 0 {
-        eprintln!("session-memory: {cut} connections were cut at the drain deadline of {deadline:?}");
+        eprintln!("session-memory: connections cut at the drain deadline of {deadline:?}: {cut}");
     }
     if unsaved > 0 {
-        eprintln!("session-memory: {unsaved} turns were NOT stored");
+        eprintln!("session-memory: turns NOT stored: {unsaved}");
     }
     if cut == 0 && unsaved == 0 {
         eprintln!("session-memory: stopped; every reply ended and every turn is stored");

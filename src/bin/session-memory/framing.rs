@@ -82,6 +82,11 @@ impl Watcher {
         }
     }
 
+    /// Whether a head has begun and is not whole.
+    pub(crate) fn is_in_head(&self) -> bool {
+        matches!(&self.state, State::Head(head) if !head.is_empty())
+    }
+
     fn head(&mut self, mut head: Vec<u8>, bytes: &[u8], ambiguous: &Ambiguous) -> (State, usize) {
         let before = head.len();
         head.extend_from_slice(&bytes[..bytes.len().min(MAX_HEAD + 1 - before)]);

@@ -51,6 +51,7 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
         app,
         gate: Gate { suffixes: settings.paths.iter().map(|suffix| suffix.0.clone()).collect() },
         header_read_timeout: settings.header_read_timeout,
+        keep_alive_timeout: settings.keep_alive_timeout,
         body_read_timeout: settings.body_read_timeout,
         tasks,
         draining,

@@ -1,15 +1,17 @@
-//! A client's connection: the bytes that told its protocol, and a watcher of its framing.
+//! A client's connection: the bytes that told its protocol, a watcher of its framing, and a limit for heads.
 
 use std::{
     io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Sleep,
 };
 
 use crate::framing::{Ambiguous, Watcher};
@@ -23,7 +25,17 @@ pub(crate) struct Wire {
     first: [u8; PREFACE.len()],
     /// The part of `first` that has not been read.
     unread: std::ops::Range<usize>,
-    watch: Option<(Watcher, Arc<Ambiguous>)>,
+    watch: Option<Watch>,
+}
+
+/// What is watched of an HTTP/1 connection.
+struct Watch {
+    framing: Watcher,
+    ambiguous: Arc<Ambiguous>,
+    /// How long a head may take from its first byte to its last.
+    limit: Duration,
+    /// When the head that has begun must be whole.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
@@ -50,15 +62,26 @@ impl Wire {
         self.unread.len() == PREFACE.len() && self.first == *PREFACE
     }
 
-    /// Watches the framing of requests from here on.
-    pub(crate) fn watch(&mut self, ambiguous: Arc<Ambiguous>) {
-        self.watch = Some((Watcher::new(), ambiguous));
+    /// Watches the requests of an HTTP/1 connection from here on.
+    ///
+    /// hyper's own limit for heads also runs between two requests, where a client may be quiet for longer.
+    pub(crate) fn watch(&mut self, ambiguous: Arc<Ambiguous>, limit: Duration) {
+        self.watch = Some(Watch { framing: Watcher::new(), ambiguous, limit, deadline: None });
+    }
+}
+
+impl Watch {
+    fn seen(&mut self, bytes: &[u8]) {
+        self.framing.feed(bytes, &self.ambiguous);
+        if !self.framing.is_in_head() {
+            self.deadline = None;
+        } else if self.deadline.is_none() {
+            self.deadline = Some(Box::pin(tokio::time::sleep(self.limit)));
+        }
     }
 
-    fn seen(&mut self, bytes: &[u8]) {
-        if let Some((watcher, ambiguous)) = &mut self.watch {
-            watcher.feed(bytes, ambiguous);
-        }
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
     }
 }
 
@@ -70,13 +93,21 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.unread.is_empty() {
-            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+                Poll::Ready(read) => read?,
+                Poll::Pending if self.watch.as_mut().is_some_and(|watch| watch.is_late(cx)) => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
         } else {
             let end = self.unread.end.min(self.unread.start + buffer.remaining());
             buffer.put_slice(&self.first[self.unread.start..end]);
             self.unread.start = end;
         }
-        self.seen(&buffer.filled()[before..]);
+        if let Some(watch) = &mut self.watch {
+            watch.seen(&buffer.filled()[before..]);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -109,7 +109,9 @@ settings! {
         max_turns: Option<NonZeroUsize> = "none",
     }
     "Who is talking" {
-        /// Request headers that may carry the session id; the first that does counts.
+        /// Request headers that may carry the session id; the first that does counts. Clients have their own:
+        /// x-openwebui-chat-id (Open WebUI), x-claude-code-session-id (Claude Code), session-id (Codex),
+        /// x-litellm-session-id (LiteLLM), x-grok-conv-id (xAI), helicone-session-id (Helicone).
         session_header: Vec<HeaderName> = "x-session-id",
         /// Cookie that may carry the session id, if no header does. It is signed if there is a cookie secret.
         session_cookie: Option<String> = "none",
@@ -180,8 +182,10 @@ settings! {
         head_timeout: Option<Duration> = "15min",
         /// Between two pieces of a reply; past it the reply is cut.
         idle_timeout: Option<Duration> = "5min",
-        /// To receive a request's head, and between two requests of a connection.
+        /// To receive a request's head.
         header_read_timeout: Duration = "10s",
+        /// Between two requests of a client's connection.
+        keep_alive_timeout: Duration = "75s",
         /// Between two pieces of a request's body.
         body_read_timeout: Option<Duration> = "30s",
         /// On SIGTERM or SIGINT, to finish replies; then they are cut.

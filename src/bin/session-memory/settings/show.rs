@@ -31,9 +31,12 @@ pub(crate) fn markdown() -> String {
         if row.group != group {
             group = row.group;
             let gap = if text.is_empty() { "" } else { "\n" };
-            let _ = writeln!(text, "{gap}**{group}**\n\n| TOML key | Default | |\n|---|---|---|");
+            let _ = writeln!(text, "{gap}**{group}**\n");
+            text.push_str("| Key | Flag | Environment | Default | |\n|---|---|---|---|---|\n");
         }
-        let _ = writeln!(text, "| `{}` | `{}` | {} |", row.name, row.default, row.help.trim());
+        let (flag, variable) = (row.flag(), row.variable());
+        let (name, default, help) = (row.name, row.default, row.help.trim());
+        let _ = writeln!(text, "| `{name}` | `--{flag}` | `{variable}` | `{default}` | {help} |");
     }
     text
 }

@@ -1,0 +1,128 @@
+//! The `session-memory` program as a process.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// A hung process fails a test after so long; nothing is asserted about how long anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program, without whatever settings are in this environment.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_session-memory"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SESSION_MEMORY_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(args: &[&str]) -> Output {
+    command().args(args).output().unwrap()
+}
+
+/// What a program printed to stderr.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a program printed to stdout.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A running `session-memory serve`; killed with its value.
+pub struct Proxy {
+    child: Child,
+    pub address: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts it on a free port, with a store in memory unless the arguments name one.
+    pub fn start(upstream: &str, args: &[&str]) -> Self {
+        Self::start_in(Path::new("."), upstream, args)
+    }
+
+    /// The same, in a directory.
+    pub fn start_in(directory: &Path, upstream: &str, args: &[&str]) -> Self {
+        let mut command = command();
+        command.current_dir(directory).args(["serve", "--listen", "127.0.0.1:0", "--upstream", upstream]);
+        if !args.contains(&"--store") {
+            command.args(["--store", "memory"]);
+        }
+        let mut child = command.args(args).stdout(Stdio::null()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (ready, address) = mpsc::channel();
+        let kept = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let ready_at = address_in(&line, "session-memory: listening on http://");
+                kept.lock().unwrap().push(line);
+                if let Some(address) = ready_at {
+                    ready.send(address).unwrap();
+                }
+            }
+        });
+        let Ok(address) = address.recv_timeout(PATIENCE) else {
+            let _ = child.kill();
+            panic!("the proxy did not get ready: {:?}", log.lock().unwrap());
+        };
+        let admin =
+            log.lock().unwrap().iter().find_map(|line| address_in(line, "session-memory: admin on http://"));
+        Self { child, address, admin, log, reader: Some(reader) }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sends a signal by its name: `TERM`, `INT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(sent.unwrap().success(), "the signal {name} was not sent");
+    }
+
+    /// Waits for a line that holds this text.
+    pub fn wait_for(&self, text: &str) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(std::time::Instant::now() < end, "never said {text:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the process and answers its exit code and all it said.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        (status.code(), self.log())
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn address_in(line: &str, before: &str) -> Option<SocketAddr> {
+    line.strip_prefix(before)?.split(' ').next()?.parse().ok()
+}
