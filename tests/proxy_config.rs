@@ -1,5 +1,5 @@
 //! The settings of the program, and its start.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod common {
     #![allow(dead_code, unreachable_pub)]

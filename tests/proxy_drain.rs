@@ -1,5 +1,5 @@
 //! The end of the program: SIGTERM, SIGINT, the deadline.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod common {
     #![allow(dead_code, unreachable_pub)]

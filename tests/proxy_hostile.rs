@@ -1,5 +1,5 @@
 //! Clients that lie about where a request ends, clients that do not get on, and upstreams that fail.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod common {
     #![allow(dead_code, unreachable_pub)]

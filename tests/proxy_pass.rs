@@ -1,5 +1,5 @@
 //! What is not a session's passes through the proxy as if it were not there.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod common {
     #![allow(dead_code, unreachable_pub)]

@@ -17,6 +17,7 @@ use super::{
     reader::Read,
 };
 use crate::{
+    failpoint::{self, Point},
     history::Turn,
     session::SessionKey,
     store::{Appended, Cursor, StoreError, StoreErrorKind, retention::Retention},
@@ -224,7 +225,10 @@ fn within<T>(
     work: impl FnOnce(&Connection) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     begin(connection, patience).map_err(Failed::Begin)?;
-    let done = work(connection).and_then(|done| execute(connection, "COMMIT").map(|()| done));
+    let done = work(connection).and_then(|done| {
+        failpoint::hit(Point::Committing);
+        execute(connection, "COMMIT").map(|()| done)
+    });
     if done.is_err() && !connection.is_autocommit() {
         // Should this fail too, the next BEGIN says so.
         let _ = execute(connection, "ROLLBACK");
@@ -242,6 +246,7 @@ fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
                     && Instant::now() < deadline =>
             {
+                #[expect(clippy::disallowed_methods, reason = "the writer's own thread")]
                 thread::sleep(BETWEEN_TRIES);
             }
             begun => return begun.map(drop),
