@@ -113,10 +113,12 @@ enum Segment<'a> {
 
 impl<'a> Content<'a> {
     fn read(&mut self, content: &'a RawValue) {
-        match (literal(content), elements(content)) {
-            (Some(text), _) => self.push_text(text),
-            (None, Some(parts)) => parts.into_iter().for_each(|part| self.read_part(part)),
-            (None, None) => self.segments.push(Segment::Part(content)),
+        if let Some(text) = literal(content) {
+            return self.push_text(text);
+        }
+        match elements(content) {
+            Some(parts) => parts.into_iter().for_each(|part| self.read_part(part)),
+            None => self.segments.push(Segment::Part(content)),
         }
     }
 

@@ -129,10 +129,7 @@ mod tests {
 
     #[test]
     fn every_escape_decodes_to_what_it_stands_for() {
-        assert_eq!(
-            *unescape(r#"a\"\\\/\b\f\n\r\t\u00e9z"#),
-            *"a\"\\/\u{8}\u{c}\n\r\tézz".replace("zz", "z").as_bytes()
-        );
+        assert_eq!(*unescape(r#"a\"\\\/\b\f\n\r\t\u00e9z"#), *"a\"\\/\u{8}\u{c}\n\r\téz".as_bytes());
     }
 
     #[test]
