@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
+                let mut members = Vec::with_capacity(12);
                 while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     members.push(Member { key: key.get(), name: decode(key.get()), value: value.get() });
                 }
