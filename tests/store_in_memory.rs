@@ -2,13 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use tower_session_memory::{
     history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
     session::{Principal, SessionKey},
-    store::{Appended, Durability, HistoryStore, InMemoryStore, StoreErrorKind, TtlRefresh},
+    store::{
+        Appended, Cursor, Durability, DynHistoryStore, HistoryStore, InMemoryStore, Loaded, Page, Scope,
+        SessionPage, StoreError, StoreErrorKind, TtlRefresh,
+    },
     testing::{
         ManualClock,
         conformance::{Harness, Options},
@@ -41,6 +47,54 @@ impl Harness for InMemory {
 
 mod conformance {
     tower_session_memory::conformance_tests!(super::InMemory::default());
+}
+
+/// The suite runs on wrappers too: here on the erased twin of the trait.
+struct Erased(Arc<dyn DynHistoryStore>);
+
+impl HistoryStore for Erased {
+    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+        self.0.load_dyn(key, after).await
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+        self.0.append_dyn(key, at, turn).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
+        self.0.delete_dyn(key).await
+    }
+
+    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+        self.0.sessions_dyn(scope, page).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.0.durability_dyn().await
+    }
+
+    fn name(&self) -> &'static str {
+        self.0.name_dyn()
+    }
+}
+
+#[derive(Default)]
+struct ErasedInMemory(InMemory);
+
+impl Harness for ErasedInMemory {
+    type Store = Erased;
+
+    async fn store(&self, options: &Options) -> Erased {
+        Erased(Arc::new(self.0.store(options).await))
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.0.pass(time).await;
+    }
+}
+
+mod conformance_erased {
+    tower_session_memory::conformance_tests!(super::ErasedInMemory::default());
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl SqliteBuilder {
         self
     }
 
-    /// Whether loads put off the expiry too, at the price of a write. Default: only appends do.
+    /// Whether loads put off the expiry too. Default: only appends do. A load that does waits for its write.
     pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
         self.retention.refresh = refresh;
         self

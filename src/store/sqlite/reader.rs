@@ -3,6 +3,7 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -126,6 +127,15 @@ impl Reader {
                 },
             )?
             .collect()
+    }
+}
+
+impl Drop for Reader {
+    /// Should a reader panic, nobody waits for it forever.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            drop(self.reads.abandon());
+        }
     }
 }
 
