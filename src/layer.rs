@@ -69,6 +69,13 @@ impl SessionMemoryLayer {
         self.set(|config| config.sources = vec![Arc::new(source)])
     }
 
+    /// Takes the default header and all sources that were set before away: only the request's extensions name
+    /// sessions then, and what [`with_fallback_source`](Self::with_fallback_source) adds.
+    #[must_use]
+    pub fn without_session_sources(self) -> Self {
+        self.set(|config| config.sources.clear())
+    }
+
     /// A further source, asked when those before it yield no id.
     #[must_use]
     pub fn with_fallback_source(self, source: impl ExtractSession) -> Self {

@@ -1,3 +1,4 @@
+use serde_json::value::RawValue;
 use tower_session_memory::protocol::{ReplyKind, ReplyLimits, openai_chat::OpenAiChat};
 
 #[path = "chunks.rs"]
@@ -22,7 +23,9 @@ pub fn check(kind: ReplyKind, bytes: &[u8]) {
         assert_eq!(pieces.terminal.is_some(), whole.terminal.is_some());
         assert!(pieces.terminal >= whole.terminal);
         if whole.outcome.is_ok() {
-            assert!(whole.message().is_object());
+            // Not a `Value`: it refuses lone surrogates and deep nesting, which are stored as they were sent.
+            let message: &RawValue = serde_json::from_str(whole.raw()).expect("what is stored is JSON");
+            assert!(message.get().starts_with('{'));
         }
     }
 }

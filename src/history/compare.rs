@@ -77,9 +77,9 @@ impl<'c, 'a> Comparison<'c, 'a> {
         (0..shorter).take_while(|&at| same((&self.stored, at), (self.sent, at))).count()
     }
 
-    /// Whether R begins with all of H and goes on.
+    /// Whether R begins with all of H, and there is an H, and goes on.
     pub(super) fn resends(&self, common: usize) -> bool {
-        common == self.stored.len() && common < self.sent.len()
+        common > 0 && common == self.stored.len() && common < self.sent.len()
     }
 
     /// The longest tail of H, short of all, that holds an assistant message and that R begins with: where it
@@ -143,4 +143,55 @@ fn advance(
         matched = borders[matched - 1];
     }
     if pattern(matched) == next { matched + 1 } else { matched }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::history::{
+        Log, Parent,
+        fixtures::{assistant, canonical, respaced, turn, user},
+    };
+
+    proptest! {
+        /// With two words only, conversations repeat themselves all the time.
+        #[test]
+        fn the_tail_is_the_longest_that_naive_search_finds(
+            turns in prop::collection::vec((1_usize..3, any::<u8>()), 1..7),
+            rest in prop::collection::vec((any::<bool>(), any::<bool>()), 1..14),
+            aligned in 0_usize..20,
+        ) {
+            let word = |bit: bool| if bit { "x" } else { "y" };
+            let log: Log = turns
+                .iter()
+                .map(|(users, bits)| {
+                    let sent: Vec<_> = (0..*users).map(|at| user(word(bits >> at & 1 == 1))).collect();
+                    turn(Parent::Previous, &sent, assistant(word(bits >> 7 == 1)))
+                })
+                .collect();
+            let stored: Vec<_> = log.turns().iter().flat_map(Turn::messages).collect();
+            // The end of the history, so that there often is something to find, and then anything.
+            let mut sent: Vec<_> = stored[stored.len() - aligned.min(stored.len())..].iter().map(respaced).collect();
+            sent.extend(rest.iter().map(|(asks, bit)| if *asks { user(word(*bit)) } else { assistant(word(*bit)) }));
+
+            let said = |messages: &[Message]| messages.iter().map(canonical).collect::<Vec<_>>();
+            let (h, r) = (said(&stored), said(&sent));
+            let naive = (1..h.len().min(r.len())).rev().find(|len| h[h.len() - len..] == r[..*len]);
+
+            let digests = Digests::new(sent.iter().cloned(), &canonical);
+            let compared = Comparison::new(log.path(), &digests);
+            let found = compared.tail();
+            prop_assert_eq!(found.map(|(_, len)| len), naive);
+            if let Some((cut, len)) = found {
+                let before: usize = log.turns()[..cut.turns].iter().map(Turn::len).sum();
+                prop_assert_eq!(before + cut.messages, h.len() - len);
+                prop_assert!(cut.messages < log.turns()[cut.turns].len(), "a cut at a border is between turns");
+            }
+            let common = h.iter().zip(&r).take_while(|(h, r)| h == r).count();
+            prop_assert_eq!(compared.common(), common);
+            prop_assert_eq!(compared.resends(common), r.len() > h.len() && r.starts_with(&h));
+        }
+    }
 }

@@ -6,13 +6,15 @@
 mod compare;
 mod log;
 mod message;
+mod plan;
 mod reconcile;
 mod turn;
 mod window;
 
 pub use log::{Log, Path};
 pub use message::{About, Canonical, Message, Role};
-pub use reconcile::{ClientCase, Incoming, Instructions, Mode, Plan, reconcile};
+pub use plan::{ClientCase, Instructions, Mode, Plan};
+pub use reconcile::{Incoming, reconcile};
 pub use turn::{Parent, RecordError, Turn, TurnId, TurnParts, TurnState};
 pub use window::Window;
 

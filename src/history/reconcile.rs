@@ -3,12 +3,10 @@
 //! C is what the client sent: P, its leading instructions, then R. H is the history's messages. Messages are
 //! compared by what they say ([`Canonical`](super::Canonical)), and only where the outcome depends on it.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
 use super::{
-    Log, Message, Parent, Path, Role, Turn, TurnState, Window,
+    ClientCase, Instructions, Log, Message, Mode, Parent, Path, Plan, Role, Turn, TurnState, Window,
     compare::{CanonicalOf, Comparison, Cut, Digests},
 };
 
@@ -31,101 +29,12 @@ pub struct Incoming<'a> {
     pub window: Window,
 }
 
-/// What the client says of its own messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// Nothing: they are recognised by comparing them with the history.
-    #[default]
-    Recognize,
-    /// Everything after the instructions is new, even assistant messages.
-    Append,
-    /// The conversation starts again from the root.
-    Reset,
-}
-
-/// Whose instructions are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Instructions {
-    /// The client's if it sends any, else the newest that it sent before in this conversation.
-    #[default]
-    Remember,
-    /// The client's only; none are stored.
-    Client,
-}
-
-/// What a client's messages turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClientCase {
-    /// The beginning of a conversation.
-    New,
-    /// Only what is new.
-    Delta,
-    /// The whole history and what is new.
-    Resend,
-    /// The newest part of the history and what is new.
-    Window,
-    /// A beginning of the history, and then something else, or nothing.
-    Edit,
-    /// Another conversation.
-    Unrelated,
-    /// The newest turn's messages once more.
-    Retry,
-}
-
-impl ClientCase {
-    /// The token after `client=` in the response header, and the metric label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Delta => "delta",
-            Self::Resend => "resend",
-            Self::Window => "window",
-            Self::Edit => "edit",
-            Self::Unrelated => "unrelated",
-            Self::Retry => "retry",
-        }
-    }
-}
-
-/// What goes upstream, and what will be stored.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// What the client's messages turned out to be.
-    pub case: ClientCase,
-    /// The parent of the turn to store.
-    pub parent: Parent,
-    /// Which of the request's messages are new: the turn's own, the reply aside.
-    pub new: Range<usize>,
-    /// Whether the request's leading instructions differ from those of the parent's path, so that they are
-    /// stored with the turn.
-    pub stores_instructions: bool,
-    /// How many turns the parent's path has.
-    pub turns: usize,
-    /// How many messages the conversation has with this request, instructions not counted.
-    pub messages: usize,
-    /// How many of them are sent upstream.
-    pub sent: usize,
-    insertion: Vec<Bytes>,
-}
-
-impl Plan {
-    /// What is to be inserted after the request's instructions: groups of raw messages joined by single
-    /// commas, as [`splice`](crate::protocol::splice::splice) takes them. Nothing for a request that goes
-    /// upstream as it was sent.
-    #[must_use]
-    pub fn insertion(&self) -> &[Bytes] {
-        &self.insertion
-    }
-}
-
 /// Decides how a request continues its session.
 ///
 /// | case | what the client sent | upstream sees | stored with the reply | parent |
 /// |---|---|---|---|---|
 /// | `new` | anything; nothing is stored yet | C | R | previous |
-/// | `retry` | R of the newest turn, which was interrupted, or the client says so | P′, H without that turn, R | R | that turn's parent |
+/// | `retry` | R of the newest turn, which was interrupted, or the client says so (the end of H may stand before it) | P′, H without that turn, R | R | that turn's parent |
 /// | `delta` | no assistant message | P′ H R | R | previous |
 /// | `resend` | all of H, and more | C | what follows H | previous |
 /// | `window` | the end of H, from an assistant message or before, and more | P′, the rest of H, R | what follows H | previous |
@@ -164,19 +73,26 @@ impl<'a> Incoming<'a> {
         &self.messages[self.leading..]
     }
 
+    /// R, or what of R follows the end of H without its newest turn, is that turn's again.
     fn retry(&self, canonical: CanonicalOf<'_>) -> Option<Plan> {
         let head = self.log.head()?;
         if !self.retried && head.state() != TurnState::Interrupted {
             return None;
         }
-        let same = head.sent() == self.rest().len()
-            && head
-                .messages()
-                .zip(self.rest())
-                .all(|(stored, sent)| stored.raw() == sent.raw() || canonical(&stored) == canonical(sent));
+        let known = self.rest().len().checked_sub(head.sent())?;
+        let mut pairs = head.messages().zip(&self.rest()[known..]);
+        if !pairs.all(|(stored, sent)| stored.raw() == sent.raw() || canonical(&stored) == canonical(sent)) {
+            return None;
+        }
         let before = self.log.path_before_head();
         let parent = before.turns().last().map_or(Parent::Root, |turn| Parent::Turn(turn.id()));
-        same.then(|| self.after(ClientCase::Retry, parent, &before))
+        if known == 0 {
+            return Some(self.after(ClientCase::Retry, parent, &before));
+        }
+        let sent = Digests::new(self.rest().iter().cloned(), canonical);
+        let (cut, _) = Comparison::new(before.clone(), &sent).tail().filter(|(_, tail)| *tail == known)?;
+        let view = self.view_before(&before, cut, known);
+        Some(self.spliced(ClientCase::Retry, parent, &before, view, known))
     }
 
     /// R holds assistant messages: finds out which.
@@ -187,19 +103,20 @@ impl<'a> Incoming<'a> {
         if let Some(plan) = self.goes_on(path, &stored, common) {
             return plan;
         }
-        let mut edited = (stored.last_whole_turn(common), common);
+        let mut edited = stored.last_whole_turn(common);
         let healed = path.healed(self.rest());
         if healed.turns().len() < path.turns().len() {
             let healed = Comparison::new(healed, &sent);
-            let common = healed.common();
-            if let Some(plan) = self.goes_on(path, &healed, common) {
-                return plan;
-            }
-            if common > edited.1 {
-                edited = (healed.last_whole_turn(common), common);
+            let healed_common = healed.common();
+            // Where the path as it is stored agrees further, the client knows the turn that healing hides.
+            if healed_common >= common {
+                if let Some(plan) = self.goes_on(path, &healed, healed_common) {
+                    return plan;
+                }
+                edited = healed.last_whole_turn(healed_common);
             }
         }
-        match edited.0 {
+        match edited {
             Some((turn, end)) => {
                 self.as_sent(ClientCase::Edit, Parent::Turn(turn.id()), &path.up_to(turn.id()), end)
             }

@@ -6,6 +6,8 @@ pub mod openai_chat;
 pub mod splice;
 pub mod sse;
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::request;
 use serde_json::value::RawValue;
@@ -36,8 +38,8 @@ pub trait Protocol: Send + Sync + 'static {
     fn canonical(&self, message: &Message) -> Canonical;
 }
 
-/// A request body with its messages found.
-#[derive(Debug, Clone)]
+/// A request body with its messages found. `Debug` shows no content.
+#[derive(Clone)]
 pub struct Draft {
     /// The body as the client sent it (decoded, if it came compressed).
     pub body: Bytes,
@@ -48,6 +50,17 @@ pub struct Draft {
     /// Where a message can be inserted before `messages[leading]`: an offset into `body`. If there is no such
     /// message: directly after the last one, or after the opening bracket.
     pub insert_at: usize,
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft")
+            .field("bytes", &self.body.len())
+            .field("messages", &self.messages.len())
+            .field("leading", &self.leading)
+            .field("insert_at", &self.insert_at)
+            .finish()
+    }
 }
 
 /// Why a body cannot be edited.
@@ -63,7 +76,8 @@ pub enum Uneditable {
     /// `messages` stands twice: parsers disagree on which one counts.
     #[error("the body has more than one messages member")]
     DuplicateMessages,
-    /// `messages` is no array of objects with a role each.
+    /// `messages` is no array of objects with a role each, or one of them has a member twice on which parsers
+    /// would disagree.
     #[error("messages is not an array of messages")]
     NotMessages,
     /// The list is empty.

@@ -34,7 +34,9 @@ use memchr::{memchr, memchr2};
 const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 /// What the parser found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// `Debug` shows no content.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item<'a> {
     /// The first `data` line of an event has ended; the event itself may have more lines, or never end.
@@ -258,6 +260,20 @@ impl fmt::Debug for Parser {
             .field("limit", &self.limit)
             .field("pending", &self.size)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Item<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opens { data, at } => {
+                f.debug_struct("Opens").field("bytes", &data.len()).field("at", at).finish_non_exhaustive()
+            }
+            Self::Unknown { .. } => f.debug_struct("Unknown").finish_non_exhaustive(),
+            Self::Event { data, .. } => {
+                f.debug_struct("Event").field("bytes", &data.len()).finish_non_exhaustive()
+            }
+        }
     }
 }
 

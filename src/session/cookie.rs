@@ -184,6 +184,7 @@ fn without(value: &HeaderValue, name: &str) -> Option<HeaderValue> {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -97,6 +97,7 @@ fn single<'a>(
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

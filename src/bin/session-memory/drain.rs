@@ -4,7 +4,9 @@ use std::{process::ExitCode, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{BoxError, connection::Server, layer::Commits};
+use tower_session_memory::Commits;
+
+use crate::{BoxError, connection::Server};
 
 /// How long the last turns may take to be stored after the last reply was cut.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
@@ -53,6 +55,7 @@ pub(crate) async fn drain(
 }
 
 async fn finish(server: &Arc<Server>, commits: &Commits, deadline: Duration) -> ExitCode {
+    let lost_before = commits.lost();
     server.tasks.close();
     if tokio::time::timeout(deadline, server.tasks.wait()).await.is_err() {
         server.abort.cancel();
@@ -60,7 +63,8 @@ async fn finish(server: &Arc<Server>, commits: &Commits, deadline: Duration) -> 
         let _ = tokio::time::timeout(LAST_COMMITS, server.tasks.wait()).await;
     }
     let cut = server.cut.load(Ordering::Acquire);
-    let unsaved = commits.drain(LAST_COMMITS).await.unsaved;
+    let report = commits.drain(LAST_COMMITS).await;
+    let unsaved = report.pending + (report.lost - lost_before);
     if cut > 0 {
         eprintln!("session-memory: {cut} connections were cut at the drain deadline of {deadline:?}");
     }

@@ -1,15 +1,23 @@
 //! The one place where the settings meet the layer.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
-use http::{Request, Response};
-use tower::{Layer, ServiceExt, layer::util::Identity, util::BoxCloneSyncService};
-use tower_session_memory::store::DynHistoryStore;
+use http::{HeaderValue, Request, Response};
+use secrecy::ExposeSecret;
+use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
+use tower_session_memory::{
+    AppendQueue, Commits, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing, SessionMemoryLayer,
+    history::{Instructions, Window},
+    protocol::openai_chat::OpenAiChat,
+    session::{Cookie, Header, PrincipalPolicy},
+    store::DynHistoryStore,
+};
 
 use crate::{
     BoxError,
     body::{BoxBody, ClientBody, boxed},
     config::Config,
+    settings::{MissingSession, OnAppend, OnDrop, OnLoad, PrincipalFrom, RememberInstructions, Settings},
     upstream::Forward,
 };
 
@@ -26,23 +34,113 @@ pub(crate) fn wrap(
     store: Arc<dyn DynHistoryStore>,
     forward: Forward,
 ) -> Result<(App, Commits), BoxError> {
-    let _ = (config, store);
-    let service = Identity::new().layer(forward);
+    let memory = memory(config, store)?;
+    let commits = memory.commits();
+    let service = memory.layer(forward);
     let app =
         ServiceExt::<Request<ClientBody>>::map_response(service, |response: Response<_>| response.map(boxed));
-    Ok((BoxCloneSyncService::new(app), Commits))
+    Ok((BoxCloneSyncService::new(app), commits))
 }
 
-/// Stand-in for the layer's own.
-pub(crate) struct Commits;
-
-/// Stand-in for the layer's own.
-pub(crate) struct DrainReport {
-    pub(crate) unsaved: usize,
+fn memory(config: &Config, store: Arc<dyn DynHistoryStore>) -> Result<SessionMemoryLayer, BoxError> {
+    let settings = &config.settings;
+    let origins = settings.trusted_origins.iter().map(|origin| HeaderValue::from_str(&origin.0));
+    let paths = settings.paths.iter().map(|suffix| &suffix.0);
+    let protocol = OpenAiChat::new()
+        .with_path_suffixes(paths)
+        .with_accept_done_without_finish_reason(settings.accept_done_without_finish_reason);
+    let memory = SessionMemoryLayer::from_arc(store)
+        .with_protocol(protocol)
+        .with_namespace(settings.namespace.as_str())
+        .on_missing_session(match settings.missing_session {
+            MissingSession::Pass => OnMissing::Pass,
+            MissingSession::Issue => OnMissing::Issue,
+            MissingSession::Reject => OnMissing::Reject,
+        })
+        .with_principal(principal(config))
+        .with_trusted_origins(origins.collect::<Result<Vec<_>, _>>()?)
+        .with_forwarded_session_id(settings.forward_session_id.clone())
+        .with_instructions(match settings.instructions {
+            RememberInstructions::Remember => Instructions::Remember,
+            RememberInstructions::Client => Instructions::Client,
+        })
+        .with_window(window(settings))
+        .with_limits(limits(settings)?)
+        .with_load_timeout(settings.load_timeout)
+        .with_commit_wait(settings.commit_wait)
+        .with_append_queue(append_queue(settings)?)
+        .on_load_error(match settings.on_load_error {
+            OnLoad::Reject => OnLoadError::Reject,
+            OnLoad::Bypass => OnLoadError::Bypass,
+        })
+        .on_append_error(match settings.on_append_error {
+            OnAppend::Deliver => OnAppendError::Deliver,
+            OnAppend::Cut => OnAppendError::Cut,
+        })
+        .on_disconnect(match settings.on_disconnect {
+            OnDrop::Keep => OnDisconnect::Keep,
+            OnDrop::Discard => OnDisconnect::Discard,
+            OnDrop::Drain => OnDisconnect::Drain,
+        });
+    Ok(with_sources(memory, config))
 }
 
-impl Commits {
-    pub(crate) async fn drain(&self, _deadline: Duration) -> DrainReport {
-        DrainReport { unsaved: 0 }
+/// Headers first, in their order, then the cookie.
+fn with_sources(memory: SessionMemoryLayer, config: &Config) -> SessionMemoryLayer {
+    let memory = memory.without_session_sources();
+    let headers = config.settings.session_header.iter().cloned().map(Header::new);
+    let memory = headers.fold(memory, SessionMemoryLayer::with_fallback_source);
+    let Some(name) = config.settings.session_cookie.as_deref() else { return memory };
+    let keys = config.secrets.cookie.iter().map(|key| key.expose_secret().as_bytes());
+    if config.secrets.cookie.is_empty() {
+        return memory.with_fallback_source(Cookie::new(name));
     }
+    let cookie = Cookie::signed(name, keys);
+    let cookie = match config.settings.session_ttl {
+        Some(ttl) => cookie.with_max_age(ttl),
+        None => cookie,
+    };
+    memory.with_fallback_source(match config.settings.cookie_secure {
+        true => cookie,
+        false => cookie.danger_without_secure(),
+    })
+}
+
+fn principal(config: &Config) -> PrincipalPolicy {
+    match (&config.settings.principal, &config.secrets.principal) {
+        (PrincipalFrom::Credential, None) => PrincipalPolicy::credential(),
+        (PrincipalFrom::Credential, Some(secret)) => {
+            PrincipalPolicy::credential_with_secret(secret.expose_secret().as_bytes())
+        }
+        (PrincipalFrom::Header(name), _) => PrincipalPolicy::header(name.clone()),
+        (PrincipalFrom::None, _) => PrincipalPolicy::danger_shared(),
+    }
+}
+
+fn window(settings: &Settings) -> Window {
+    Window {
+        turns: settings.window_turns.unwrap_or(Window::UNBOUNDED.turns),
+        bytes: settings
+            .window_bytes
+            .map_or(Window::UNBOUNDED.bytes, |bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX)),
+    }
+}
+
+fn limits(settings: &Settings) -> Result<Limits, BoxError> {
+    let limits = Limits::default()
+        .with_request_body(settings.max_request_body.as_u64().try_into()?)
+        .with_reply(settings.max_reply.as_u64().try_into()?)
+        .with_event(settings.max_event.as_u64().try_into()?)
+        .with_history(settings.max_history.as_u64().try_into()?);
+    Ok(match settings.body_read_timeout {
+        Some(idle) => limits.with_body_idle(idle),
+        None => limits.with_body_idle(std::time::Duration::MAX),
+    })
+}
+
+fn append_queue(settings: &Settings) -> Result<AppendQueue, BoxError> {
+    Ok(AppendQueue::default()
+        .with_turns(settings.append_queue_turns)
+        .with_bytes(settings.append_queue_bytes.as_u64().try_into()?)
+        .with_retry(settings.append_retry))
 }

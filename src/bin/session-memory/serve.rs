@@ -39,7 +39,8 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     let settings = &config.settings;
     let mut signals = Signals::new()?;
     let (tasks, draining, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-    let store = store::open(&config).await?;
+    let opened = store::open(&config).await?;
+    let store = Arc::clone(&opened.store);
     let durability = store.durability_dyn().await?;
     let forward = Forward::new(&config, tasks.clone(), abort.clone())?;
     let (app, commits) = layer::wrap(&config, Arc::clone(&store), forward)?;
@@ -68,6 +69,7 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     let code = drain::drain(&server, &commits, settings.drain_deadline, &mut signals).await;
     admin_stop.cancel();
     admin.wait().await;
+    opened.close().await;
     Ok(code)
 }
 

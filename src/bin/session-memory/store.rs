@@ -1,82 +1,72 @@
 //! The one place where a store's URL becomes a store.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
-use tower_session_memory::store::DynHistoryStore;
+use tower_session_memory::store::{DynHistoryStore, InMemoryStore, SqliteStore, TtlRefresh};
 
-use crate::{BoxError, config::Config};
+use crate::{
+    BoxError,
+    config::Config,
+    settings::{Settings, StoreUrl},
+};
+
+/// An open store, and what ends it.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn DynHistoryStore>,
+    sqlite: Option<SqliteStore>,
+}
+
+impl Opened {
+    /// Finishes what was handed to the store.
+    pub(crate) async fn close(self) {
+        if let Some(sqlite) = self.sqlite {
+            sqlite.close().await;
+        }
+    }
+}
 
 /// Opens the store, and refuses one that keeps less than is required.
 ///
 /// # Errors
 ///
 /// When the store cannot be opened, or its durability is below `require_durability`.
-pub(crate) async fn open(config: &Config) -> Result<Arc<dyn DynHistoryStore>, BoxError> {
-    let store = stand_in::open(config)?;
-    let required = config.settings.require_durability;
-    let offered = store.durability_dyn().await?;
+pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
+    let settings = &config.settings;
+    let opened = match &settings.store {
+        StoreUrl::Memory => Opened { store: Arc::new(in_memory(settings)), sqlite: None },
+        StoreUrl::Sqlite(path) => {
+            let store = sqlite(settings, path).await?;
+            Opened { store: Arc::new(store.clone()), sqlite: Some(store) }
+        }
+    };
+    let required = settings.require_durability;
+    let offered = opened.store.durability_dyn().await?;
     if offered < required {
         return Err(format!(
             "the store {} offers durability {offered}, and require_durability asks for {required}",
-            crate::settings::Value::show(&config.settings.store)
+            crate::settings::Value::show(&settings.store)
         )
         .into());
     }
-    Ok(store)
+    Ok(opened)
 }
 
-/// Keeps nothing; until the stores are merged.
-mod stand_in {
-    use std::sync::Arc;
+fn in_memory(settings: &Settings) -> InMemoryStore {
+    let store = InMemoryStore::new().with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
+    settings.max_turns.into_iter().fold(store, InMemoryStore::with_max_turns)
+}
 
-    use tower_session_memory::{
-        history::Turn,
-        session::SessionKey,
-        store::{
-            Appended, Cursor, Durability, DynHistoryStore, Epoch, HistoryStore, Loaded, Page, Scope,
-            SessionPage, StoreError,
-        },
-    };
+async fn sqlite(settings: &Settings, path: &Path) -> Result<SqliteStore, BoxError> {
+    let builder = SqliteStore::builder(path).with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
+    let builder =
+        settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
+    Ok(builder.open().await?)
+}
 
-    use crate::{BoxError, config::Config, settings::StoreUrl};
+fn ttl(settings: &Settings) -> Duration {
+    settings.session_ttl.unwrap_or(Duration::MAX)
+}
 
-    pub(super) fn open(config: &Config) -> Result<Arc<dyn DynHistoryStore>, BoxError> {
-        if let StoreUrl::Sqlite(path) = &config.settings.store {
-            let open = || {
-                let db = rusqlite::Connection::open(path)?;
-                db.execute_batch("create table if not exists stand_in (a)")
-            };
-            open().map_err(|error: rusqlite::Error| format!("cannot open {}: {error}", path.display()))?;
-            return Ok(Arc::new(StandIn("sqlite", Durability::Fsync)));
-        }
-        Ok(Arc::new(StandIn("memory", Durability::None)))
-    }
-
-    struct StandIn(&'static str, Durability);
-
-    impl HistoryStore for StandIn {
-        async fn load(&self, _: &SessionKey, _: Option<&Cursor>) -> Result<Loaded, StoreError> {
-            Ok(Loaded { cursor: Cursor::start_of(Epoch::UNBORN), turns: Vec::new(), from_start: true })
-        }
-
-        async fn append(&self, _: &SessionKey, at: &Cursor, _: &Turn) -> Result<Appended, StoreError> {
-            Ok(Appended::Appended(*at))
-        }
-
-        async fn delete(&self, _: &SessionKey) -> Result<(), StoreError> {
-            Ok(())
-        }
-
-        async fn sessions(&self, _: &Scope, _: &Page) -> Result<SessionPage, StoreError> {
-            Ok(SessionPage::default())
-        }
-
-        async fn durability(&self) -> Result<Durability, StoreError> {
-            Ok(self.1)
-        }
-
-        fn name(&self) -> &'static str {
-            self.0
-        }
-    }
+fn refresh(settings: &Settings) -> TtlRefresh {
+    if settings.session_ttl_on_load { TtlRefresh::OnLoad } else { TtlRefresh::OnAppend }
 }

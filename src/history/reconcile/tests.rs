@@ -176,6 +176,27 @@ fn a_retry_supersedes_the_newest_turn() {
 }
 
 #[test]
+fn a_retry_of_a_client_with_a_window_or_with_everything_supersedes_as_well() {
+    let turns = ["1", "2", "3"]
+        .map(|n| turn(Parent::Previous, &[user(&format!("u{n}"))], assistant(&format!("a{n}"))));
+    let second = Parent::Turn(turns[1].id());
+    let log: Log = turns.into_iter().collect();
+    for (sent, case) in [
+        ("u2 a2 u3", ClientCase::Retry),
+        ("a2 u3", ClientCase::Retry),
+        ("a1 u2 a2 u3", ClientCase::Retry),
+        ("u1 a1 u2 a2 u3", ClientCase::Edit),
+    ] {
+        let messages: Vec<_> = said(sent).iter().map(respaced).collect();
+        let outcome = run(&Incoming { retried: true, ..incoming(&messages, &log) });
+        check(&outcome, case, second, &shown("u1 a1 u2 a2 u3"), &shown("u3"));
+    }
+    let messages = said("a1 u2 a3 u3");
+    let outcome = run(&Incoming { retried: true, ..incoming(&messages, &log) });
+    assert_eq!(outcome.plan.case, ClientCase::Unrelated, "only the end of the history may stand before it");
+}
+
+#[test]
 fn a_retry_of_the_first_turn_starts_from_the_root_and_an_interrupted_turn_needs_no_mark() {
     let log: Log = [interrupted(&[user("u1")], assistant("a"))].into_iter().collect();
     let (messages, other) = (said("s1 u1"), said("u2"));
@@ -263,6 +284,25 @@ fn a_client_that_remembers_the_healed_view_is_recognised() {
 }
 
 #[test]
+fn a_call_that_is_asked_for_again_is_an_edit_although_healing_hides_it() {
+    let turns = [
+        turn(Parent::Previous, &[user("u1")], assistant("a1")),
+        turn(Parent::Previous, &[user("u2")], calls(&["c1"])),
+    ];
+    let first = Parent::Turn(turns[0].id());
+    let log: Log = turns.into_iter().collect();
+    let (again, other) = (said("u1 a1 u2"), said("u1 a1 u3"));
+    check(&run(&incoming(&again, &log)), ClientCase::Edit, first, &shown("u1 a1 u2"), &shown("u2"));
+    check(
+        &run(&incoming(&other, &log)),
+        ClientCase::Resend,
+        Parent::Previous,
+        &shown("u1 a1 u3"),
+        &shown("u3"),
+    );
+}
+
+#[test]
 fn a_window_that_begins_inside_a_tool_exchange_gets_the_calls_back() {
     let turns = [
         turn(Parent::Previous, &[user("u1")], calls(&["c1"])),
@@ -308,6 +348,18 @@ fn a_message_is_digested_once_at_most() {
         canonical(message)
     };
     let plan = reconcile(&incoming(&messages, &log), &counting);
-    assert_eq!(plan.case, ClientCase::Edit);
+    assert_eq!(plan.case, ClientCase::Window);
     assert!(count.get() <= 100 + messages.len(), "{} digests", count.get());
+}
+
+#[test]
+fn a_plan_in_a_log_line_shows_no_content() {
+    let (log, _) = two_turns();
+    let messages = said("u3");
+    let plan = reconcile(&incoming(&messages, &log), &canonical);
+    let shown = format!("{plan:?} {:?}", incoming(&messages, &log));
+    for content in ["u1", "a2", "u3"] {
+        assert!(!shown.contains(&format!("\"{content}")), "{shown}");
+    }
+    assert!(!plan.insertion().is_empty());
 }

@@ -4,9 +4,11 @@ use bytes::Bytes;
 
 use super::{
     budget::{Budget, Full},
-    fields::{Details, Fields, Join, Parts, trim_cut},
+    fields::{Fields, Join, trim_cut},
+    parts::{Details, Parts},
     raw::{self, Member, Members, Object},
-    tool_calls::{self, Body, ToolCalls},
+    tool_body::Body,
+    tool_calls::{self, ToolCalls},
 };
 use crate::{
     history::{About, Message, Role},
@@ -21,7 +23,6 @@ pub(super) const DROPPED: [&str; 6] =
 const TEXTS: [&str; 5] = ["refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"];
 
 /// What choice 0 has said so far, with what the chunks tell around it.
-#[derive(Debug)]
 pub(super) struct Assembly {
     pub(super) outcome: Outcome,
     role: Option<String>,
@@ -35,14 +36,14 @@ pub(super) struct Assembly {
 }
 
 /// What a reply says beside its message.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Outcome {
     pub(super) finish_reason: Option<String>,
     model: Option<String>,
     usage: Option<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum Content {
     #[default]
     Absent,

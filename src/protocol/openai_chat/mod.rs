@@ -1,15 +1,20 @@
 //! OpenAI Chat Completions, as OpenAI, Azure, vLLM, Ollama, llama.cpp, LiteLLM and others speak it.
 
-mod canonical;
-mod lossless;
-mod request;
 mod assembly;
 mod budget;
+mod canonical;
 mod delta;
 mod fields;
+mod lossless;
 mod nesting;
+mod parts;
 mod raw;
 mod reply;
+<<<<<<< HEAD
+mod request;
+=======
+mod tool_body;
+>>>>>>> recorder
 mod tool_calls;
 
 use bytes::Bytes;

@@ -88,7 +88,7 @@ mod tests {
     fn the_end_is_the_bracket_that_closes_the_first_one() {
         for (text, end) in [
             ("{}", Some(1)),
-            (r#" {"a":[1,{}],"b":"}\"}"} {"#, Some(22)),
+            (r#" {"a":[1,{}],"b":"}\"}"} {"#, Some(23)),
             (r#"{"a":"\\"}"#, Some(9)),
             (r#"{"a":"\"}"#, None),
             ("{[}", None),

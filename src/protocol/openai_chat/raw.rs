@@ -183,12 +183,10 @@ pub(super) fn compact(json: &str) -> String {
 }
 
 /// Two objects as one: objects that stand in both are merged likewise, else the newer value counts, unless it
-/// is null.
+/// is null. Objects that are deeper or larger than any metadata are replaced whole: recursion and search have an
+/// end.
 pub(super) fn merged(old: &str, new: &str) -> String {
-    /// Deeper objects are replaced whole: nobody nests metadata like this, and recursion has an end.
-    const DEPTH: usize = 16;
-
-    merged_to(old, new, DEPTH)
+    merged_to(old, new, 16)
 }
 
 fn merged_to(old: &str, new: &str, depth: usize) -> String {
@@ -196,18 +194,22 @@ fn merged_to(old: &str, new: &str, depth: usize) -> String {
         return old.to_owned();
     }
     let (true, true, true) = (depth > 0, is_object(old), is_object(new)) else { return new.to_owned() };
-    let (Some(old), Some(new)) = (Members::read(old), Members::read(new)) else { return new.to_owned() };
+    let (Some(old), Some(newer)) = (small(old), small(new)) else { return new.to_owned() };
     let mut object = Object::default();
     for member in &old.0 {
-        match new.get(&member.name) {
-            Some(newer) => object.member(member.key, &merged_to(member.value, newer, depth - 1)),
+        match newer.get(&member.name) {
+            Some(value) => object.member(member.key, &merged_to(member.value, value, depth - 1)),
             None => object.member(member.key, member.value),
         }
     }
-    for member in new.0.iter().filter(|member| old.get(&member.name).is_none()) {
+    for member in newer.0.iter().filter(|member| old.get(&member.name).is_none()) {
         object.member(member.key, member.value);
     }
     object.end()
+}
+
+fn small(object: &str) -> Option<Members<'_>> {
+    Members::read(object).filter(|members| members.0.len() <= 1024)
 }
 
 /// Writes an object.

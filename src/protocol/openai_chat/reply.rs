@@ -138,7 +138,7 @@ fn replayable(json: &str, cut: bool) -> Result<Message, Skip> {
                     continue;
                 }
                 says = true;
-                about.calls.extend(ids);
+                about.calls = ids;
                 if let Some(calls) = calls {
                     edit.replace(member, calls);
                 }

@@ -1,8 +1,8 @@
 //! Where the messages of a request stand.
 //!
 //! A body is edited only if every JSON parser reads the same messages in it: two `messages` members, or two
-//! `role`, `content`, `tool_calls` or `tool_call_id` members in one message, are left alone, because the
-//! upstream may take the first where we take the last. Keys may be escaped; `messages` members deeper down
+//! `role`, `content`, `tool_calls`, `function_call` or `tool_call_id` members in one message, are left alone,
+//! because the upstream may take the first where we take the last. Keys may be escaped; `messages` members deeper down
 //! do not count. The work is linear in the body's length and needs no stack for its depth.
 
 use std::str;

@@ -18,16 +18,16 @@
 
 use super::{
     budget::{Budget, Full},
-    fields::{Fields, Join},
-    nesting::Nesting,
+    fields::Fields,
     raw::{self, Member, Members, Object},
+    tool_body::{Body, BodyFragment, Names, merge_deep},
 };
 
 /// The calls of one message.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ToolCalls(Vec<Call>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Call {
     index: Option<i64>,
     id: Option<Id>,
@@ -37,23 +37,10 @@ struct Call {
     fields: Fields,
 }
 
-#[derive(Debug)]
 struct Id {
     raw: String,
     /// Decoded; empty for an id that we have made.
     text: String,
-}
-
-/// What is called with what: the `function` or `custom` member of a call, or a `function_call`.
-#[derive(Debug, Default)]
-pub(super) struct Body {
-    custom: bool,
-    /// The inside of a string literal, as it was sent.
-    name: String,
-    /// The inside of a string literal: `arguments`, or `input` of a custom tool.
-    input: String,
-    nesting: Nesting,
-    fields: Fields,
 }
 
 /// One element of a delta's `tool_calls`.
@@ -63,24 +50,6 @@ struct Fragment<'a> {
     kind: Option<&'a str>,
     body: BodyFragment<'a>,
     others: Vec<Member<'a>>,
-}
-
-#[derive(Default)]
-struct BodyFragment<'a> {
-    custom: bool,
-    name: Option<&'a str>,
-    input: Option<&'a str>,
-    others: Vec<Member<'a>>,
-}
-
-/// How far a fragment's name may differ from that of the call that it continues.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Names {
-    Equal,
-    /// The whole name again, longer.
-    MayExtend,
-    /// Or the next piece of it.
-    MayComeInPieces,
 }
 
 enum Target {
@@ -108,12 +77,12 @@ impl ToolCalls {
 
     /// Whether a call has arguments that are not JSON.
     pub(super) fn any_incomplete(&self) -> bool {
-        self.0.iter().any(|call| !call.body.custom && !call.body.is_json())
+        self.0.iter().any(|call| !call.body.is_custom() && !call.body.is_json())
     }
 
     /// Leaves out what cannot stand in a message: calls without a name.
     pub(super) fn drop_nameless(&mut self) {
-        self.0.retain(|call| !call.body.name.is_empty());
+        self.0.retain(|call| call.body.has_name());
     }
 
     /// The stream was cut: leaves out every call that could have gone on.
@@ -183,7 +152,7 @@ impl ToolCalls {
         if self.0.len() == 1 {
             return Some(0);
         }
-        let mut open = self.0.iter().enumerate().filter(|(_, call)| !call.body.nesting.is_closed());
+        let mut open = self.0.iter().enumerate().filter(|(_, call)| !call.body.is_closed());
         match (open.next(), open.next()) {
             (Some((at, _)), None) => Some(at),
             _ => None,
@@ -194,7 +163,7 @@ impl ToolCalls {
 impl Call {
     /// Whether a fragment at this call's index, with another id or none, is a piece of it.
     fn continues(&self, new: &Fragment<'_>) -> bool {
-        let again = new.body.name.is_some() && self.body.nesting.is_closed() && new.body.opens_structure();
+        let again = new.body.name.is_some() && self.body.is_closed() && new.body.opens_structure();
         let names = match (&self.id, new.id) {
             (_, None) => Names::MayComeInPieces,
             (None, Some(_)) => Names::MayExtend,
@@ -219,7 +188,7 @@ impl Call {
 
     fn json(&self) -> String {
         let custom =
-            self.body.custom || self.kind.as_deref().is_some_and(|kind| raw::decode(kind) == "custom");
+            self.body.is_custom() || self.kind.as_deref().is_some_and(|kind| raw::decode(kind) == "custom");
         let mut call = Object::default();
         if let Some(id) = &self.id {
             call.member("\"id\"", &id.raw);
@@ -231,88 +200,6 @@ impl Call {
         call.member(if custom { "\"custom\"" } else { "\"function\"" }, &self.body.json(custom));
         self.fields.write(&mut call);
         call.end()
-    }
-}
-
-impl Body {
-    /// Takes the next value of a `function_call`; `None` if it is no object.
-    pub(super) fn merge(&mut self, value: &str, budget: &mut Budget) -> Option<Result<(), Full>> {
-        Some(self.merge_fragment(BodyFragment::read(value, false)?, budget))
-    }
-
-    pub(super) fn is_json(&self) -> bool {
-        raw::is_json(&raw::unescape(&self.input))
-    }
-
-    /// Whether nothing can have been missing when the stream was cut. Only an object or array shows its end:
-    /// empty arguments may be about to begin, a number may go on, and so may a custom tool's text.
-    pub(super) fn is_certainly_whole(&self) -> bool {
-        !self.custom && !self.name.is_empty() && self.nesting.is_closed() && self.is_json()
-    }
-
-    pub(super) fn has_name(&self) -> bool {
-        !self.name.is_empty()
-    }
-
-    pub(super) fn json(&self, custom: bool) -> String {
-        let mut body = Object::default();
-        body.text("\"name\"", &self.name);
-        match (custom, &*self.input) {
-            (true, input) => body.text("\"input\"", input),
-            // Tools without parameters: some hosts send nothing, none accepts it back.
-            (false, "") => body.text("\"arguments\"", "{}"),
-            (false, arguments) => body.text("\"arguments\"", arguments),
-        }
-        self.fields.write(&mut body);
-        body.end()
-    }
-
-    /// Whether a fragment's name can belong to this call.
-    fn agrees(&self, new: &BodyFragment<'_>, names: Names) -> bool {
-        let Some(name) = new.name else { return true };
-        let (name, known) = (raw::decode(name), raw::unescape(&self.name));
-        known.is_empty()
-            || name == *known
-            || (names >= Names::MayExtend && name.starts_with(&*known) && !self.nesting.is_closed())
-            || (names == Names::MayComeInPieces && self.input.is_empty())
-    }
-
-    fn merge_fragment(&mut self, new: BodyFragment<'_>, budget: &mut Budget) -> Result<(), Full> {
-        self.custom |= new.custom;
-        if let Some(name) = new.name {
-            self.merge_name(name, budget)?;
-        }
-        match new.input {
-            Some(input) if raw::is_string(input) => {
-                let more = raw::interior(input);
-                budget.take(more.len())?;
-                self.input.push_str(more);
-                self.nesting.feed_escaped(more);
-            }
-            // An object is not sent in pieces: it is all of the arguments.
-            Some(input) => {
-                let text = raw::literal(&raw::compact(input));
-                budget.take(text.len())?;
-                self.input = raw::interior(&text).to_owned();
-                self.nesting = Nesting::default();
-                self.nesting.feed_escaped(&self.input);
-            }
-            None => {}
-        }
-        merge_deep(&mut self.fields, &new.others, budget)
-    }
-
-    fn merge_name(&mut self, name: &str, budget: &mut Budget) -> Result<(), Full> {
-        let (decoded, known) = (raw::decode(name), raw::unescape(&self.name));
-        if decoded == *known {
-            return Ok(());
-        }
-        budget.take(name.len())?;
-        if decoded.starts_with(&*known) {
-            self.name.clear();
-        }
-        self.name.push_str(raw::interior(name));
-        Ok(())
     }
 }
 
@@ -336,28 +223,6 @@ impl<'a> Fragment<'a> {
     }
 }
 
-impl<'a> BodyFragment<'a> {
-    fn read(json: &'a str, custom: bool) -> Option<Self> {
-        let mut body = Self { custom, ..Self::default() };
-        for member in Members::read(json)?.0 {
-            match &*member.name {
-                "name" => body.name = raw::said(Some(member.value)),
-                "arguments" | "input" if custom == (member.name == "input") => {
-                    body.input = Some(member.value).filter(|value| !raw::is_null(value));
-                }
-                _ if raw::is_null(member.value) => {}
-                _ => body.others.push(member),
-            }
-        }
-        Some(body)
-    }
-
-    fn opens_structure(&self) -> bool {
-        let Some(input) = self.input else { return false };
-        raw::decode(input).trim_start().starts_with(['{', '['])
-    }
-}
-
 /// An id as it was sent, unless it is blank. Providers pack signatures into ids, and some send numbers: an id
 /// is never changed.
 pub(super) fn id(value: &str) -> Option<&str> {
@@ -367,8 +232,4 @@ pub(super) fn id(value: &str) -> Option<&str> {
 /// An id for a call that came without one. Upstreams require ids on the way back.
 pub(super) fn mint() -> String {
     format!("call_{}", uuid::Uuid::now_v7().simple())
-}
-
-fn merge_deep(fields: &mut Fields, new: &[Member<'_>], budget: &mut Budget) -> Result<(), Full> {
-    new.iter().try_for_each(|member| fields.merge(member, Join::Deep, budget))
 }

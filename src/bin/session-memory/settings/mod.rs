@@ -116,6 +116,8 @@ settings! {
         /// File with the secrets that sign session cookies, one a line, 32 bytes or more each: the first
         /// signs, all verify. Or set SESSION_MEMORY_COOKIE_SECRET.
         cookie_secret_file: Option<PathBuf> = "none",
+        /// Mark session cookies `Secure`. Only for clients that speak plain HTTP set it to false.
+        cookie_secure: bool = "true",
         /// A request without a session id: `pass` it untouched, `issue` an id, or `reject` it.
         missing_session: MissingSession = "pass",
         /// Whose session it is: `credential` (a digest of authorization, x-api-key or api-key),

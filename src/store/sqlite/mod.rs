@@ -1,0 +1,200 @@
+//! A store in one SQLite file: the embedded default, for one machine and several processes.
+//!
+//! SQLite is bundled. The file is in WAL mode; one thread writes, and puts the turns that wait into one
+//! transaction (group commit), so that many sessions share each sync to disk. Several more read, none of them
+//! waiting for the writer. Several processes may use one file on a local disk at once; WAL does not work over
+//! a network share. Nothing here blocks the async runtime.
+//!
+//! ```
+//! use tower_session_memory::{
+//!     session::{Principal, SessionKey},
+//!     store::{Durability, HistoryStore, SqliteStore},
+//! };
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("session-memory.db");
+//! let store = SqliteStore::open(path).await.unwrap();
+//! assert_eq!(store.durability().await.unwrap(), Durability::Fsync);
+//!
+//! let key = SessionKey::new("demo", Principal::anonymous(), "my-session".parse().unwrap());
+//! let loaded = store.load(&key, None).await.unwrap();
+//! assert!(loaded.turns.is_empty(), "an unknown session is empty");
+//!
+//! store.close().await; // every acknowledged turn is on disk with or without this
+//! # });
+//! ```
+//!
+//! # When the disk fails
+//!
+//! A full disk refuses appends as [unavailable](crate::store::StoreErrorKind::Unavailable); they succeed again
+//! when there is room. After a sync to disk that *failed* the store closes itself and refuses everything until
+//! the process is started again: what was written before may be lost although later syncs succeed.
+//!
+//! # What is in the file
+//!
+//! Turns as they are recorded, and namespaces, principals and session ids in the clear. It is created readable
+//! by its owner only. What is deleted is overwritten in the file; copies may stand in the write-ahead log
+//! beside it until that is overwritten in turn. Space of deleted and expired sessions is used again; the file
+//! does not shrink by itself.
+
+mod error;
+mod log;
+mod options;
+mod queue;
+mod reader;
+mod schema;
+mod writer;
+
+pub use error::{OpenError, OpenProblem};
+pub use options::{SqliteBuilder, Synchronous};
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{oneshot, watch};
+
+use self::{
+    queue::Queue,
+    reader::{Question, Read},
+    writer::{Done, Work, Write, closed},
+};
+use super::{
+    Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
+};
+use crate::{history::Turn, session::SessionKey};
+
+/// A store in one SQLite file. The [module](self) tells how it works; [`SqliteStore::builder`] has the settings.
+///
+/// Clones are handles to the same store. When the last one is dropped the store finishes what was handed to
+/// it and closes, on its own threads; [`close`](Self::close) waits for that.
+#[derive(Clone)]
+pub struct SqliteStore {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    writes: Arc<Queue<Write>>,
+    reads: Arc<Queue<Read>>,
+    durability: Durability,
+    patience: Duration,
+    /// The writer holds the receiver until it is done.
+    running: watch::Sender<()>,
+}
+
+impl SqliteStore {
+    /// Opens the file with the default settings; creates it if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`].
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        Self::builder(path).open().await
+    }
+
+    /// The settings, to begin with the path of the file. Its directory must exist.
+    pub fn builder(path: impl Into<PathBuf>) -> SqliteBuilder {
+        SqliteBuilder::new(path.into())
+    }
+
+    /// Finishes what was handed to the store, moves the write-ahead log into the file, and closes it. Calls
+    /// that come later, through any handle, answer an error.
+    ///
+    /// Not needed for durability: an acknowledged turn is on disk already.
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped the store closes all the same. It may be called again.
+    pub async fn close(&self) {
+        self.handle.close();
+        self.handle.running.closed().await;
+    }
+
+    async fn write(&self, work: Work) -> Result<Done, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let write = Write { work, deadline: self.handle.deadline(), answer };
+        self.handle.writes.push(write).await.map_err(|_| closed())?;
+        // No answer: the writer is gone, perhaps after it committed.
+        answered.await.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
+    }
+
+    async fn read<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Question,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let read = Read { question: question(answer), deadline: self.handle.deadline() };
+        self.handle.reads.push(read).await.map_err(|_| closed())?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+impl HistoryStore for SqliteStore {
+    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+        let (key, after) = (key.clone(), after.copied());
+        let question = |answer| Question::Load { key: key.clone(), after, answer };
+        let found = self.read(question).await?;
+        if let Some(expires) = found.refresh
+            && let Err(error) = self.write(Work::Refresh { key, expires }).await
+        {
+            tracing::warn!(%error, "a load could not put off its session's expiry");
+        }
+        Ok(found.loaded)
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+        if !turn.belongs_to(key.digest()) {
+            return Err(StoreError::new(StoreErrorKind::Corrupt));
+        }
+        let work = Work::Append { key: key.clone(), at: *at, turn: turn.clone() };
+        match self.write(work).await? {
+            Done::Append(answer) => Ok(answer),
+            Done::Delete | Done::Refresh => Err(StoreError::new(StoreErrorKind::Corrupt)),
+        }
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
+        self.write(Work::Delete { key: key.clone() }).await.map(|_| ())
+    }
+
+    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+        let (scope, page) = (scope.clone(), page.clone());
+        self.read(|answer| Question::Sessions { scope, page, answer }).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        Ok(self.handle.durability)
+    }
+
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("durability", &self.handle.durability).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    /// What is in the queues is still done.
+    fn close(&self) {
+        self.reads.close();
+        self.writes.close();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

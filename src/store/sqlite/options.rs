@@ -1,0 +1,213 @@
+use std::{
+    fmt, io,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Handle, OpenError, OpenProblem, SqliteStore,
+    queue::Queue,
+    reader::Reader,
+    schema::{self, Setup},
+    writer::Writer,
+};
+use crate::store::{
+    TtlRefresh,
+    retention::{Clock, Retention},
+};
+
+/// When SQLite waits for the disk: <https://www.sqlite.org/pragma.html#pragma_synchronous>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Synchronous {
+    /// At every commit: an acknowledged turn survives the death of the machine.
+    #[default]
+    Full,
+    /// At checkpoints only: faster, and the newest acknowledged turns may be lost with the machine, though
+    /// not with the process. Never damages the file.
+    Normal,
+}
+
+/// The settings of an [`SqliteStore`].
+///
+/// # Defaults
+///
+/// Synchronous `Full`; sessions expire 30 days after their newest turn, any number of turns each; what a
+/// deletion leaves behind expires after a day; expired sessions are removed every minute; four connections
+/// read; a call waits five seconds at most for other processes, and as long for its turn; a file of any size.
+#[must_use]
+pub struct SqliteBuilder {
+    path: PathBuf,
+    setup: Setup,
+    retention: Retention,
+    readers: NonZeroUsize,
+    sweep_interval: Duration,
+}
+
+impl SqliteBuilder {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            setup: Setup {
+                synchronous: Synchronous::default(),
+                busy_timeout: Duration::from_secs(5),
+                max_bytes: None,
+            },
+            retention: Retention::default(),
+            readers: const { NonZeroUsize::new(4).unwrap() },
+            sweep_interval: Duration::from_secs(60),
+        }
+    }
+
+    /// When an acknowledged turn is on disk. Default: [`Synchronous::Full`], always.
+    pub fn with_synchronous(mut self, synchronous: Synchronous) -> Self {
+        self.setup.synchronous = synchronous;
+        self
+    }
+
+    /// Sessions expire so long after their newest turn. Default: 30 days. Applies to what is appended from
+    /// now on.
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.retention.ttl = ttl;
+        self
+    }
+
+    /// Whether loads put off the expiry too, at the price of a write. Default: only appends do.
+    pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
+        self.retention.refresh = refresh;
+        self
+    }
+
+    /// For so long after a deletion, turns that were in flight are refused. Default: one day. Longer than any
+    /// reply and its retries take.
+    pub fn with_tombstone_ttl(mut self, ttl: Duration) -> Self {
+        self.retention.tombstone_ttl = ttl;
+        self
+    }
+
+    /// Keeps only the newest turns of each session. Default: all. Applies to sessions that are appended to.
+    pub fn with_max_turns(mut self, turns: NonZeroUsize) -> Self {
+        self.retention.max_turns = Some(turns);
+        self
+    }
+
+    /// Expired sessions are removed so often, at least once a day, in small steps between the appends. Default: a minute. Until
+    /// then they take room, but are not to be seen.
+    pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
+        self.sweep_interval = interval.min(LONGEST);
+        self
+    }
+
+    /// So many threads and connections answer loads. Default: 4.
+    pub fn with_readers(mut self, readers: NonZeroUsize) -> Self {
+        self.readers = readers;
+        self
+    }
+
+    /// How long a transaction waits for those of other processes, and a call for its turn here. Past either
+    /// it is refused as unavailable, and nothing was done. Default: 5 seconds; at most a day.
+    pub fn with_busy_timeout(mut self, timeout: Duration) -> Self {
+        self.setup.busy_timeout = timeout.min(LONGEST);
+        self
+    }
+
+    /// The file grows to at most so many bytes, in whole pages of 4 KiB; then appends are refused as
+    /// unavailable. Default: until the disk is full. The write-ahead log beside it is not counted.
+    pub fn with_max_bytes(mut self, bytes: u64) -> Self {
+        self.setup.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Goes by another clock than the system's; for tests.
+    pub fn with_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.retention.clock = Clock::new(now);
+        self
+    }
+
+    /// Opens the file, creates it if it does not exist, and starts the store's threads.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`].
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped nothing stays open.
+    pub async fn open(self) -> Result<SqliteStore, OpenError> {
+        let path = self.path.clone();
+        let (answer, opened) = oneshot::channel();
+        let started = thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
+            match self.start() {
+                Ok((store, writer, running)) => {
+                    let _ = answer.send(Ok(store)); // not wanted any more: it is dropped, which ends the run
+                    writer.run();
+                    drop(running);
+                }
+                Err(problem) => drop(answer.send(Err(problem))),
+            }
+        });
+        let opened = match started {
+            Ok(_) => opened.await.unwrap_or_else(|_| Err(OpenProblem::Threads(io::ErrorKind::Other.into()))),
+            Err(error) => Err(OpenProblem::Threads(error)),
+        };
+        opened.map_err(|problem| OpenError::new(&path, problem))
+    }
+
+    fn start(self) -> Result<(SqliteStore, Writer, watch::Receiver<()>), OpenProblem> {
+        schema::prepare(&self.path)?;
+        let connection = schema::open_writer(&self.path, &self.setup)?;
+        let readers = self.open_readers()?;
+        let (writes, reads) = (Arc::new(Queue::new(QUEUED)), Arc::new(Queue::new(QUEUED)));
+        let (running, ends) = watch::channel(());
+        let store = SqliteStore {
+            handle: Arc::new(Handle {
+                writes: writes.clone(),
+                reads: reads.clone(),
+                durability: schema::durability(&connection)?,
+                patience: self.setup.busy_timeout,
+                running,
+            }),
+        };
+        let mut threads = Vec::new();
+        for connection in readers {
+            let reader = Reader { connection, reads: reads.clone(), retention: self.retention.clone() };
+            let started = thread::Builder::new().name("sqlite-reader".to_owned()).spawn(|| reader.run());
+            threads.push(started.map_err(OpenProblem::Threads)?);
+        }
+        let writer = Writer {
+            connection,
+            writes,
+            reads,
+            readers: threads,
+            retention: self.retention,
+            patience: self.setup.busy_timeout,
+            sweep_interval: self.sweep_interval,
+            failed: false,
+        };
+        Ok((store, writer, ends))
+    }
+
+    fn open_readers(&self) -> Result<Vec<Connection>, OpenProblem> {
+        (0..self.readers.get()).map(|_| schema::open_reader(&self.path, &self.setup)).collect()
+    }
+}
+
+impl fmt::Debug for SqliteBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteBuilder")
+            .field("path", &self.path)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
+}
+
+/// So many calls wait for the writer, and as many for the readers; more wait for room.
+const QUEUED: usize = 1024;
+
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,106 @@
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+
+/// A bounded queue from tasks to threads. A push waits for room without blocking its thread; a pop blocks.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    ready: Condvar,
+    room: Semaphore,
+}
+
+/// What a thread finds in the queue.
+pub(super) enum Popped<T> {
+    Job(T),
+    /// Nothing came for as long as the thread would wait.
+    Idle,
+    /// Nothing is left, and nothing will come.
+    Closed,
+}
+
+/// The queue takes nothing more.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is closed: by its owner, or by itself after the disk failed it (the log tells)")]
+pub(super) struct Closed;
+
+struct State<T> {
+    jobs: VecDeque<T>,
+    closed: bool,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::new(State { jobs: VecDeque::new(), closed: false }),
+            ready: Condvar::new(),
+            room: Semaphore::new(capacity),
+        }
+    }
+
+    /// Hands a job over, once there is room.
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped the job was not handed over, and the room is free.
+    pub(super) async fn push(&self, job: T) -> Result<(), Closed> {
+        let permit = self.room.acquire().await.map_err(|_| Closed)?;
+        let mut state = self.state();
+        if state.closed {
+            return Err(Closed);
+        }
+        permit.forget(); // the pop gives it back
+        state.jobs.push_back(job);
+        drop(state);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Waits for a job, at most so long.
+    pub(super) fn pop(&self, patience: Duration) -> Popped<T> {
+        let waiting = |state: &mut State<T>| state.jobs.is_empty() && !state.closed;
+        let (mut state, _) = self
+            .ready
+            .wait_timeout_while(self.state(), patience, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        match state.jobs.pop_front() {
+            Some(job) => {
+                self.room.add_permits(1);
+                Popped::Job(job)
+            }
+            None if state.closed => Popped::Closed,
+            None => Popped::Idle,
+        }
+    }
+
+    /// The next job, if there is one now and `takes` likes it.
+    pub(super) fn pop_if(&self, takes: impl FnOnce(&T) -> bool) -> Option<T> {
+        let mut state = self.state();
+        if !state.jobs.front().is_some_and(takes) {
+            return None;
+        }
+        let job = state.jobs.pop_front();
+        self.room.add_permits(1);
+        job
+    }
+
+    /// Takes no more jobs. Those that are in it are still popped.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.room.close();
+        self.ready.notify_all();
+    }
+
+    /// Takes no more jobs, and gives those up that are in it.
+    pub(super) fn abandon(&self) -> VecDeque<T> {
+        self.close();
+        std::mem::take(&mut self.state().jobs)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

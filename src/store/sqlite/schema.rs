@@ -1,0 +1,193 @@
+use std::{
+    fs,
+    io::ErrorKind,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
+
+use super::{OpenProblem, Synchronous};
+use crate::store::Durability;
+
+/// `PRAGMA application_id`: "TSM1".
+const APPLICATION_ID: i64 = 0x5453_4D31;
+/// `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = 1;
+/// The first SQLite without the WAL-reset bug: <https://www.sqlite.org/wal.html#walresetbug>.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// A session without turns (`count` = 0) is a tombstone. Times are milliseconds since 1970. `touched` orders
+/// the sessions of one principal by their newest turn, whatever the clock did. A trimmed turn keeps its id for
+/// a while and loses its record.
+const SCHEMA: &str = "
+    CREATE TABLE sessions (
+        row        INTEGER PRIMARY KEY,
+        namespace  TEXT    NOT NULL,
+        principal  TEXT    NOT NULL,
+        id         TEXT    NOT NULL,
+        epoch      BLOB    NOT NULL,
+        fresh      INTEGER NOT NULL,
+        count      INTEGER NOT NULL,
+        trimmed    INTEGER NOT NULL,
+        newest     BLOB,
+        touched    INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX sessions_by_key ON sessions (namespace, principal, id);
+    CREATE INDEX sessions_by_touch ON sessions (namespace, principal, touched) WHERE count > 0;
+    CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+
+    CREATE TABLE turns (
+        session    INTEGER NOT NULL,
+        seq        INTEGER NOT NULL,
+        id         BLOB    NOT NULL,
+        record     BLOB
+    ) STRICT;
+    CREATE UNIQUE INDEX turns_by_seq ON turns (session, seq);
+    CREATE UNIQUE INDEX turns_by_id ON turns (session, id);
+";
+
+/// How connections are set up.
+pub(super) struct Setup {
+    pub(super) synchronous: Synchronous,
+    pub(super) busy_timeout: Duration,
+    pub(super) max_bytes: Option<u64>,
+}
+
+/// Checks what can be checked without opening the file, and creates it if it is not there, for its owner's
+/// eyes only: it will hold conversations.
+pub(super) fn prepare(path: &Path) -> Result<(), OpenProblem> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(OpenProblem::LibraryTooOld(rusqlite::version()));
+    }
+    if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
+        return Err(OpenProblem::NoFile);
+    }
+    if path.is_dir() {
+        return Err(OpenProblem::IsDirectory);
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(OpenProblem::CannotCreate(error)),
+    }
+}
+
+/// Opens the connection that writes, and brings the schema up to date.
+pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
+    let mut connection = connect(path, setup)?;
+    let known = identify(&connection)?;
+    switch_to_wal(&connection, setup.busy_timeout)?;
+    let synchronous = match setup.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "fullfsync", true)?; // where fsync alone does not reach the disk: macOS
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    connection.pragma_update(None, "secure_delete", true)?; // what was deleted is overwritten in the file
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    if !known {
+        create(&mut connection)?;
+    }
+    if let Some(bytes) = setup.max_bytes {
+        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
+        connection.pragma_update(None, "max_page_count", pages.clamp(1, i64::from(u32::MAX - 1)))?;
+    }
+    // Fails where a file says that it is ours and is not.
+    connection.prepare("SELECT row, epoch, fresh, count, trimmed, newest, expires_at FROM sessions")?;
+    connection.prepare("SELECT session, seq, id, record FROM turns")?;
+    // Fails where the file can be opened for writing, but not written.
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()?;
+    connection.busy_timeout(Duration::ZERO)?; // the writer waits in its own way
+    Ok(connection)
+}
+
+/// Opens a connection that reads. The writer's must be open.
+pub(super) fn open_reader(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
+    let connection = connect(path, setup)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+/// What SQLite itself says of this connection's commits: <https://www.sqlite.org/pragma.html#pragma_synchronous>.
+pub(super) fn durability(connection: &Connection) -> rusqlite::Result<Durability> {
+    let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    Ok(match synchronous {
+        0 | 1 => Durability::Process,
+        2 | 3 => Durability::Fsync,
+        _ => Durability::Unknown,
+    })
+}
+
+fn connect(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
+    // Absolute, so that nothing in it is taken for one of SQLite's URIs.
+    let path = std::path::absolute(path).map_err(OpenProblem::CannotCreate)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(setup.busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    if connection.is_readonly(MAIN_DB)? {
+        return Err(OpenProblem::ReadOnly);
+    }
+    Ok(connection)
+}
+
+/// Whether the file holds our schema; an empty file holds none. Any other is refused before it is touched.
+fn identify(connection: &Connection) -> Result<bool, OpenProblem> {
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (application, version) {
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(true),
+        (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
+            Err(OpenProblem::NewerSchema { found, known: SCHEMA_VERSION })
+        }
+        (0, 0) if objects == 0 => Ok(false),
+        _ => Err(OpenProblem::OtherProgram),
+    }
+}
+
+/// SQLite does not wait for a lock while it changes the journal mode, so this does.
+fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), OpenProblem> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let mode =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(_) => return Err(OpenProblem::NoWal),
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn create(connection: &mut Connection) -> Result<(), OpenProblem> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !identify(&transaction)? {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A larger write-ahead log is cut back to this when it starts over.
+const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;

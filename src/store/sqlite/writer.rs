@@ -1,0 +1,301 @@
+//! The one thread that writes. Whatever waits when a transaction begins goes into it together, so that
+//! concurrent turns share one sync to disk; nobody is answered before the commit.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, ErrorCode, config::DbConfig};
+use tokio::sync::oneshot;
+
+use super::{
+    error::{is_failed_sync, store_error},
+    log,
+    queue::{Closed, Popped, Queue},
+    reader::Read,
+};
+use crate::{
+    history::Turn,
+    session::SessionKey,
+    store::{Appended, Cursor, StoreError, StoreErrorKind, retention::Retention},
+};
+
+/// One change that somebody waits for.
+pub(super) struct Write {
+    pub(super) work: Work,
+    pub(super) deadline: Instant,
+    pub(super) answer: oneshot::Sender<Result<Done, StoreError>>,
+}
+
+pub(super) enum Work {
+    Append { key: SessionKey, at: Cursor, turn: Turn },
+    Delete { key: SessionKey },
+    Refresh { key: SessionKey, expires: i64 },
+}
+
+pub(super) enum Done {
+    Append(Appended),
+    Delete,
+    Refresh,
+}
+
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) writes: Arc<Queue<Write>>,
+    pub(super) reads: Arc<Queue<Read>>,
+    pub(super) readers: Vec<JoinHandle<()>>,
+    pub(super) retention: Retention,
+    /// How long a transaction waits for those of other processes.
+    pub(super) patience: Duration,
+    pub(super) sweep_interval: Duration,
+    /// A sync to disk failed.
+    pub(super) failed: bool,
+}
+
+/// One transaction holds at most so many changes, and about so many bytes.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 32 * 1024 * 1024;
+
+impl Writer {
+    /// Works until the queue is closed and empty, then closes the store.
+    pub(super) fn run(mut self) {
+        let end = CloseAtEnd { writes: self.writes.clone(), reads: self.reads.clone() };
+        let mut sweep_at = Instant::now();
+        loop {
+            match self.writes.pop(sweep_at.saturating_duration_since(Instant::now())) {
+                Popped::Job(first) => {
+                    let batch = self.batch(first);
+                    self.commit(batch);
+                }
+                Popped::Idle => {}
+                Popped::Closed => break,
+            }
+            if Instant::now() >= sweep_at {
+                let wait = if self.sweep() { MORE_TO_SWEEP } else { self.sweep_interval };
+                sweep_at = Instant::now() + wait;
+            }
+        }
+        drop(end);
+        for reader in self.readers {
+            // A reader that panicked has said so; there is nothing to add.
+            let _ = reader.join();
+        }
+        if self.failed {
+            return;
+        }
+        if let Err(error) = checkpoint(&self.connection) {
+            tracing::warn!(%error, "the session database was closed without a checkpoint; no turn is lost");
+        }
+    }
+
+    fn batch(&self, first: Write) -> Vec<Write> {
+        let mut bytes = first.work.bytes();
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && let Some(write) = self.writes.pop_if(|write| bytes + write.work.bytes() <= BATCH_BYTES)
+        {
+            bytes += write.work.bytes();
+            batch.push(write);
+        }
+        batch
+    }
+
+    fn commit(&mut self, batch: Vec<Write>) {
+        let (batch, late): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|write| write.deadline > Instant::now());
+        for write in late {
+            write.answer(Err(StoreError::new(StoreErrorKind::Unavailable)));
+        }
+        if batch.is_empty() {
+            return;
+        }
+        if self.failed {
+            return batch.into_iter().for_each(|write| write.answer(Err(closed())));
+        }
+        match self.transaction(&batch) {
+            Ok(done) => batch.into_iter().zip(done).for_each(|(write, done)| write.answer(done)),
+            Err(Failed::Begin(error)) => refuse(batch, error),
+            Err(Failed::Commit(error)) if is_failed_sync(&error) => self.fail(batch, error),
+            Err(failed) => self.retry_alone(batch, failed),
+        }
+    }
+
+    /// One change may be what the whole transaction failed of: then the others need not.
+    fn retry_alone(&mut self, mut batch: Vec<Write>, failed: Failed) {
+        if batch.len() > 1 {
+            batch.into_iter().for_each(|write| self.commit(vec![write]));
+        } else if let Some(write) = batch.pop() {
+            write.answer(Err(failed.into_error()));
+        }
+    }
+
+    /// Does every change or, with an error, none.
+    fn transaction(&self, batch: &[Write]) -> Result<Vec<Result<Done, StoreError>>, Failed> {
+        within(&self.connection, self.patience, |connection| {
+            // Read after the lock is held: commits of all processes see the clock in their order.
+            let now = self.retention.clock.now();
+            let work = |write: &Write| apart(connection, || write.work.run(connection, now, &self.retention));
+            batch.iter().map(work).collect()
+        })
+    }
+
+    /// Stops for good: see [`is_failed_sync`].
+    fn fail(&mut self, batch: Vec<Write>, error: rusqlite::Error) {
+        tracing::error!(%error, "a sync to disk failed: the SQLite session store closes itself");
+        self.failed = true;
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        drop(self.reads.abandon());
+        for write in batch.into_iter().chain(self.writes.abandon()) {
+            write.answer(Err(closed()));
+        }
+    }
+
+    /// Removes some of what expired; whether more is left.
+    fn sweep(&self) -> bool {
+        let now = self.retention.clock.now();
+        let sweep = |connection: &Connection| log::sweep(connection, now).map_err(Failed::Commit);
+        within(&self.connection, Duration::ZERO, sweep).unwrap_or_else(|failed| {
+            let error = failed.into_error();
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "expired sessions could not be removed yet"
+            );
+            false
+        })
+    }
+}
+
+/// The error of everything that a closed store is asked for.
+pub(super) fn closed() -> StoreError {
+    StoreError::with_source(StoreErrorKind::Other, Closed)
+}
+
+/// Where a transaction failed. It was rolled back.
+enum Failed {
+    Begin(rusqlite::Error),
+    /// A change made SQLite roll back the whole transaction, as it does when the disk is full.
+    Work(StoreError),
+    Commit(rusqlite::Error),
+}
+
+impl Failed {
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::Work(error) => error,
+            Self::Begin(error) | Self::Commit(error) => store_error(error),
+        }
+    }
+}
+
+impl Write {
+    fn answer(self, answer: Result<Done, StoreError>) {
+        // Whoever waited may have left.
+        let _ = self.answer.send(answer);
+    }
+}
+
+impl Work {
+    fn run(&self, connection: &Connection, now: i64, retention: &Retention) -> Result<Done, StoreError> {
+        match self {
+            Self::Append { key, at, turn } => {
+                log::append(connection, key, at, turn, now, retention).map(Done::Append)
+            }
+            Self::Delete { key } => log::delete(connection, key, now, retention).map(|()| Done::Delete),
+            Self::Refresh { key, expires } => {
+                log::refresh(connection, key, now, *expires).map(|()| Done::Refresh).map_err(store_error)
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append { turn, .. } => turn.record().len(),
+            Self::Delete { .. } | Self::Refresh { .. } => 0,
+        }
+    }
+}
+
+/// Runs work in a transaction, which is committed or leaves nothing.
+fn within<T>(
+    connection: &Connection,
+    patience: Duration,
+    work: impl FnOnce(&Connection) -> Result<T, Failed>,
+) -> Result<T, Failed> {
+    begin(connection, patience).map_err(Failed::Begin)?;
+    let done = work(connection).and_then(|done| execute(connection, "COMMIT").map(|()| done));
+    if done.is_err() && !connection.is_autocommit() {
+        // Should this fail too, the next BEGIN says so.
+        let _ = execute(connection, "ROLLBACK");
+    }
+    done
+}
+
+/// Takes the write lock. SQLite's own way to wait for it sleeps longer and longer, up to a tenth of a second:
+/// beside a busy process that would mean to miss every gap that it leaves.
+fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(BETWEEN_TRIES);
+            }
+            begun => return begun.map(drop),
+        }
+    }
+}
+
+/// Runs one change of a transaction so that its failure undoes nothing but itself.
+fn apart(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<Done, StoreError>,
+) -> Result<Result<Done, StoreError>, Failed> {
+    execute(connection, "SAVEPOINT work")?;
+    let done = work();
+    if done.is_err() {
+        if connection.is_autocommit() {
+            return done.map(Ok).map_err(Failed::Work);
+        }
+        execute(connection, "ROLLBACK TO work")?;
+    }
+    execute(connection, "RELEASE work")?;
+    Ok(done)
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), Failed> {
+    connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(Failed::Commit)?;
+    Ok(())
+}
+
+fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
+    let error = Arc::new(error);
+    for write in batch {
+        write.answer(Err(store_error(error.clone())));
+    }
+}
+
+fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+/// How long the writer waits between two rounds of a sweep, so that appends come first.
+const MORE_TO_SWEEP: Duration = Duration::from_millis(20);
+
+/// Closes the queues when the writer ends. Should it panic, nobody waits for it forever.
+struct CloseAtEnd {
+    writes: Arc<Queue<Write>>,
+    reads: Arc<Queue<Read>>,
+}
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.reads.close();
+        drop(self.writes.abandon());
+    }
+}

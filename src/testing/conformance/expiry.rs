@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use super::{
+    Harness, Options,
+    fixture::{Fixture, appended, assert_same, turn, turn_from},
+};
+use crate::{
+    history::Parent,
+    store::{Appended, HistoryStore, Page, TtlRefresh},
+};
+
+/// Long enough for a store that goes by real time on a slow machine.
+const TTL: Duration = Duration::from_secs(3);
+const MOST_OF_IT: Duration = Duration::from_secs(2);
+const MORE_THAN_IT: Duration = Duration::from_secs(4);
+
+async fn expiring<H: Harness>(harness: &H) -> Fixture<H::Store> {
+    Fixture::with(harness, Options { ttl: Some(TTL), ..Options::default() }).await
+}
+
+pub(super) async fn an_expired_session_is_unknown<H: Harness>(harness: &H) {
+    let fixture = expiring(harness).await;
+    let key = fixture.key("a");
+    let (turns, cursor) = fixture.say(&key, &["one"]).await;
+    assert_same(&fixture.load(&key).await.turns, &turns, "it has not expired yet");
+    harness.pass(MORE_THAN_IT).await;
+    let loaded = fixture.load_after(&key, Some(&cursor)).await;
+    assert!(loaded.turns.is_empty() && loaded.from_start, "an expired session is unknown");
+    assert_eq!((loaded.cursor.count, loaded.cursor.newest), (0, None), "an expired session is unknown");
+    let page = Page { limit: 10, after: None };
+    let listed = fixture.store.sessions(&fixture.scope("somebody"), &page).await.expect("a listing succeeds");
+    assert!(listed.sessions.is_empty(), "an expired session is not listed");
+}
+
+pub(super) async fn an_expired_session_starts_a_new_log<H: Harness>(harness: &H) {
+    let fixture = expiring(harness).await;
+    let (key, other) = (fixture.key("a"), fixture.key("b"));
+    let (_, old) = fixture.say(&key, &["one", "two"]).await;
+    let (_, others) = fixture.say(&other, &["one"]).await;
+    harness.pass(MORE_THAN_IT).await;
+
+    let late = turn(&key, "three");
+    let cursor = appended(fixture.append(&key, &old, &late).await);
+    assert_eq!(cursor.count, 1, "the new log begins to count at one");
+    assert_ne!(cursor.epoch, old.epoch, "the new log has its own epoch");
+    let loaded = fixture.load_after(&key, Some(&old)).await;
+    assert!(loaded.from_start, "a cursor of the log that expired says nothing of the new one");
+    assert_same(&loaded.turns, &[late], "only the new log's turn");
+
+    let root = turn_from(&other, "again", Parent::Root);
+    appended(fixture.append(&other, &others, &root).await);
+    assert_same(&fixture.load(&other).await.turns, &[root], "a new root starts a new log too");
+}
+
+pub(super) async fn a_branch_of_an_expired_session_is_gone<H: Harness>(harness: &H) {
+    let fixture = expiring(harness).await;
+    let key = fixture.key("a");
+    let (turns, cursor) = fixture.say(&key, &["one"]).await;
+    harness.pass(MORE_THAN_IT).await;
+    let branch = turn_from(&key, "two", Parent::Turn(turns[0].id()));
+    let answer = fixture.append(&key, &cursor, &branch).await;
+    assert_eq!(answer, Appended::Gone, "without its parent the turn is no whole conversation");
+    assert!(fixture.load(&key).await.turns.is_empty(), "a turn that is gone leaves nothing");
+}
+
+pub(super) async fn every_append_puts_the_expiry_of_the_whole_session_off<H: Harness>(harness: &H) {
+    let fixture = expiring(harness).await;
+    let key = fixture.key("a");
+    let mut all = Vec::new();
+    for text in ["one", "two", "three"] {
+        all.extend(fixture.say(&key, &[text]).await.0);
+        harness.pass(MOST_OF_IT).await;
+    }
+    let loaded = fixture.load(&key).await.turns;
+    assert_same(&loaded, &all, "the first turn expires no sooner than the last");
+    harness.pass(MOST_OF_IT).await;
+    assert!(fixture.load(&key).await.turns.is_empty(), "the last turn expires no later than it should");
+}
+
+pub(super) async fn a_load_puts_the_expiry_off_where_it_is_asked_to<H: Harness>(harness: &H) {
+    let options = Options { ttl: Some(TTL), ttl_refresh: TtlRefresh::OnLoad, ..Options::default() };
+    let fixture = Fixture::with(harness, options).await;
+    let key = fixture.key("a");
+    let (turns, _) = fixture.say(&key, &["one"]).await;
+    for _ in 0..3 {
+        harness.pass(MOST_OF_IT).await;
+        assert_same(&fixture.load(&key).await.turns, &turns, "each load starts the time to live again");
+    }
+    harness.pass(MORE_THAN_IT).await;
+    assert!(fixture.load(&key).await.turns.is_empty(), "a session that nobody loads expires");
+}
+
+pub(super) async fn a_load_does_not_put_the_expiry_off_by_itself<H: Harness>(harness: &H) {
+    let fixture = expiring(harness).await;
+    let key = fixture.key("a");
+    let (turns, _) = fixture.say(&key, &["one"]).await;
+    harness.pass(MOST_OF_IT).await;
+    assert_same(&fixture.load(&key).await.turns, &turns, "it has not expired yet");
+    harness.pass(MOST_OF_IT).await;
+    assert!(fixture.load(&key).await.turns.is_empty(), "the load did not count");
+}

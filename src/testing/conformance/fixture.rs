@@ -1,0 +1,126 @@
+//! What the checks have in common: a store, and sessions and turns to fill it with.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+
+use super::{Harness, Options};
+use crate::{
+    history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
+    session::{Principal, SessionId, SessionKey},
+    store::{Appended, Cursor, HistoryStore, Loaded, Scope},
+};
+
+/// A store, and a namespace that no other check uses.
+pub(super) struct Fixture<S> {
+    pub(super) store: Arc<S>,
+    pub(super) namespace: String,
+}
+
+impl<S: HistoryStore> Fixture<S> {
+    pub(super) async fn new<H: Harness<Store = S>>(harness: &H) -> Self {
+        Self::with(harness, Options::default()).await
+    }
+
+    pub(super) async fn with<H: Harness<Store = S>>(harness: &H, options: Options) -> Self {
+        let store = Arc::new(harness.store(&options).await);
+        Self { store, namespace: format!("conformance-{}", TurnId::new()) }
+    }
+
+    pub(super) fn key(&self, id: &str) -> SessionKey {
+        self.key_of("somebody", id)
+    }
+
+    pub(super) fn key_of(&self, principal: &str, id: &str) -> SessionKey {
+        let id: SessionId = id.parse().expect("the checks use valid ids");
+        SessionKey::new(self.namespace.as_str(), Principal::new(principal), id)
+    }
+
+    pub(super) fn scope(&self, principal: &str) -> Scope {
+        Scope { namespace: self.namespace.clone(), principal: Principal::new(principal) }
+    }
+
+    pub(super) async fn load(&self, key: &SessionKey) -> Loaded {
+        self.load_after(key, None).await
+    }
+
+    pub(super) async fn load_after(&self, key: &SessionKey, after: Option<&Cursor>) -> Loaded {
+        self.store.load(key, after).await.expect("a load succeeds")
+    }
+
+    pub(super) async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Appended {
+        self.store.append(key, at, turn).await.expect("an append succeeds")
+    }
+
+    pub(super) async fn delete(&self, key: &SessionKey) {
+        self.store.delete(key).await.expect("a deletion succeeds");
+    }
+
+    /// Appends turns that say this, one after the other, and returns them and the cursor after the last.
+    pub(super) async fn say(&self, key: &SessionKey, texts: &[&str]) -> (Vec<Turn>, Cursor) {
+        let mut cursor = self.load(key).await.cursor;
+        let mut turns = Vec::new();
+        for text in texts {
+            let turn = turn(key, text);
+            cursor = appended(self.append(key, &cursor, &turn).await);
+            turns.push(turn);
+        }
+        (turns, cursor)
+    }
+}
+
+/// The cursor after a turn that was added.
+#[track_caller]
+pub(super) fn appended(answer: Appended) -> Cursor {
+    match answer {
+        Appended::Appended(cursor) => cursor,
+        other => panic!("the turn was to be added, and the store answered {other:?}"),
+    }
+}
+
+/// A turn that continues the newest.
+pub(super) fn turn(key: &SessionKey, text: &str) -> Turn {
+    turn_from(key, text, Parent::Previous)
+}
+
+pub(super) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
+    let sent = format!(r#"{{"role":"user","content":"{text}"}}"#);
+    let reply = format!(r#"{{"role":"assistant","content":"re: {text}"}}"#);
+    turn_of(key, Vec::new(), Bytes::from(sent), Bytes::from(reply), parent)
+}
+
+pub(super) fn turn_of(
+    key: &SessionKey,
+    instructions: Vec<Message>,
+    sent: Bytes,
+    reply: Bytes,
+    parent: Parent,
+) -> Turn {
+    let parts = TurnParts {
+        id: TurnId::new(),
+        parent,
+        at: SystemTime::now(),
+        instructions,
+        sent: vec![Message::new(sent, About::new(Role::User))],
+        reply: Message::new(reply, About::new(Role::Assistant)),
+        state: TurnState::Complete,
+        finish_reason: Some("stop".to_owned()),
+        model: Some("a-model".to_owned()),
+        usage: None,
+    };
+    parts.into_turn(key)
+}
+
+/// The ids, in order.
+pub(super) fn ids(turns: &[Turn]) -> Vec<TurnId> {
+    turns.iter().map(Turn::id).collect()
+}
+
+/// Fails unless these are the same turns in the same order, byte for byte.
+#[track_caller]
+pub(super) fn assert_same(found: &[Turn], expected: &[Turn], why: &str) {
+    assert_eq!(ids(found), ids(expected), "{why}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.record() == expected.record(), "a record came back with other bytes: {why}");
+    }
+}

@@ -1,0 +1,57 @@
+use bytes::Bytes;
+
+use super::{
+    Harness,
+    fixture::{Fixture, appended, assert_same, turn, turn_of},
+};
+use crate::history::{About, Message, Parent, Role, Turn};
+
+pub(super) async fn records_come_back_byte_for_byte<H: Harness>(harness: &H) {
+    let fixture = Fixture::new(harness).await;
+    let key = fixture.key("a");
+    let contents: [&[u8]; 6] = [
+        b"{\"role\":\"user\",\"content\":\"plain\"}",
+        b"{ \"content\" : 1e2 ,\r\n\t\"role\":\"user\", \"role\":\"user\" }",
+        "{\"content\":\"💬 \u{2028}\u{0}\u{7f} \\ud83d \\u0000\"}".as_bytes(),
+        b"{\"n\":12345678901234567890.1234567890,\"z\":1.0}",
+        b"\x00\x01\xff\xfe\r\n\n\n,{}",
+        b"",
+    ];
+    let mut cursor = fixture.load(&key).await.cursor;
+    let mut turns = Vec::new();
+    for sent in contents {
+        let reply = Bytes::from_static(b"{\"role\":\"assistant\",\"content\":\"\\n\"}");
+        let instructions = vec![Message::new(Bytes::from_static(sent), About::new(Role::System))];
+        let turn = turn_of(&key, instructions, Bytes::from_static(sent), reply, Parent::Previous);
+        cursor = appended(fixture.append(&key, &cursor, &turn).await);
+        turns.push(turn);
+    }
+    assert_same(&fixture.load(&key).await.turns, &turns, "the store does not look into a record");
+}
+
+pub(super) async fn what_a_newer_version_recorded_is_kept<H: Harness>(harness: &H) {
+    let fixture = Fixture::new(harness).await;
+    let key = fixture.key("a");
+    let newer = newer_version_of(&turn(&key, "from the future"));
+    let newer = Turn::decode(newer.clone(), key.digest()).expect("a newer minor version can be read");
+    let at = fixture.load(&key).await.cursor;
+    appended(fixture.append(&key, &at, &newer).await);
+    assert_same(&fixture.load(&key).await.turns, &[newer], "unknown header fields are kept");
+}
+
+fn newer_version_of(turn: &Turn) -> Bytes {
+    let old = br#"{"v":"1.0","#;
+    let new = br#"{"v":"1.93","novelty":{"a":[1, 2.50, null]},"summary_of":"x","#;
+    let rest = turn.record().strip_prefix(old).expect("a record begins with its version");
+    Bytes::from([new, rest].concat())
+}
+
+pub(super) async fn a_record_of_eight_mebibytes_is_stored_whole<H: Harness>(harness: &H) {
+    let fixture = Fixture::new(harness).await;
+    let key = fixture.key("a");
+    let text = "0123456789abcdef".repeat(8 * 1024 * 1024 / 16);
+    let (turns, cursor) = fixture.say(&key, &["small", &text, "small again"]).await;
+    assert_same(&fixture.load(&key).await.turns, &turns, "a large record among small ones");
+    let after = fixture.load_after(&key, Some(&cursor)).await;
+    assert!(after.turns.is_empty(), "a large record need not come again");
+}

@@ -1,0 +1,261 @@
+//! The record of a turn: what any store holds, whatever happens to its bytes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*};
+use serde_json::value::RawValue;
+use tower_session_memory::{
+    history::{About, Message, Parent, RecordError, Role, Turn, TurnId, TurnParts, TurnState},
+    session::{Principal, SessionKey},
+};
+
+fn key(id: &str) -> SessionKey {
+    SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
+}
+
+fn about() -> impl Strategy<Value = About> {
+    let roles = prop_oneof!["system|developer|user|assistant|tool|function|critic|", "\\PC{0,8}"];
+    (roles, vec("\\PC{0,8}", 0..3), option::of("\\PC{0,8}")).prop_map(|(role, calls, answers)| About {
+        role: Role::from(role.as_str()),
+        calls,
+        answers,
+    })
+}
+
+/// Any bytes are a message here: a record does not look into them.
+fn message() -> impl Strategy<Value = Message> {
+    let raw = prop_oneof![
+        vec(any::<u8>(), 0..40),
+        "\\{\"role\":\"user\",\"content\":\"[a-z,\n]*\"\\}".prop_map(String::into_bytes)
+    ];
+    (raw, about()).prop_map(|(raw, about)| Message::new(raw.into(), about))
+}
+
+fn usage() -> impl Strategy<Value = Option<Box<RawValue>>> {
+    let json = prop_oneof![
+        Just("null"),
+        Just("{}"),
+        Just("{\n  \"total_tokens\": 12345678901234567890.10,\r\n  \"x\": [1e400, \"\\n\"]\n}"),
+    ];
+    option::of(json.prop_map(|json| RawValue::from_string(json.to_owned()).unwrap()))
+}
+
+fn parent() -> impl Strategy<Value = Parent> {
+    prop_oneof![
+        Just(Parent::Previous),
+        Just(Parent::Root),
+        any::<[u8; 16]>().prop_map(|id| Parent::Turn(TurnId::from_bytes(id))),
+    ]
+}
+
+fn parts() -> impl Strategy<Value = TurnParts> {
+    let texts = (option::of("\\PC{0,12}|\n\r\t"), option::of("\\PC{0,12}"));
+    let messages = (vec(message(), 0..3), vec(message(), 0..4), message());
+    (any::<[u8; 16]>(), parent(), 0..1_u64 << 50, messages, any::<bool>(), texts, usage()).prop_map(
+        |(id, parent, at, (instructions, sent, reply), complete, (finish_reason, model), usage)| TurnParts {
+            id: TurnId::from_bytes(id),
+            parent,
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(at),
+            instructions,
+            sent,
+            reply,
+            state: if complete { TurnState::Complete } else { TurnState::Interrupted },
+            finish_reason,
+            model,
+            usage,
+        },
+    )
+}
+
+fn without_whitespace(json: Option<&RawValue>) -> Option<String> {
+    json.map(|json| json.get().split_ascii_whitespace().collect())
+}
+
+/// Touches every accessor: none may panic on what `decode` let through.
+fn read_all(turn: &Turn) {
+    let messages: Vec<Message> = turn.messages().collect();
+    assert_eq!(messages.len(), turn.len());
+    assert_eq!(messages.len(), turn.sent() + 1);
+    for count in 0..=messages.len() + 1 {
+        let first: Vec<&[u8]> = messages.iter().take(count).map(|message| &message.raw()[..]).collect();
+        assert_eq!(turn.first_message_bytes(count), first.join(&b','));
+    }
+    assert_eq!(turn.first_message_bytes(messages.len()), turn.message_bytes());
+    let instructions: Vec<Bytes> = turn.instructions().map(|message| message.raw().clone()).collect();
+    assert_eq!(turn.instruction_bytes(), &instructions.join(&b','));
+    assert_eq!(turn.about().len(), turn.len());
+    let _ = (turn.at(), turn.parent(), turn.usage(), turn.opens_with_user(), format!("{turn:?}"));
+}
+
+proptest! {
+    #[test]
+    fn a_turn_comes_back_from_its_record_as_it_was(parts in parts()) {
+        let key = key("a");
+        let turn = parts.clone().into_turn(&key);
+        let read = Turn::decode(turn.record().clone(), key.digest()).unwrap();
+        for turn in [&turn, &read] {
+            prop_assert_eq!(turn.id(), parts.id);
+            prop_assert_eq!(turn.parent(), parts.parent);
+            prop_assert_eq!(turn.at(), parts.at);
+            prop_assert_eq!(turn.state(), parts.state);
+            prop_assert_eq!(turn.finish_reason(), parts.finish_reason.as_deref());
+            prop_assert_eq!(turn.model(), parts.model.as_deref());
+            let null = parts.usage.as_ref().is_some_and(|usage| usage.get() == "null");
+            prop_assert!(null || without_whitespace(turn.usage()) == without_whitespace(parts.usage.as_deref()));
+            prop_assert_eq!(turn.instructions().collect::<Vec<_>>(), parts.instructions.clone());
+            let mut messages = parts.sent.clone();
+            messages.push(parts.reply.clone());
+            prop_assert_eq!(turn.messages().collect::<Vec<_>>(), messages);
+            prop_assert!(turn.belongs_to(key.digest()));
+            read_all(turn);
+        }
+    }
+
+    #[test]
+    fn a_record_is_refused_under_any_other_session(parts in parts(), id in "[!-~]{1,128}") {
+        let turn = parts.into_turn(&key("a"));
+        prop_assume!(id != "a");
+        let error = Turn::decode(turn.record().clone(), key(&id).digest()).unwrap_err();
+        prop_assert!(matches!(error, RecordError::Foreign), "{error}");
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_an_error_and_never_a_panic(bytes in vec(any::<u8>(), 0..400)) {
+        prop_assert!(Turn::decode(bytes.into(), key("a").digest()).is_err());
+    }
+
+    #[test]
+    fn arbitrary_lengths_in_a_header_are_an_error_or_add_up(
+        lengths in vec(prop_oneof![0..20_usize, Just(usize::MAX), Just(usize::MAX / 2), Just(usize::MAX - 1)], 0..4),
+        instructions in vec(prop_oneof![0..20_usize, Just(usize::MAX)], 0..3),
+        sent in prop_oneof![0..5_usize, Just(usize::MAX)],
+        body in "[,\n{}a]{0,40}",
+    ) {
+        let entries = |lengths: &[usize]| {
+            let entries = lengths.iter().map(|len| format!(r#"{{"role":"user","len":{len}}}"#));
+            entries.collect::<Vec<_>>().join(",")
+        };
+        let record = format!(
+            r#"{{"v":"1.0","id":"{}","session":"{}","at":{},"state":"complete","instructions":[{}],"messages":[{}],"sent":{sent}}}{}"#,
+            TurnId::from_bytes([1; 16]),
+            key("a").digest().to_hex(),
+            u64::MAX,
+            entries(&instructions),
+            entries(&lengths),
+            format_args!("\n{body}"),
+        );
+        if let Ok(turn) = Turn::decode(Bytes::from(record), key("a").digest()) {
+            read_all(&turn);
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_or_is_kept_as_it_is(
+        parts in parts(),
+        at in any::<prop::sample::Index>(),
+        flip in 1..=255_u8,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let key = key("a");
+        let record = parts.into_turn(&key).record().clone();
+        let mut flipped = record.to_vec();
+        flipped[at.index(record.len())] ^= flip;
+        let cut = record.slice(..cut.index(record.len()));
+        prop_assert!(Turn::decode(cut, key.digest()).is_err(), "a record that ends early is none");
+        let flipped = Bytes::from(flipped);
+        if let Ok(turn) = Turn::decode(flipped.clone(), key.digest()) {
+            prop_assert_eq!(turn.record(), &flipped);
+            read_all(&turn);
+        }
+    }
+}
+
+/// Every byte of one record, each flipped in every way.
+#[test]
+fn no_flipped_byte_makes_two_messages_of_one() {
+    let key = key("a");
+    let message =
+        |role, raw: &'static str| Message::new(Bytes::from_static(raw.as_bytes()), About::new(role));
+    let parts = TurnParts {
+        id: TurnId::from_bytes([3; 16]),
+        parent: Parent::Root,
+        at: SystemTime::UNIX_EPOCH,
+        instructions: vec![message(Role::System, r#"{"role":"system","content":"Terse."}"#)],
+        sent: vec![message(Role::User, r#"{"role":"user","content":"hi,\nthere"}"#)],
+        reply: message(Role::Assistant, r#"{"role":"assistant","content":"hello"}"#),
+        state: TurnState::Complete,
+        finish_reason: Some("stop".to_owned()),
+        model: None,
+        usage: None,
+    };
+    let record = parts.into_turn(&key).record().clone();
+    for (at, flip) in (0..record.len()).flat_map(|at| (1..=255).map(move |flip: u8| (at, flip))) {
+        let mut flipped = record.to_vec();
+        flipped[at] ^= flip;
+        let flipped = Bytes::from(flipped);
+        if let Ok(turn) = Turn::decode(flipped.clone(), key.digest()) {
+            assert_eq!(turn.record(), &flipped);
+            assert_eq!((turn.instructions().count(), turn.len()), (1, 2), "byte {at} flipped by {flip}");
+            read_all(&turn);
+        }
+    }
+}
+
+#[test]
+fn the_record_of_version_1_0_is_what_its_documentation_says() {
+    let key = key("a");
+    let parts = TurnParts {
+        id: TurnId::from_bytes([0x11; 16]),
+        parent: Parent::Turn(TurnId::from_bytes([0x22; 16])),
+        at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_800_000_000),
+        instructions: vec![Message::new(Bytes::from_static(b"{\"s\":1}"), About::new(Role::System))],
+        sent: vec![Message::new(Bytes::from_static(b"{\"u\":1}"), About::new(Role::User))],
+        reply: Message::new(
+            Bytes::from_static(b"{\"a\":1}"),
+            About { calls: vec!["c1".to_owned()], ..About::new(Role::Assistant) },
+        ),
+        state: TurnState::Interrupted,
+        finish_reason: Some("length".to_owned()),
+        model: Some("m".to_owned()),
+        usage: Some(RawValue::from_string("{\n\"total_tokens\": 1.0}".to_owned()).unwrap()),
+    };
+    let expected = format!(
+        concat!(
+            r#"{{"v":"1.0","id":"11111111-1111-1111-1111-111111111111","#,
+            r#""parent":"22222222-2222-2222-2222-222222222222","session":"{}","at":1763800000000,"#,
+            r#""state":"interrupted","finish_reason":"length","model":"m","usage":{{ "total_tokens": 1.0}},"#,
+            r#""instructions":[{{"role":"system","len":7}}],"#,
+            r#""messages":[{{"role":"user","len":7}},{{"role":"assistant","calls":["c1"],"len":7}}],"sent":1}}"#,
+            "\n{{\"s\":1}}\n{{\"u\":1}},{{\"a\":1}}"
+        ),
+        key.digest().to_hex()
+    );
+    assert_eq!(parts.into_turn(&key).record(), expected.as_bytes());
+}
+
+#[test]
+fn an_error_repeats_nothing_of_what_it_met() {
+    let digest = key("a").digest();
+    let records = [
+        "\"a secret\"\n\n",
+        "{\"v\":\"a secret\"}\n\n",
+        "{\"v\":\"2 secret, and a long one\"}\n\n",
+        "{\"v\":\"1.0\",\"id\":\"a secret\"}\n\n",
+        "{\"v\":\"1.0\",\"state\":\"secret\"}\n\n",
+        "{\"v\":\"1.0\",\"secret\n\n",
+        "secret",
+    ];
+    for record in records {
+        let error = Turn::decode(Bytes::from_static(record.as_bytes()), digest).unwrap_err();
+        let text = format!("{error} {error:?} {:?}", error.source());
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let error = Turn::decode(Bytes::from_static(b"{\"v\":\"2.0\"}\n\n"), digest).unwrap_err();
+    assert!(matches!(error, RecordError::Version(version) if version == "2.0"));
+}
