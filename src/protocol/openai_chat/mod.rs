@@ -10,11 +10,8 @@ mod nesting;
 mod parts;
 mod raw;
 mod reply;
-<<<<<<< HEAD
 mod request;
-=======
 mod tool_body;
->>>>>>> recorder
 mod tool_calls;
 
 use bytes::Bytes;

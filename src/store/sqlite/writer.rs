@@ -17,6 +17,7 @@ use super::{
     reader::Read,
 };
 use crate::{
+    failpoint::{self, Point},
     history::Turn,
     session::SessionKey,
     store::{Appended, Cursor, StoreError, StoreErrorKind, retention::Retention},
@@ -137,7 +138,9 @@ impl Writer {
             // Read after the lock is held: commits of all processes see the clock in their order.
             let now = self.retention.clock.now();
             let work = |write: &Write| apart(connection, || write.work.run(connection, now, &self.retention));
-            batch.iter().map(work).collect()
+            let done = batch.iter().map(work).collect();
+            failpoint::hit(Point::Committing);
+            done
         })
     }
 
@@ -242,6 +245,7 @@ fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
                     && Instant::now() < deadline =>
             {
+                #[expect(clippy::disallowed_methods, reason = "this thread is the store's own")]
                 thread::sleep(BETWEEN_TRIES);
             }
             begun => return begun.map(drop),
