@@ -171,7 +171,7 @@ fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), Open
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
                     && Instant::now() < deadline =>
             {
-                #[expect(clippy::disallowed_methods, reason = "the store's own thread")]
+                #[expect(clippy::disallowed_methods, reason = "this thread is the store's own")]
                 thread::sleep(Duration::from_millis(5));
             }
             Err(error) => return Err(error.into()),

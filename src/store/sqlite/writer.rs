@@ -138,7 +138,9 @@ impl Writer {
             // Read after the lock is held: commits of all processes see the clock in their order.
             let now = self.retention.clock.now();
             let work = |write: &Write| apart(connection, || write.work.run(connection, now, &self.retention));
-            batch.iter().map(work).collect()
+            let done = batch.iter().map(work).collect();
+            failpoint::hit(Point::Committing);
+            done
         })
     }
 
@@ -225,10 +227,7 @@ fn within<T>(
     work: impl FnOnce(&Connection) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     begin(connection, patience).map_err(Failed::Begin)?;
-    let done = work(connection).and_then(|done| {
-        failpoint::hit(Point::Committing);
-        execute(connection, "COMMIT").map(|()| done)
-    });
+    let done = work(connection).and_then(|done| execute(connection, "COMMIT").map(|()| done));
     if done.is_err() && !connection.is_autocommit() {
         // Should this fail too, the next BEGIN says so.
         let _ = execute(connection, "ROLLBACK");
@@ -246,7 +245,7 @@ fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
                     && Instant::now() < deadline =>
             {
-                #[expect(clippy::disallowed_methods, reason = "the writer's own thread")]
+                #[expect(clippy::disallowed_methods, reason = "this thread is the store's own")]
                 thread::sleep(BETWEEN_TRIES);
             }
             begun => return begun.map(drop),
@@ -302,79 +301,5 @@ impl Drop for CloseAtEnd {
     fn drop(&mut self) {
         self.reads.close();
         drop(self.writes.abandon());
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use rusqlite::ffi;
-
-    use super::*;
-    use crate::session::Principal;
-
-    fn deletion() -> (Write, oneshot::Receiver<Result<Done, StoreError>>) {
-        let (answer, answered) = oneshot::channel();
-        let key = SessionKey::new("test", Principal::anonymous(), "a".parse().unwrap());
-        (
-            Write { work: Work::Delete { key }, deadline: Instant::now() + Duration::from_secs(60), answer },
-            answered,
-        )
-    }
-
-    fn error(code: i32) -> rusqlite::Error {
-        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
-    }
-
-    /// A store that has just one thread: the test's.
-    fn writer() -> Writer {
-        Writer {
-            connection: Connection::open_in_memory().unwrap(),
-            writes: Arc::new(Queue::new(8)),
-            reads: Arc::new(Queue::new(8)),
-            readers: Vec::new(),
-            retention: Retention::default(),
-            patience: Duration::ZERO,
-            sweep_interval: Duration::from_secs(60),
-            failed: false,
-        }
-    }
-
-    #[tokio::test]
-    async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
-        let mut writer = writer();
-        let (failed, first) = deletion();
-        let (waiting, second) = deletion();
-        let (late, third) = deletion();
-        writer.writes.push(waiting).await.ok().unwrap();
-        writer.fail(vec![failed], error(ffi::SQLITE_IOERR_FSYNC));
-        writer.commit(vec![late]);
-        for answer in [first, second, third] {
-            let error = answer.await.unwrap().err().unwrap();
-            assert_eq!(error.kind(), StoreErrorKind::Other, "neither done nor worth another try");
-        }
-        assert!(writer.writes.push(deletion().0).await.is_err(), "the store takes nothing more");
-        assert!(writer.reads.abandon().is_empty(), "nor does it answer loads");
-    }
-
-    #[test]
-    fn a_failed_sync_is_told_from_other_failures() {
-        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC] {
-            assert!(is_failed_sync(&error(code)));
-        }
-        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_FULL, ffi::SQLITE_BUSY] {
-            assert!(!is_failed_sync(&error(code)));
-            assert_eq!(store_error(error(code)).kind(), StoreErrorKind::Unavailable);
-        }
-    }
-
-    #[test]
-    fn a_change_that_waited_too_long_is_refused_and_not_done() {
-        let mut writer = writer();
-        let (mut late, mut answer) = deletion();
-        late.deadline = Instant::now();
-        writer.commit(vec![late]);
-        let error = answer.try_recv().unwrap().err().unwrap();
-        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     }
 }
