@@ -1,5 +1,5 @@
 //! What every store must do, as tests: one for each sentence of the contract in
-//! [`HistoryStore`](crate::store::HistoryStore).
+//! [`HistoryStore`].
 //!
 //! A crate that brings a store, or a wrapper around one, implements [`Harness`] and writes one line; each check
 //! is then a test of its own.
