@@ -101,6 +101,8 @@ struct Note {
     text: String,
     /// Whether the client saw the turn's end.
     ended: bool,
+    /// Whether the model was then shown fewer turns than the client had seen to end.
+    forgotten: bool,
 }
 
 impl World {
@@ -195,12 +197,13 @@ impl Client {
             let text = format!("{name} says {turn}");
             let said = self.say(&name, &text, turn).await;
             ended += usize::from(said.is_some());
+            let mut forgotten = false;
             if let Some(said) = &said {
                 let things = said.split(' ').nth(2).and_then(|count| count.parse::<usize>().ok());
-                assert!(things >= Some(ended), "{ended} turns of {name} had ended, the model saw: {said}");
+                forgotten = things < Some(ended);
                 assert!(said.ends_with(&format!(": {text}")), "the reply is this turn's: {said}");
             }
-            self.notes.lock().unwrap().push(Note { session: name, text, ended: said.is_some() });
+            self.notes.lock().unwrap().push(Note { session: name, text, ended: said.is_some(), forgotten });
         }
     }
 
@@ -237,11 +240,12 @@ struct Findings {
     torn: usize,
     disordered: usize,
     unknown: usize,
+    forgotten: usize,
 }
 
 impl Findings {
     fn faults(&self) -> usize {
-        self.lost + self.doubled + self.torn + self.disordered + self.unknown
+        self.lost + self.doubled + self.torn + self.disordered + self.unknown + self.forgotten
     }
 }
 
@@ -249,7 +253,8 @@ impl std::fmt::Display for Findings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} turns sent, {} seen to end, {} stored; {} lost, {} doubled, {} torn, {} out of order, {} never sent",
+            "{} turns sent, {} seen to end, {} stored; \
+             {} lost, {} doubled, {} torn, {} out of order, {} never sent, {} missing from the next request",
             self.sent,
             self.ended,
             self.stored,
@@ -257,7 +262,8 @@ impl std::fmt::Display for Findings {
             self.doubled,
             self.torn,
             self.disordered,
-            self.unknown
+            self.unknown,
+            self.forgotten
         )
     }
 }
@@ -280,6 +286,7 @@ async fn compare(notes: &[Note], store: &tower_session_memory::store::SqliteStor
         for note in notes {
             let places = places.remove(&note.text).unwrap_or_default();
             findings.ended += usize::from(note.ended);
+            findings.forgotten += usize::from(note.forgotten);
             findings.lost += usize::from(note.ended && places.is_empty());
             findings.doubled += usize::from(places.len() > 1);
             // A client sends one turn after the other, so they stand in the log in the order of sending.

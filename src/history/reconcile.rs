@@ -45,7 +45,8 @@ pub struct Incoming<'a> {
 /// inserted is healed ([`Path::healed`]) and cut to the [`Window`]. A client that was spoken to through a
 /// healed view remembers that, so H is tried as it is stored and then as it is healed.
 ///
-/// [`Mode::Reset`] is `new` with no parent, whatever is stored; [`Mode::Append`] is `delta`, whatever R is.
+/// [`Mode::Reset`] is `new` with no parent, whatever is stored; [`Mode::Append`] is `delta` whatever R is, unless it
+/// is a `retry`.
 #[must_use]
 pub fn reconcile(incoming: &Incoming<'_>, canonical: CanonicalOf<'_>) -> Plan {
     let path = incoming.log.path();
@@ -55,11 +56,11 @@ pub fn reconcile(incoming: &Incoming<'_>, canonical: CanonicalOf<'_>) -> Plan {
     if path.is_empty() {
         return incoming.as_sent(ClientCase::New, Parent::Previous, &path, 0);
     }
-    if incoming.mode == Mode::Append {
-        return incoming.after(ClientCase::Delta, Parent::Previous, &path);
-    }
     if let Some(plan) = incoming.retry(canonical) {
         return plan;
+    }
+    if incoming.mode == Mode::Append {
+        return incoming.after(ClientCase::Delta, Parent::Previous, &path);
     }
     if !incoming.rest().iter().any(|message| *message.role() == Role::Assistant) {
         return incoming.after(ClientCase::Delta, Parent::Previous, &path);

@@ -76,6 +76,7 @@ pub(crate) async fn drain(
         code = finish(work, commits, deadline) => code,
         name = signals.next() => {
             eprintln!("session-memory: {name} again: ending at once; replies are cut, turns may be lost");
+            #[expect(clippy::disallowed_methods, reason = "the drain was called off")]
             std::process::exit(INTERRUPTED);
         }
     }

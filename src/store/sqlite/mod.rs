@@ -44,6 +44,7 @@ mod options;
 mod queue;
 mod reader;
 mod schema;
+mod transaction;
 mod writer;
 
 pub use error::{OpenError, OpenProblem};

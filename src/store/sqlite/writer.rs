@@ -3,18 +3,19 @@
 
 use std::{
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, config::DbConfig};
+use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::oneshot;
 
 use super::{
-    error::{is_failed_sync, store_error},
+    error::{is_busy, is_failed_sync, store_error},
     log,
     queue::{Closed, Popped, Queue},
     reader::Read,
+    transaction::{Failed, apart, within},
 };
 use crate::{
     failpoint::{self, Point},
@@ -138,7 +139,9 @@ impl Writer {
             // Read after the lock is held: commits of all processes see the clock in their order.
             let now = self.retention.clock.now();
             let work = |write: &Write| apart(connection, || write.work.run(connection, now, &self.retention));
-            batch.iter().map(work).collect()
+            let done = batch.iter().map(work).collect();
+            failpoint::hit(Point::Committing);
+            done
         })
     }
 
@@ -154,40 +157,29 @@ impl Writer {
     }
 
     /// Removes some of what expired; whether more is left.
-    fn sweep(&self) -> bool {
+    fn sweep(&mut self) -> bool {
         let now = self.retention.clock.now();
         let sweep = |connection: &Connection| log::sweep(connection, now).map_err(Failed::Commit);
-        within(&self.connection, Duration::ZERO, sweep).unwrap_or_else(|failed| {
-            let error = failed.into_error();
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "expired sessions could not be removed yet"
-            );
-            false
-        })
+        match within(&self.connection, Duration::ZERO, sweep) {
+            Ok(more) => more,
+            Err(Failed::Begin(error)) if is_busy(&error) => true,
+            Err(Failed::Commit(error)) if is_failed_sync(&error) => {
+                self.fail(Vec::new(), error);
+                false
+            }
+            Err(failed) => {
+                let error = failed.into_error();
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "expired sessions could not be removed yet");
+                false
+            }
+        }
     }
 }
 
 /// The error of everything that a closed store is asked for.
 pub(super) fn closed() -> StoreError {
     StoreError::with_source(StoreErrorKind::Other, Closed)
-}
-
-/// Where a transaction failed. It was rolled back.
-enum Failed {
-    Begin(rusqlite::Error),
-    /// A change made SQLite roll back the whole transaction, as it does when the disk is full.
-    Work(StoreError),
-    Commit(rusqlite::Error),
-}
-
-impl Failed {
-    fn into_error(self) -> StoreError {
-        match self {
-            Self::Work(error) => error,
-            Self::Begin(error) | Self::Commit(error) => store_error(error),
-        }
-    }
 }
 
 impl Write {
@@ -218,64 +210,6 @@ impl Work {
     }
 }
 
-/// Runs work in a transaction, which is committed or leaves nothing.
-fn within<T>(
-    connection: &Connection,
-    patience: Duration,
-    work: impl FnOnce(&Connection) -> Result<T, Failed>,
-) -> Result<T, Failed> {
-    begin(connection, patience).map_err(Failed::Begin)?;
-    let done = work(connection).and_then(|done| {
-        failpoint::hit(Point::Committing);
-        execute(connection, "COMMIT").map(|()| done)
-    });
-    if done.is_err() && !connection.is_autocommit() {
-        // Should this fail too, the next BEGIN says so.
-        let _ = execute(connection, "ROLLBACK");
-    }
-    done
-}
-
-/// Takes the write lock. SQLite's own way to wait for it sleeps longer and longer, up to a tenth of a second:
-/// beside a busy process that would mean to miss every gap that it leaves.
-fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && Instant::now() < deadline =>
-            {
-                #[expect(clippy::disallowed_methods, reason = "the writer's own thread")]
-                thread::sleep(BETWEEN_TRIES);
-            }
-            begun => return begun.map(drop),
-        }
-    }
-}
-
-/// Runs one change of a transaction so that its failure undoes nothing but itself.
-fn apart(
-    connection: &Connection,
-    work: impl FnOnce() -> Result<Done, StoreError>,
-) -> Result<Result<Done, StoreError>, Failed> {
-    execute(connection, "SAVEPOINT work")?;
-    let done = work();
-    if done.is_err() {
-        if connection.is_autocommit() {
-            return done.map(Ok).map_err(Failed::Work);
-        }
-        execute(connection, "ROLLBACK TO work")?;
-    }
-    execute(connection, "RELEASE work")?;
-    Ok(done)
-}
-
-fn execute(connection: &Connection, sql: &str) -> Result<(), Failed> {
-    connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(Failed::Commit)?;
-    Ok(())
-}
-
 fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
     let error = Arc::new(error);
     for write in batch {
@@ -286,8 +220,6 @@ fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
-
-const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// How long the writer waits between two rounds of a sweep, so that appends come first.
 const MORE_TO_SWEEP: Duration = Duration::from_millis(20);
