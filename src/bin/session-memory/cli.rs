@@ -44,7 +44,9 @@ fn command() -> Command {
         .help("TOML file with any of the settings below [env: SESSION_MEMORY_CONFIG]");
     let with_settings = |command: Command| {
         command.arg(config.clone()).args(settings::arguments()).after_help(
-            "Each setting is a flag, an environment variable or a key of the file; the first of these counts.",
+            "Each setting is a flag, an environment variable or a key of the file; the first of these counts.\n\
+             Exit codes: 0 all is done and stored, 1 settings or start, 2 command line, 3 ended by a signal with\n\
+             replies cut or turns not stored, 130 a second signal.",
         )
     };
     Command::new("session-memory")

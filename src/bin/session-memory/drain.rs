@@ -1,12 +1,19 @@
 //! The end: replies are finished, turns are stored, and what was not is said.
 
-use std::{process::ExitCode, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_session_memory::Commits;
 
-use crate::{BoxError, connection::Server};
+use crate::BoxError;
 
 /// How long the last turns may take to be stored after the last reply was cut.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
@@ -14,6 +21,25 @@ const LAST_COMMITS: Duration = Duration::from_secs(5);
 const INCOMPLETE: u8 = 3;
 /// The exit code of a process that was interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
+
+/// What is going on, and the two ways in which it ends. A clone speaks of the same.
+#[derive(Clone, Default)]
+pub(crate) struct Work {
+    /// Every connection, and whatever works for one.
+    pub(crate) tasks: TaskTracker,
+    /// Finish what has begun, begin nothing new.
+    pub(crate) draining: CancellationToken,
+    /// End at once.
+    pub(crate) abort: CancellationToken,
+    cut: Arc<AtomicUsize>,
+}
+
+impl Work {
+    /// Counts a connection that ended at `abort` although there was something on it.
+    pub(crate) fn was_cut(&self) {
+        self.cut.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 /// SIGTERM and SIGINT.
 pub(crate) struct Signals {
@@ -39,14 +65,15 @@ impl Signals {
 }
 
 /// Finishes what has begun, within the deadline; a second signal ends the process at once.
+#[expect(clippy::disallowed_methods, reason = "to skip the drain is what the second signal asks for")]
 pub(crate) async fn drain(
-    server: &Arc<Server>,
+    work: &Work,
     commits: &Commits,
     deadline: Duration,
     signals: &mut Signals,
 ) -> ExitCode {
     tokio::select! {
-        code = finish(server, commits, deadline) => code,
+        code = finish(work, commits, deadline) => code,
         name = signals.next() => {
             eprintln!("session-memory: {name} again: ending at once; replies are cut, turns may be lost");
             #[expect(clippy::disallowed_methods, reason = "the drain was called off")]
@@ -55,15 +82,15 @@ pub(crate) async fn drain(
     }
 }
 
-async fn finish(server: &Arc<Server>, commits: &Commits, deadline: Duration) -> ExitCode {
+async fn finish(work: &Work, commits: &Commits, deadline: Duration) -> ExitCode {
     let lost_before = commits.lost();
-    server.tasks.close();
-    if tokio::time::timeout(deadline, server.tasks.wait()).await.is_err() {
-        server.abort.cancel();
+    work.tasks.close();
+    if tokio::time::timeout(deadline, work.tasks.wait()).await.is_err() {
+        work.abort.cancel();
         // Tasks end at their next poll; this one does not wait for a task that never yields.
-        let _ = tokio::time::timeout(LAST_COMMITS, server.tasks.wait()).await;
+        let _ = tokio::time::timeout(LAST_COMMITS, work.tasks.wait()).await;
     }
-    let cut = server.cut.load(Ordering::Acquire);
+    let cut = work.cut.load(Ordering::Acquire);
     let report = commits.drain(LAST_COMMITS).await;
     let unsaved = report.pending + (report.lost - lost_before);
     if cut > 0 {

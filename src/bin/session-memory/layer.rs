@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_session_memory::{
@@ -15,14 +16,14 @@ use tower_session_memory::{
 
 use crate::{
     BoxError,
-    body::{BoxBody, ClientBody, boxed},
+    body::{BoxBody, boxed},
     config::Config,
     settings::{MissingSession, OnAppend, OnDrop, OnLoad, PrincipalFrom, RememberInstructions, Settings},
     upstream::Forward,
 };
 
 /// What answers a client's request.
-pub(crate) type App = BoxCloneSyncService<Request<ClientBody>, Response<BoxBody>, Infallible>;
+pub(crate) type App = BoxCloneSyncService<Request<Incoming>, Response<BoxBody>, Infallible>;
 
 /// Puts the memory around the forwarding end.
 ///
@@ -38,7 +39,7 @@ pub(crate) fn wrap(
     let commits = memory.commits();
     let service = memory.layer(forward);
     let app =
-        ServiceExt::<Request<ClientBody>>::map_response(service, |response: Response<_>| response.map(boxed));
+        ServiceExt::<Request<Incoming>>::map_response(service, |response: Response<_>| response.map(boxed));
     Ok((BoxCloneSyncService::new(app), commits))
 }
 

@@ -33,10 +33,7 @@ pub(crate) fn unasked_upgrade() -> Refusal {
 /// The upstream's address is in the log only.
 pub(crate) fn refusal(error: &legacy::Error) -> Refusal {
     if let Some(stalled @ Stalled::Client(_)) = cause::<Stalled>(error) {
-        return Refusal {
-            code: "request_timeout",
-            ..Refusal::invalid(StatusCode::REQUEST_TIMEOUT, stalled.to_string())
-        };
+        return Refusal::invalid(StatusCode::REQUEST_TIMEOUT, stalled.to_string());
     }
     tracing::warn!(error = crate::chain(error), "the upstream could not be asked");
     if let Some(timed_out) = cause::<TimedOut>(error) {

@@ -18,12 +18,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BoxError,
     body::{BoxBody, Stalled, Timed, boxed},
     config::Config,
+    drain::Work,
     gate::Client,
     headers::strip_hop_by_hop,
     reply::Refusal,
@@ -42,24 +42,20 @@ struct Inner {
     forwarded_headers: bool,
     head_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    body_read_timeout: Option<Duration>,
     pooled: connect::HttpClient,
     /// HTTP/1.1 only: what upgrades, and what carries a host of its own, cannot be HTTP/2.
     http1: connect::HttpClient,
-    tunnels: TaskTracker,
-    abort: CancellationToken,
+    work: Work,
 }
 
 impl Forward {
-    /// `tunnels` tracks upgraded connections, which end at `abort`.
+    /// Upgraded connections are part of `work`.
     ///
     /// # Errors
     ///
     /// When there are no certificates to trust, or a file with them cannot be read.
-    pub(crate) fn new(
-        config: &Config,
-        tunnels: TaskTracker,
-        abort: CancellationToken,
-    ) -> Result<Self, BoxError> {
+    pub(crate) fn new(config: &Config, work: Work) -> Result<Self, BoxError> {
         let settings = &config.settings;
         let (pooled, http1) = connect::clients(config)?;
         Ok(Self(Arc::new(Inner {
@@ -68,10 +64,10 @@ impl Forward {
             forwarded_headers: settings.forwarded_headers,
             head_timeout: settings.head_timeout,
             idle_timeout: settings.idle_timeout,
+            body_read_timeout: settings.body_read_timeout,
             pooled,
             http1,
-            tunnels,
-            abort,
+            work,
         })))
     }
 }
@@ -91,7 +87,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inner = Arc::clone(&self.0);
-        let request = request.map(boxed);
+        // A session's request has been read by the layer, within the same limit; this is for all others.
+        let limit = inner.body_read_timeout;
+        let request = request.map(|body| boxed(Timed::new(body, limit, Stalled::Client)));
         Box::pin(async move { Ok(inner.forward(request).await.unwrap_or_else(Refusal::into_response)) })
     }
 }
@@ -158,7 +156,7 @@ impl Inner {
     ) -> Result<Response<BoxBody>, Refusal> {
         let Some(upgrade) = upgrade else { return Err(failure::unasked_upgrade()) };
         let protocol = response.headers().get(header::UPGRADE).cloned();
-        upgrade.join(&mut response, &self.tunnels, self.abort.clone());
+        upgrade.join(&mut response, &self.work);
         let mut response = response.map(boxed);
         strip_hop_by_hop(response.headers_mut());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
