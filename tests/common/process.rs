@@ -100,6 +100,7 @@ impl Proxy {
         let end = std::time::Instant::now() + PATIENCE;
         while !self.log().contains(text) {
             assert!(std::time::Instant::now() < end, "never said {text:?}: {}", self.log());
+            #[expect(clippy::disallowed_methods, reason = "these tests are synchronous")]
             std::thread::sleep(Duration::from_millis(5));
         }
     }
