@@ -1,19 +1,16 @@
 //! Every setting of the layer and its default.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
 use crate::{
-    commits::Commits,
+    commits::{AppendQueue, Commits},
     history::{Instructions, Window},
     protocol::{Protocol, openai_chat::OpenAiChat},
     session::{ExtractSession, Header, PrincipalPolicy},
     store::DynHistoryStore,
 };
-
-pub(crate) const X_SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
-pub(crate) const SESSION_MEMORY: HeaderName = HeaderName::from_static("session-memory");
 
 /// What the layer is set to. One value, shared by every clone of the service.
 pub(crate) struct Config {
@@ -150,62 +147,6 @@ impl Limits {
     #[must_use]
     pub fn with_history(mut self, bytes: usize) -> Self {
         self.history = bytes;
-        self
-    }
-}
-
-/// Turns that wait for the store, and how long they are tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AppendQueue {
-    /// At most so many turns wait at once. Default 1,024. Past it a turn is not stored, and that is
-    /// logged and counted.
-    pub turns: NonZeroUsize,
-    /// At most so many bytes of turns wait at once. Default 64 MiB.
-    pub bytes: usize,
-    /// One attempt takes at most so long; then the same turn is sent again. Default 5 s.
-    pub attempt: Duration,
-    /// A turn is tried for so long. Default 60 s.
-    pub retry: Duration,
-}
-
-impl Default for AppendQueue {
-    fn default() -> Self {
-        Self {
-            turns: NonZeroUsize::MIN.saturating_add(1023),
-            bytes: 64 * 1024 * 1024,
-            attempt: Duration::from_secs(5),
-            retry: Duration::from_secs(60),
-        }
-    }
-}
-
-impl AppendQueue {
-    /// Sets [`turns`](Self::turns).
-    #[must_use]
-    pub fn with_turns(mut self, turns: NonZeroUsize) -> Self {
-        self.turns = turns;
-        self
-    }
-
-    /// Sets [`bytes`](Self::bytes).
-    #[must_use]
-    pub fn with_bytes(mut self, bytes: usize) -> Self {
-        self.bytes = bytes;
-        self
-    }
-
-    /// Sets [`attempt`](Self::attempt).
-    #[must_use]
-    pub fn with_attempt(mut self, attempt: Duration) -> Self {
-        self.attempt = attempt;
-        self
-    }
-
-    /// Sets [`retry`](Self::retry).
-    #[must_use]
-    pub fn with_retry(mut self, retry: Duration) -> Self {
-        self.retry = retry;
         self
     }
 }

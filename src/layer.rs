@@ -4,8 +4,8 @@ use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
 use crate::{
-    commits::Commits,
-    config::{AppendQueue, Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
+    commits::{AppendQueue, Commits},
+    config::{Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
     history::{Instructions, Window},
     protocol::Protocol,
     service::SessionMemory,

@@ -104,8 +104,8 @@ pub mod store;
 pub mod testing;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
-pub use commits::{Commits, DrainReport};
-pub use config::{AppendQueue, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing};
+pub use commits::{AppendQueue, Commits, DrainReport};
+pub use config::{Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing};
 pub use future::ResponseFuture;
 pub use layer::SessionMemoryLayer;
 pub use service::SessionMemory;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::SESSION_MEMORY;
+/// Ours in both directions: what a request asks for, and what a response says.
+pub(crate) const SESSION_MEMORY: HeaderName = HeaderName::from_static("session-memory");
 
 /// ```text
 /// session-memory: hit; client=delta; turns=12; messages=25; sent=25; store=redis

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header, request};
 
-use super::{ExtractSession, SessionId, SessionKey};
+use super::{ExtractSession, SessionId, SessionKey, extract::X_SESSION_ID};
 use crate::{
-    config::{Config, OnMissing, SESSION_MEMORY},
+    config::{Config, OnMissing},
     error::Rejection,
+    status::SESSION_MEMORY,
 };
 
 /// A request's session and what is to be done with it.
@@ -139,7 +140,7 @@ impl Identity {
     /// Tells the client its session: always in `x-session-id`, a new one also the ways that sources have.
     pub(crate) fn tell(&self, sources: &[Arc<dyn ExtractSession>], headers: &mut HeaderMap) {
         if let Ok(id) = HeaderValue::from_str(self.key.id().as_str()) {
-            headers.insert(crate::config::X_SESSION_ID, id);
+            headers.insert(X_SESSION_ID, id);
         }
         if self.issued {
             sources.iter().for_each(|source| source.grant(self.key.id(), headers));
