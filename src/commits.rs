@@ -115,7 +115,8 @@ impl AppendQueue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Turns that were still not stored when the deadline passed.
+    /// Turns that were still not stored when the deadline passed: their reply was still read, or the store
+    /// had not answered.
     pub pending: u64,
     /// Turns that were given up since the layer was built.
     pub lost: u64,
@@ -176,7 +177,8 @@ impl Commits {
         self.0.tracker.close();
         let _ = timeout(deadline, self.0.tracker.wait()).await;
         self.0.tracker.reopen();
-        DrainReport { pending: self.pending(), lost: self.lost() }
+        // Each task is a turn that is not stored yet: its append, or the reply that it waits for.
+        DrainReport { pending: self.0.tracker.len() as u64, lost: self.lost() }
     }
 
     /// How many turns are being stored now.
