@@ -105,6 +105,8 @@ settings! {
         session_ttl: Option<Duration> = "30days",
         /// Whether reading a session counts as use, too.
         session_ttl_on_load: bool = "false",
+        /// What the store `memory` holds at most; past it the oldest sessions are dropped.
+        memory_limit: ByteSize = "256 MiB",
         /// The newest turns of a session that are kept.
         max_turns: Option<NonZeroUsize> = "none",
     }
@@ -156,6 +158,8 @@ settings! {
         load_timeout: Duration = "1s",
         /// How long the end of a reply waits for its turn to be stored.
         commit_wait: Duration = "2s",
+        /// How long one attempt to store a turn may take; then the same turn is sent again.
+        append_attempt: Duration = "5s",
         /// How long a turn that could not be stored is tried again.
         append_retry: Duration = "1min",
         /// How many turns may wait to be stored.
