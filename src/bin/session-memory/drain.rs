@@ -65,7 +65,6 @@ impl Signals {
 }
 
 /// Finishes what has begun, within the deadline; a second signal ends the process at once.
-#[expect(clippy::disallowed_methods, reason = "to skip the drain is what the second signal asks for")]
 pub(crate) async fn drain(
     work: &Work,
     commits: &Commits,
