@@ -122,6 +122,7 @@ section 'Tools' tools
 section 'Official clients' official_clients
 section 'Format' cargo fmt --all --check
 section 'Lints' cargo clippy --all-targets --all-features -- -D warnings
+section 'Lints, default features' cargo clippy -- -D warnings
 section 'Documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 section 'Tests, default features' cargo test
 # Unit, integration and documentation tests, and the examples are built; tests/kill.rs shows its counts.
