@@ -109,9 +109,8 @@ settings! {
         max_turns: Option<NonZeroUsize> = "none",
     }
     "Who is talking" {
-        /// Request headers that may carry the session id; the first that does counts. Clients have their own:
-        /// x-openwebui-chat-id (Open WebUI), x-claude-code-session-id (Claude Code), session-id (Codex),
-        /// x-litellm-session-id (LiteLLM), x-grok-conv-id (xAI), helicone-session-id (Helicone).
+        /// Request headers that may carry the session id; the first that does counts. Some clients have their
+        /// own: x-openwebui-chat-id (Open WebUI), x-litellm-session-id (LiteLLM), helicone-session-id (Helicone).
         session_header: Vec<HeaderName> = "x-session-id",
         /// Cookie that may carry the session id, if no header does. It is signed if there is a cookie secret.
         session_cookie: Option<String> = "none",
