@@ -95,8 +95,8 @@ where
         Err(error) => return Ok(reject(uncollected(error, limit))),
     };
     let body = match coding {
-        None => collected.joined(),
-        Some(coding) => match encoding::decode(coding, &collected.joined(), limit) {
+        None => collected.body.clone(),
+        Some(coding) => match encoding::decode(coding, &collected.body, limit) {
             Ok(body) => body,
             Err(error) => return Ok(reject(undecoded(error, limit))),
         },
