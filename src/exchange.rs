@@ -110,17 +110,16 @@ where
             return bypass(service, request, Status::bypass(uneditable.as_str())).await;
         }
     };
-    drop(collected);
 
     let loaded = match (load(&config, &identity.key).await, config.on_load_error) {
         (Some(loaded), _) => loaded,
         (None, OnLoadError::Reject) => return Ok(reject(Rejection::store_unavailable())),
         (None, OnLoadError::Bypass) => {
-            rewrite(&mut parts.headers, draft.body.len());
-            let request = Request::from_parts(parts, RequestBody::pieces([draft.body]));
+            let request = Request::from_parts(parts, RequestBody::untouched(collected));
             return bypass(service, request, Status::degraded("load_failed")).await;
         }
     };
+    drop(collected);
     let cursor = loaded.cursor;
     let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
     if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.history {
@@ -159,11 +158,14 @@ fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'static str>
     (!headers.get(header::CONTENT_TYPE).is_none_or(is_json)).then_some("content_type")
 }
 
-/// The session's log. It has every turn whose end a client of this replica has seen.
+/// The session's log. It has every turn whose end a client of this replica has seen, unless one of them could
+/// not be stored within the load's limit.
 async fn load(config: &Config, key: &SessionKey) -> Option<Loaded> {
     failpoint::hit(Point::BeforeLoad);
     let started = Instant::now();
-    config.commits.settled(key, started + config.load_timeout).await;
+    if timeout(config.load_timeout, config.commits.settled(key)).await.is_err() {
+        telemetry::unsettled(key);
+    }
     let loaded = match timeout(config.load_timeout, config.store.load_dyn(key, None)).await {
         Ok(Ok(loaded)) => Some(loaded),
         Ok(Err(error)) => {

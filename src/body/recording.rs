@@ -146,6 +146,6 @@ impl Recording {
         };
         let turn = parts.into_turn(&key);
         let in_flight = self.in_flight.unwrap_or_else(|| self.commits.announce(&key));
-        self.commits.submit(&self.runtime, Commit { key, at, turn, in_flight })
+        self.commits.submit(&self.runtime, Commit { key, at, turn, _in_flight: in_flight })
     }
 }
