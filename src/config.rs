@@ -199,6 +199,8 @@ pub enum OnDisconnect {
     Keep,
     /// The upstream is cancelled and nothing is stored.
     Discard,
-    /// The upstream is read to its end in the background, and the turn is stored whole.
+    /// The upstream is read to its end in the background, and the turn is stored whole. Once the reply has a
+    /// `finish_reason`, its end is waited for no longer than 5 s. Neither how many replies are read so nor how
+    /// long one that does not finish is has a bound here: the inner service must set them.
     Drain,
 }

@@ -19,10 +19,7 @@ pub(crate) enum Point {
     /// The reply is complete and its end is held back; the store was not asked yet.
     BeforeCommit,
     /// Inside the store, between the write and its commit.
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "of our stores, only SQLite has such a moment")
-    )]
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only the SQLite store comes by"))]
     Committing,
     /// The store has acknowledged; the end is still held back.
     Committed,

@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, buffer::BufferLayer, limit::ConcurrencyLimitLayer};
 use tower_session_memory::{
-    OnDisconnect, RequestBody, ResponseBody, ResponseFuture, SessionMemory, SessionMemoryLayer,
+    OnDisconnect, OnMissing, RequestBody, ResponseBody, ResponseFuture, SessionMemory, SessionMemoryLayer,
     store::{HistoryStore, InMemoryStore},
 };
 
@@ -210,4 +210,59 @@ async fn the_key_in_the_extensions_beats_every_header() {
     response.into_body().collect().await.unwrap();
     assert_eq!(store.turns("from-extension").await.len(), 1);
     assert!(store.store.load(&key("from-header"), None).await.unwrap().turns.is_empty());
+}
+
+#[tokio::test]
+async fn a_response_names_its_session_also_where_memory_was_bypassed() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone())
+        .on_missing_session(OnMissing::Issue)
+        .on_load_error(tower_session_memory::OnLoadError::Bypass);
+    let inner = tower::service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let service = layer.layer(inner);
+    let chat = || Request::post("/v1/chat/completions").header("content-type", JSON);
+    let uneditable = chat().body(Full::from("not json")).unwrap();
+    let form = Request::post("/v1/chat/completions").header("content-type", "text/csv");
+    for request in [uneditable, form.body(Full::default()).unwrap()] {
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert!(response.headers()["session-memory"].to_str().unwrap().starts_with("bypass"));
+        assert_eq!(response.headers()["x-session-id"].len(), 43, "an issued id must reach the client");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+    }
+    store.loads_fail.store(true, Ordering::SeqCst);
+    let degraded = service.clone().oneshot(ask("s", "hi")).await.unwrap();
+    assert_eq!(degraded.headers()["session-memory"], "degraded; reason=load_failed");
+    assert_eq!(degraded.headers()["x-session-id"], "s");
+    let off = chat().header("x-session-id", "s").header("session-memory", "off");
+    let off = service.oneshot(off.body(Full::default()).unwrap()).await.unwrap();
+    assert!(!off.headers().contains_key("x-session-id"), "as if we were not here");
+}
+
+#[cfg(feature = "cookies")]
+#[tokio::test]
+async fn a_session_named_by_a_cookie_is_refused_to_other_sites_over_http_1_and_2() {
+    use tower_session_memory::session::Cookie;
+
+    let layer = SessionMemoryLayer::new(Moody::new()).with_session_source(Cookie::new("chat"));
+    let service = layer.layer(Model::default().saying("hello"));
+    let ask = |uri: &str, headers: &[(&str, &str)]| {
+        let body = r#"{"messages":[{"role":"user","content":"hi"}]}"#;
+        let request = Request::post(uri).header("cookie", "chat=s").header("content-type", JSON);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        service.clone().oneshot(request.body(Full::from(body)).unwrap())
+    };
+    let (http1, http2) = ("/v1/chat/completions", "https://chat.example/v1/chat/completions");
+    for (uri, headers, status) in [
+        (http1, &[("host", "chat.example"), ("origin", "https://Chat.example")][..], 200),
+        (http1, &[("host", "chat.example"), ("origin", "https://evil.example")], 400),
+        (http2, &[("origin", "https://chat.example")], 200),
+        (http2, &[("origin", "https://evil.example")], 400),
+        (http2, &[("origin", "null")], 400),
+        (http2, &[("origin", "https://chat.example"), ("sec-fetch-site", "cross-site")], 400),
+        (http2, &[], 200),
+    ] {
+        assert_eq!(ask(uri, headers).await.unwrap().status(), status, "{uri} {headers:?}");
+    }
 }

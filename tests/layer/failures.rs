@@ -132,3 +132,52 @@ async fn a_session_deleted_while_it_is_answered_stays_deleted() {
         assert_eq!(store.turns("s").await.len(), 1, "the session can be started anew");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_whose_store_panics_is_lost_and_counted_and_is_no_longer_waited_for() {
+    let store = Moody::new();
+    store.panics.store(true, Ordering::SeqCst);
+    let layer = SessionMemoryLayer::new(store.clone());
+    let inner = Model::default().saying("hello");
+    let response = converse(&layer, &inner, "s", "hi").await;
+    assert_eq!(response.status(), StatusCode::OK, "the reply is delivered all the same");
+    let report = layer.commits().drain(Duration::from_secs(60)).await;
+    assert_eq!(
+        (report.pending, report.lost),
+        (0, 1),
+        "a turn that nobody stores is neither pending nor forgotten"
+    );
+    store.panics.store(false, Ordering::SeqCst);
+    converse(&layer, &inner, "s", "hi").await;
+    assert_eq!(store.turns("s").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_without_an_end_are_no_panic() {
+    let mut queue = AppendQueue::default().with_retry(Duration::MAX);
+    queue.attempt = Duration::MAX;
+    let store = Moody::new();
+    store.swallow.store(1, Ordering::SeqCst);
+    let layer = SessionMemoryLayer::new(store.clone())
+        .with_load_timeout(Duration::MAX)
+        .with_commit_wait(Duration::MAX)
+        .with_append_queue(queue);
+    let response = converse(&layer, &Model::default().saying("hello"), "s", "hi").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(store.turns("s").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_says_which_replies_it_left_unread() {
+    let layer =
+        SessionMemoryLayer::new(Moody::new()).on_disconnect(tower_session_memory::OnDisconnect::Drain);
+    let (script, body) = scripted(None);
+    let service = layer.layer(Model::default().answering(EVENTS, vec![body]));
+    let mut body = call(&service, ask("s", "hi")).await.into_body();
+    script.data(delta("Hel"));
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    assert_eq!(layer.commits().drain(Duration::from_secs(1)).await.pending, 1, "its turn is not stored");
+    script.data([FINISH, DONE].concat());
+    assert_eq!(layer.commits().drain(Duration::from_secs(1)).await.pending, 0);
+}

@@ -114,3 +114,14 @@ async fn a_client_that_leaves_before_the_head_is_drained_for_too() {
     let turns = store.until("s", 1).await;
     assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Late"}"#);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_reply_that_has_finished_is_stored_although_the_upstream_never_ends() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Drain);
+    let script = leave_after(&layer, &[&delta("Hello"), FINISH].concat()).await;
+    let report = layer.commits().drain(Duration::from_secs(60)).await;
+    assert_eq!(report.pending, 0, "nobody waits for an end that does not come");
+    assert_eq!(store.turns("s").await[0].state(), TurnState::Complete);
+    assert!(script.dropped.load(Ordering::SeqCst));
+}

@@ -209,6 +209,7 @@ pub struct Moody {
     pub loads_fail: Arc<AtomicBool>,
     pub appends_fail: Arc<AtomicBool>,
     pub hangs: Arc<AtomicBool>,
+    pub panics: Arc<AtomicBool>,
     /// An append takes a permit first.
     pub gate: Arc<Semaphore>,
     /// The append is applied, and then answered with an error.
@@ -223,6 +224,7 @@ impl Moody {
             loads_fail: Arc::default(),
             appends_fail: Arc::default(),
             hangs: Arc::default(),
+            panics: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             swallow: Arc::default(),
             appends: Arc::default(),
@@ -265,6 +267,7 @@ impl HistoryStore for Moody {
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
         self.appends.fetch_add(1, Ordering::SeqCst);
         let _permit = self.gate.acquire().await;
+        assert!(!self.panics.load(Ordering::SeqCst), "the store panics");
         if self.appends_fail.load(Ordering::SeqCst) {
             return Err(StoreError::new(StoreErrorKind::Unavailable));
         }
