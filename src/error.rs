@@ -34,7 +34,7 @@ impl Rejection {
     }
 
     pub(crate) fn too_slow() -> Self {
-        let message = "the request body did not arrive in time; the limit is body_idle";
+        let message = "the request body did not arrive in time; the limit is set by body_read_timeout";
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", message)
     }
 

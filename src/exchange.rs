@@ -89,8 +89,8 @@ where
     let Ok(coding) = encoding::coding(&parts.headers) else {
         return Ok(reject(Rejection::unsupported_encoding()));
     };
-    let limit = config.limits.request_body;
-    let collected = match collect(body, limit, config.limits.body_idle).await {
+    let limit = config.limits.max_request_body;
+    let collected = match collect(body, limit, config.limits.body_read_timeout).await {
         Ok(collected) => collected,
         Err(error) => return Ok(reject(uncollected(error, limit))),
     };
@@ -124,8 +124,8 @@ where
     drop(collected);
     let cursor = loaded.cursor;
     let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
-    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.history {
-        let limit = config.limits.history;
+    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.max_history {
+        let limit = config.limits.max_history;
         return Ok(reject(Rejection::too_large("the history to be sent", limit, "max_history")));
     }
 
@@ -296,7 +296,7 @@ where
 {
     let (mut head, body) = response.into_parts();
     let decoder = encoding::coding(&head.headers)
-        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.reply.saturating_mul(4))));
+        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.max_reply.saturating_mul(4))));
     let unrecorded = unrecorded(identity, &head).or(decoder.is_err().then_some("content_encoding"));
     if let Some(reason) = unrecorded {
         telemetry::not_recorded(reason);
@@ -315,7 +315,7 @@ where
     let (Ok(decoder), None) = (decoder, unrecorded) else {
         return Response::from_parts(head, ResponseBody::inner(body));
     };
-    let limits = ReplyLimits { reply: config.limits.reply, event: config.limits.event };
+    let limits = ReplyLimits { reply: config.limits.max_reply, event: config.limits.max_event };
     let turn = OpenTurn {
         key: identity.key.clone(),
         at,

@@ -23,7 +23,7 @@ pub(crate) enum Point {
     Committing,
     /// The store has acknowledged; the end is still held back.
     Committed,
-    /// The end was handed to the server.
+    /// The server has taken the end, and may have sent it.
     Ended,
 }
 

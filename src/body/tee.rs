@@ -95,7 +95,6 @@ where
                     self.held.clear();
                     return Poll::Ready(Some(Err(withheld.into())));
                 }
-                failpoint::hit(Point::Ended);
                 self.ready.append(&mut self.held);
                 continue;
             }
@@ -204,7 +203,7 @@ impl CommitWait {
 impl<B> Drop for Tee<B> {
     /// The client has left, or the server has all that content-length promised; then there is no recording.
     fn drop(&mut self) {
-        let Some(recording) = self.recording.take() else { return };
+        let Some(recording) = self.recording.take() else { return failpoint::hit(Point::Ended) };
         match (self.reactions.on_disconnect, self.inner.take()) {
             (OnDisconnect::Drain, Some(inner)) => (self.drain)(inner, recording),
             (OnDisconnect::Discard, _) if !recording.is_finished() => {

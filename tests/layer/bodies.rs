@@ -146,7 +146,7 @@ async fn a_slow_reader_holds_the_upstream_back() {
 async fn a_reply_past_the_recording_limit_is_forwarded_whole_and_not_stored() {
     let store = Moody::new();
     let layer = SessionMemoryLayer::new(store.clone())
-        .with_limits(tower_session_memory::Limits::default().with_reply(1000).with_event(1000));
+        .with_limits(tower_session_memory::Limits::default().with_max_reply(1000).with_max_event(1000));
     for (content_type, text) in [
         (JSON, reply(&"x".repeat(5000))),
         (

@@ -97,6 +97,8 @@ settings! {
     "Where conversations are kept" {
         /// `sqlite:PATH`, or `memory`, which forgets when the process ends.
         store: StoreUrl = "sqlite:session-memory.db",
+        /// The most that the store `memory` holds; past it the sessions that rested longest go.
+        max_memory: ByteSize = "256 MiB",
         /// Refuse to start if an acknowledged turn survives less than this.
         require_durability: Durability = "none",
         /// Keeps deployments that share a store apart.
