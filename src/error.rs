@@ -21,12 +21,9 @@ impl Rejection {
         Self::new(StatusCode::BAD_REQUEST, "invalid_session_id", cause.to_string())
     }
 
-    pub(crate) fn missing_session_id(hint: impl std::fmt::Display) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "missing_session_id",
-            format!("the request names no session; send its id in {hint}"),
-        )
+    pub(crate) fn missing_session_id() -> Self {
+        let message = "the request names no session; by default its id is read from the header x-session-id";
+        Self::new(StatusCode::BAD_REQUEST, "missing_session_id", message)
     }
 
     pub(crate) fn invalid_request(message: impl Into<Cow<'static, str>>) -> Self {
