@@ -182,9 +182,9 @@ impl Commits {
     ///
     /// Dropping the future stops the waiting, not the storing.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        // A closed tracker takes tasks all the same; it only tells when it is empty.
         self.0.tracker.close();
         let _ = timeout(deadline, self.0.tracker.wait()).await;
-        self.0.tracker.reopen();
         // Every task is a turn, stored or still being answered.
         DrainReport { pending: self.0.tracker.len() as u64, lost: self.lost() }
     }

@@ -1,6 +1,6 @@
 //! The layer's own failures: responses in the shape that OpenAI clients understand.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -30,8 +30,9 @@ impl Rejection {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    pub(crate) fn too_slow() -> Self {
-        let message = "the request body did not arrive in time; the limit is set by body_read_timeout";
+    pub(crate) fn too_slow(limit: Duration) -> Self {
+        let message =
+            format!("the request body paused for more than {limit:?}, the limit set by body_read_timeout");
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", message)
     }
 

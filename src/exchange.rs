@@ -26,7 +26,7 @@ use crate::{
         encoding::{self, DecodeError, Decoder},
         recording::{Listener, OpenTurn, Recording},
     },
-    config::{Config, OnDisconnect, OnLoadError},
+    config::{Config, Limits, OnDisconnect, OnLoadError},
     error::Rejection,
     failpoint::{self, Point},
     history::{Incoming, Mode, Plan, Turn, reconcile},
@@ -92,7 +92,7 @@ where
     let limit = config.limits.max_request_body;
     let collected = match collect(body, limit, config.limits.body_read_timeout).await {
         Ok(collected) => collected,
-        Err(error) => return Ok(reject(uncollected(error, limit))),
+        Err(error) => return Ok(reject(uncollected(error, config.limits))),
     };
     let body = match coding {
         None => collected.body.clone(),
@@ -230,10 +230,12 @@ fn reject<R>(rejection: Rejection) -> Response<ResponseBody<R>> {
     rejection.into_response()
 }
 
-fn uncollected(error: CollectError, limit: usize) -> Rejection {
+fn uncollected(error: CollectError, limits: Limits) -> Rejection {
     match error {
-        CollectError::TooLarge => Rejection::too_large("the request body", limit, "max_request_body"),
-        CollectError::TooSlow => Rejection::too_slow(),
+        CollectError::TooLarge => {
+            Rejection::too_large("the request body", limits.max_request_body, "max_request_body")
+        }
+        CollectError::TooSlow => Rejection::too_slow(limits.body_read_timeout),
         CollectError::Broken => Rejection::invalid_request("the request body broke off"),
     }
 }

@@ -119,12 +119,10 @@ fn principal(config: &Config) -> PrincipalPolicy {
 }
 
 fn window(settings: &Settings) -> Window {
-    Window {
-        turns: settings.window_turns.unwrap_or(Window::UNBOUNDED.turns),
-        bytes: settings
-            .window_bytes
-            .map_or(Window::UNBOUNDED.bytes, |bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX)),
-    }
+    let bytes = settings
+        .window_bytes
+        .map_or(Window::UNBOUNDED.bytes, |bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
+    Window::UNBOUNDED.with_turns(settings.window_turns.unwrap_or(Window::UNBOUNDED.turns)).with_bytes(bytes)
 }
 
 fn limits(settings: &Settings) -> Result<Limits, BoxError> {
