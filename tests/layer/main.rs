@@ -6,5 +6,6 @@
 mod bodies;
 mod contract;
 mod failures;
+mod heads;
 mod leaving;
 mod support;
