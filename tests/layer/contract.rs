@@ -266,3 +266,61 @@ async fn a_session_named_by_a_cookie_is_refused_to_other_sites_over_http_1_and_2
         assert_eq!(ask(uri, headers).await.unwrap().status(), status, "{uri} {headers:?}");
     }
 }
+
+#[tokio::test]
+async fn a_history_past_its_limit_is_refused_before_it_is_sent() {
+    let model = Model::default();
+    let layer = SessionMemoryLayer::new(InMemoryStore::new())
+        .with_limits(tower_session_memory::Limits::default().with_max_history(1_000));
+    let inner = model.saying("hello");
+    converse(&layer, &inner, "s", "short").await;
+    assert_eq!(converse(&layer, &inner, "s", &"long".repeat(300)).await.status(), StatusCode::OK);
+    let refused = converse(&layer, &inner, "s", "one more").await;
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let error: serde_json::Value = serde_json::from_slice(refused.body()).unwrap();
+    assert_eq!(error["error"]["code"], "request_too_large");
+    assert!(
+        error["error"]["message"].as_str().unwrap().contains("max_history"),
+        "it names the setting: {error}"
+    );
+    assert_eq!(model.seen.lock().unwrap().len(), 2, "nothing goes upstream");
+}
+
+#[tokio::test]
+async fn what_was_said_is_said_again_in_the_same_bytes() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (system, first) =
+        (r#"{ "content":"S" ,"role":"system"}"#, r#"{ "role":"user", "content":"caf\u00e9", "n":1.50 }"#);
+    let (answer, second) =
+        (r#"{"content" : "oui \/ non","role":"assistant"}"#, r#"{"role":"user","content":"et alors"}"#);
+    let inner = {
+        let seen = Arc::clone(&seen);
+        tower::service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                seen.lock().unwrap().push(body);
+                let reply = format!(r#"{{"choices":[{{"finish_reason":"stop","message":{answer}}}]}}"#);
+                Ok::<_, Infallible>(
+                    Response::builder().header("content-type", JSON).body(Full::from(reply)).unwrap(),
+                )
+            }
+        })
+    };
+    let service = SessionMemoryLayer::new(InMemoryStore::new()).layer(inner);
+    for body in [
+        format!(r#"{{ "temperature":1.0, "messages" : [{system}, {first} ] , "model":"m" }}"#),
+        format!(r#"{{"model":"m","messages":[  {second}],"seed":1e2}}"#),
+    ] {
+        let request =
+            Request::post("/v1/chat/completions").header("x-session-id", "s").body(Full::from(body));
+        service.clone().oneshot(request.unwrap()).await.unwrap().into_body().collect().await.unwrap();
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(
+        seen[0],
+        format!(r#"{{ "temperature":1.0, "messages" : [{system}, {first} ] , "model":"m" }}"#)
+    );
+    let replayed = format!(r#"{{"model":"m","messages":[  {system},{first},{answer},{second}],"seed":1e2}}"#);
+    assert_eq!(seen[1], replayed);
+}
