@@ -19,7 +19,7 @@ use backon::BackoffBuilder;
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -115,8 +115,8 @@ impl AppendQueue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Turns that were still not stored when the deadline passed: their reply was still read, or the store
-    /// had not answered.
+    /// Turns that were still not stored when the deadline passed, those included whose reply is still read on
+    /// for a client that left.
     pub pending: u64,
     /// Turns that were given up since the layer was built.
     pub lost: u64,
@@ -138,7 +138,15 @@ pub(crate) struct Commit {
     pub(crate) at: Cursor,
     pub(crate) turn: Turn,
     /// Keeps loads of the session waiting until the turn is stored.
-    pub(crate) in_flight: InFlight,
+    pub(crate) _in_flight: InFlight,
+}
+
+/// A turn that counts as pending until its outcome is known. If its task ends without one (the store
+/// panicked, or the runtime ended), the turn is lost, and that is said.
+struct Undecided {
+    commits: Commits,
+    commit: Commit,
+    decided: bool,
 }
 
 /// Makes loads of a session wait while it lives.
@@ -174,10 +182,10 @@ impl Commits {
     ///
     /// Dropping the future stops the waiting, not the storing.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        // A closed tracker takes tasks all the same; it only tells when it is empty.
         self.0.tracker.close();
         let _ = timeout(deadline, self.0.tracker.wait()).await;
-        self.0.tracker.reopen();
-        // Each task is a turn that is not stored yet: its append, or the reply that it waits for.
+        // Every task is a turn, stored or still being answered.
         DrainReport { pending: self.0.tracker.len() as u64, lost: self.lost() }
     }
 
@@ -220,8 +228,12 @@ impl Commits {
         InFlight { commits: self.clone(), key: key.digest() }
     }
 
-    /// Waits until no turn of the session is in flight on this replica, at most until the deadline.
-    pub(crate) async fn settled(&self, key: &SessionKey, deadline: Instant) {
+    /// Waits until no turn of the session is in flight on this replica.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped at any time.
+    pub(crate) async fn settled(&self, key: &SessionKey) {
         loop {
             let Some(settled) = self.waiting().get(&key.digest()).map(|waiting| Arc::clone(&waiting.settled))
             else {
@@ -232,8 +244,8 @@ impl Commits {
             // It may have settled between the look and the registration.
             let still_there =
                 self.waiting().get(&key.digest()).is_some_and(|now| Arc::ptr_eq(&now.settled, &settled));
-            if still_there && timeout_at(deadline, notified).await.is_err() {
-                return;
+            if still_there {
+                notified.await;
             }
         }
     }
@@ -248,12 +260,12 @@ impl Commits {
             return receiver;
         };
         self.0.pending.fetch_add(1, Ordering::Relaxed);
-        let commits = self.clone();
+        let mut undecided = Undecided { commits: self.clone(), commit, decided: false };
         self.spawn(runtime, async move {
-            let outcome = commits.store(&commit).await;
-            commits.0.pending.fetch_sub(1, Ordering::Relaxed);
+            let outcome = undecided.commits.store(&undecided.commit).await;
+            undecided.decided = true;
             drop(room);
-            drop(commit.in_flight);
+            drop(undecided);
             let _ = answer.send(outcome);
         });
         receiver
@@ -264,7 +276,6 @@ impl Commits {
     async fn store(&self, commit: &Commit) -> Outcome {
         failpoint::hit(Point::BeforeCommit);
         let started = Instant::now();
-        let deadline = started + self.0.queue.retry;
         let mut pauses = backon::ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(20))
             .with_max_delay(Duration::from_secs(2))
@@ -276,7 +287,7 @@ impl Commits {
             match timeout(self.0.queue.attempt, append).await {
                 Ok(Ok(appended)) => {
                     failpoint::hit(Point::Committed);
-                    telemetry::committed(appended, started.elapsed());
+                    telemetry::committed(&commit.key, appended, started.elapsed());
                     return match appended {
                         Appended::Appended(_) | Appended::AlreadyThere(_) => Outcome::Stored,
                         Appended::Gone => Outcome::Gone,
@@ -291,7 +302,7 @@ impl Commits {
                 Err(_) => telemetry::store_timed_out("append", &commit.key),
             }
             let pause = pauses.next().unwrap_or(Duration::from_secs(2));
-            if Instant::now() + pause >= deadline {
+            if started.elapsed().saturating_add(pause) >= self.0.queue.retry {
                 return self.lose(commit, "retries_exhausted");
             }
             sleep(pause).await;
@@ -322,6 +333,15 @@ impl fmt::Debug for Commits {
             .field("pending", &self.pending())
             .field("lost", &self.lost())
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        self.commits.0.pending.fetch_sub(1, Ordering::Relaxed);
+        if !self.decided {
+            self.commits.lose(&self.commit, "interrupted");
+        }
     }
 }
 

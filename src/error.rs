@@ -1,6 +1,6 @@
 //! The layer's own failures: responses in the shape that OpenAI clients understand.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -21,20 +21,18 @@ impl Rejection {
         Self::new(StatusCode::BAD_REQUEST, "invalid_session_id", cause.to_string())
     }
 
-    pub(crate) fn missing_session_id(hint: impl std::fmt::Display) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "missing_session_id",
-            format!("the request names no session; send its id in {hint}"),
-        )
+    pub(crate) fn missing_session_id() -> Self {
+        let message = "the request names no session; by default its id is read from the header x-session-id";
+        Self::new(StatusCode::BAD_REQUEST, "missing_session_id", message)
     }
 
     pub(crate) fn invalid_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    pub(crate) fn too_slow() -> Self {
-        let message = "the request body did not arrive in time; the limit is body_idle";
+    pub(crate) fn too_slow(limit: Duration) -> Self {
+        let message =
+            format!("the request body paused for more than {limit:?}, the limit set by body_read_timeout");
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", message)
     }
 

@@ -26,14 +26,14 @@ use crate::{
         encoding::{self, DecodeError, Decoder},
         recording::{Listener, OpenTurn, Recording},
     },
-    config::{Config, OnDisconnect, OnLoadError},
+    config::{Config, Limits, OnDisconnect, OnLoadError},
     error::Rejection,
     failpoint::{self, Point},
     history::{Incoming, Mode, Plan, Turn, reconcile},
     protocol::{Draft, ReplyLimits, splice::splice},
     session::{
         SessionKey,
-        identify::{Control, Identity, consume, is_json},
+        identify::{Control, Identity, consume, essence, is_json},
     },
     status::{Remembered, Status},
     store::{Cursor, Loaded},
@@ -83,20 +83,20 @@ where
             consume(&config, &identity, &mut parts.headers);
         }
         let request = Request::from_parts(parts, RequestBody::stream(body));
-        return bypass(service, request, Status::bypass(reason)).await;
+        return bypass(&config, &identity, service, request, Status::bypass(reason)).await;
     }
 
     let Ok(coding) = encoding::coding(&parts.headers) else {
         return Ok(reject(Rejection::unsupported_encoding()));
     };
-    let limit = config.limits.request_body;
-    let collected = match collect(body, limit, config.limits.body_idle).await {
+    let limit = config.limits.max_request_body;
+    let collected = match collect(body, limit, config.limits.body_read_timeout).await {
         Ok(collected) => collected,
-        Err(error) => return Ok(reject(uncollected(error, limit))),
+        Err(error) => return Ok(reject(uncollected(error, config.limits))),
     };
     let body = match coding {
-        None => collected.joined(),
-        Some(coding) => match encoding::decode(coding, &collected.joined(), limit) {
+        None => collected.body.clone(),
+        Some(coding) => match encoding::decode(coding, &collected.body, limit) {
             Ok(body) => body,
             Err(error) => return Ok(reject(undecoded(error, limit))),
         },
@@ -107,24 +107,25 @@ where
         Ok(draft) => draft,
         Err(uneditable) => {
             let request = Request::from_parts(parts, RequestBody::untouched(collected));
-            return bypass(service, request, Status::bypass(uneditable.as_str())).await;
+            let status = Status::bypass(uneditable.as_str());
+            return bypass(&config, &identity, service, request, status).await;
         }
     };
-    drop(collected);
 
     let loaded = match (load(&config, &identity.key).await, config.on_load_error) {
         (Some(loaded), _) => loaded,
         (None, OnLoadError::Reject) => return Ok(reject(Rejection::store_unavailable())),
         (None, OnLoadError::Bypass) => {
-            rewrite(&mut parts.headers, draft.body.len());
-            let request = Request::from_parts(parts, RequestBody::pieces([draft.body]));
-            return bypass(service, request, Status::degraded("load_failed")).await;
+            let request = Request::from_parts(parts, RequestBody::untouched(collected));
+            let status = Status::degraded("load_failed");
+            return bypass(&config, &identity, service, request, status).await;
         }
     };
+    drop(collected);
     let cursor = loaded.cursor;
     let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
-    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.history {
-        let limit = config.limits.history;
+    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.max_history {
+        let limit = config.limits.max_history;
         return Ok(reject(Rejection::too_large("the history to be sent", limit, "max_history")));
     }
 
@@ -159,11 +160,14 @@ fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'static str>
     (!headers.get(header::CONTENT_TYPE).is_none_or(is_json)).then_some("content_type")
 }
 
-/// The session's log. It has every turn whose end a client of this replica has seen.
+/// The session's log. It has every turn whose end a client of this replica has seen, unless one of them could
+/// not be stored within the load's limit.
 async fn load(config: &Config, key: &SessionKey) -> Option<Loaded> {
     failpoint::hit(Point::BeforeLoad);
     let started = Instant::now();
-    config.commits.settled(key, started + config.load_timeout).await;
+    if timeout(config.load_timeout, config.commits.settled(key)).await.is_err() {
+        telemetry::unsettled(key);
+    }
     let loaded = match timeout(config.load_timeout, config.store.load_dyn(key, None)).await {
         Ok(Ok(loaded)) => Some(loaded),
         Ok(Err(error)) => {
@@ -196,6 +200,8 @@ fn rewrite(headers: &mut HeaderMap, length: usize) {
 
 /// Forwards a request without memory and says so.
 async fn bypass<S, B, R>(
+    config: &Config,
+    identity: &Identity,
     mut service: S,
     request: Request<RequestBody<B>>,
     status: Status,
@@ -206,7 +212,17 @@ where
     telemetry::bypassed(&status);
     let mut response = service.call(request).await?;
     status.write(response.headers_mut());
+    if identity.control != Control::Off {
+        name_session(config, identity, response.headers_mut());
+    }
     Ok(response.map(ResponseBody::inner))
+}
+
+/// Says which session a response belongs to. With a memory the request's body no longer determines the answer,
+/// so no cache may keep it.
+fn name_session(config: &Config, identity: &Identity, headers: &mut HeaderMap) {
+    identity.tell(&config.sources, headers);
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 fn reject<R>(rejection: Rejection) -> Response<ResponseBody<R>> {
@@ -214,10 +230,12 @@ fn reject<R>(rejection: Rejection) -> Response<ResponseBody<R>> {
     rejection.into_response()
 }
 
-fn uncollected(error: CollectError, limit: usize) -> Rejection {
+fn uncollected(error: CollectError, limits: Limits) -> Rejection {
     match error {
-        CollectError::TooLarge => Rejection::too_large("the request body", limit, "max_request_body"),
-        CollectError::TooSlow => Rejection::too_slow(),
+        CollectError::TooLarge => {
+            Rejection::too_large("the request body", limits.max_request_body, "max_request_body")
+        }
+        CollectError::TooSlow => Rejection::too_slow(limits.body_read_timeout),
         CollectError::Broken => Rejection::invalid_request("the request body broke off"),
     }
 }
@@ -280,7 +298,7 @@ where
 {
     let (mut head, body) = response.into_parts();
     let decoder = encoding::coding(&head.headers)
-        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.reply.saturating_mul(4))));
+        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.max_reply.saturating_mul(4))));
     let unrecorded = unrecorded(identity, &head).or(decoder.is_err().then_some("content_encoding"));
     if let Some(reason) = unrecorded {
         telemetry::not_recorded(reason);
@@ -295,12 +313,11 @@ where
     });
     telemetry::request(status.word(), plan.case.as_str());
     status.write(&mut head.headers);
-    identity.tell(&config.sources, &mut head.headers);
-    head.headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    name_session(config, identity, &mut head.headers);
     let (Ok(decoder), None) = (decoder, unrecorded) else {
         return Response::from_parts(head, ResponseBody::inner(body));
     };
-    let limits = ReplyLimits { reply: config.limits.reply, event: config.limits.event };
+    let limits = ReplyLimits { reply: config.limits.max_reply, event: config.limits.max_event };
     let turn = OpenTurn {
         key: identity.key.clone(),
         at,
@@ -335,8 +352,9 @@ fn unrecorded(identity: &Identity, head: &response::Parts) -> Option<&'static st
         return Some("status");
     }
     let recordable = head.headers.get(header::CONTENT_TYPE).is_none_or(|value| {
-        let bytes = value.as_bytes();
-        is_json(value) || bytes.starts_with(b"text/event-stream") || bytes.starts_with(b"text/plain")
+        is_json(value)
+            || essence(value).eq_ignore_ascii_case(b"text/event-stream")
+            || essence(value).eq_ignore_ascii_case(b"text/plain")
     });
     (!recordable).then_some("content_type")
 }

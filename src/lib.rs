@@ -84,6 +84,11 @@
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod body;
 mod commits;
 mod config;

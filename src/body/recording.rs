@@ -54,20 +54,15 @@ impl Recording {
     /// Listens to the next bytes. Answers the offset from which on they must wait for the commit.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         failpoint::hit(Point::MidStream);
-        let terminal = match &mut self.decoder {
-            None => self.listen(bytes),
-            // Where in the compressed bytes the terminal line begins is unknown: hold all of them.
-            Some(decoder) => match decoder.push(bytes) {
-                Ok(decoded) => self.listen(&decoded).map(|_| 0),
-                Err(error) => {
-                    self.listener = Listener::Deaf(match error {
-                        DecodeError::TooLarge => Skip::TooLarge,
-                        DecodeError::Corrupt => Skip::Unparseable,
-                    });
-                    None
-                }
-            },
-        };
+        if let Listener::Deaf(_) = self.listener {
+            return None;
+        }
+        // A fault of ours must never damage a reply.
+        let terminal = catch_unwind(AssertUnwindSafe(|| self.hear(bytes))).unwrap_or_else(|_| {
+            telemetry::recorder_panicked(&self.turn.key);
+            self.listener = Listener::Deaf(Skip::Unparseable);
+            None
+        });
         if self.in_flight.is_none() && self.is_finished() {
             self.in_flight = Some(self.commits.announce(&self.turn.key));
         }
@@ -100,6 +95,23 @@ impl Recording {
         }
     }
 
+    /// Takes bytes as they came.
+    fn hear(&mut self, bytes: &[u8]) -> Option<usize> {
+        let Some(decoder) = &mut self.decoder else { return self.listen(bytes) };
+        match decoder.push(bytes) {
+            // Where in the compressed bytes the terminal line begins is unknown: hold all of them.
+            Ok(decoded) => self.listen(&decoded).map(|_| 0),
+            Err(error) => {
+                self.listener = Listener::Deaf(match error {
+                    DecodeError::TooLarge => Skip::TooLarge,
+                    DecodeError::Corrupt => Skip::Unparseable,
+                });
+                None
+            }
+        }
+    }
+
+    /// Takes decoded bytes.
     fn listen(&mut self, bytes: &[u8]) -> Option<usize> {
         if let Listener::Undecided = self.listener {
             let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace())?;
@@ -107,15 +119,7 @@ impl Recording {
             self.listener = Listener::Recorder(self.protocol.recorder(kind, self.limits));
         }
         let Listener::Recorder(recorder) = &mut self.listener else { return None };
-        // A fault of ours must never damage a reply.
-        match catch_unwind(AssertUnwindSafe(|| recorder.feed(bytes))) {
-            Ok(terminal) => terminal,
-            Err(_) => {
-                telemetry::recorder_panicked(&self.turn.key);
-                self.listener = Listener::Deaf(Skip::Unparseable);
-                None
-            }
-        }
+        recorder.feed(bytes)
     }
 
     fn conclude(&mut self, how: fn(&mut dyn Recorder) -> Result<Reply, Skip>) -> Result<Reply, Skip> {
@@ -146,6 +150,6 @@ impl Recording {
         };
         let turn = parts.into_turn(&key);
         let in_flight = self.in_flight.unwrap_or_else(|| self.commits.announce(&key));
-        self.commits.submit(&self.runtime, Commit { key, at, turn, in_flight })
+        self.commits.submit(&self.runtime, Commit { key, at, turn, _in_flight: in_flight })
     }
 }

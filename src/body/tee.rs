@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::{
     sync::oneshot,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 
 use super::{BoxError, recording::Recording};
@@ -95,7 +95,6 @@ where
                     self.held.clear();
                     return Poll::Ready(Some(Err(withheld.into())));
                 }
-                failpoint::hit(Point::Ended);
                 self.ready.append(&mut self.held);
                 continue;
             }
@@ -204,7 +203,7 @@ impl CommitWait {
 impl<B> Drop for Tee<B> {
     /// The client has left, or the server has all that content-length promised; then there is no recording.
     fn drop(&mut self) {
-        let Some(recording) = self.recording.take() else { return };
+        let Some(recording) = self.recording.take() else { return failpoint::hit(Point::Ended) };
         match (self.reactions.on_disconnect, self.inner.take()) {
             (OnDisconnect::Drain, Some(inner)) => (self.drain)(inner, recording),
             (OnDisconnect::Discard, _) if !recording.is_finished() => {
@@ -215,6 +214,9 @@ impl<B> Drop for Tee<B> {
     }
 }
 
+/// How long a reply that has finished is read on for what may follow its `finish_reason`.
+const AFTER_FINISH: Duration = Duration::from_secs(5);
+
 /// Reads the rest of a reply whose client has left, in a tracked task, and stores the turn.
 fn read_on<B>(mut inner: Pin<Box<B>>, mut recording: Recording)
 where
@@ -223,7 +225,9 @@ where
     let commits = recording.commits.clone();
     let runtime = recording.runtime.clone();
     commits.spawn(&runtime, async move {
-        while let Some(frame) = inner.frame().await {
+        // An upstream need not end after its last word.
+        let patience = |finished: bool| if finished { AFTER_FINISH } else { Duration::MAX };
+        while let Ok(Some(frame)) = timeout(patience(recording.is_finished()), inner.frame()).await {
             let Ok(frame) = frame else { return telemetry::broken(&recording.turn.key) };
             if frame.data_ref().is_some_and(|data| recording.feed(data).is_some()) {
                 break;

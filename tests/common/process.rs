@@ -53,6 +53,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
     log: Arc<Log>,
+    /// Ends when the process has closed stderr.
+    said_all: mpsc::Receiver<SocketAddr>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -72,7 +74,7 @@ impl Proxy {
         let mut child = command.args(args).stdout(Stdio::null()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
-        let (ready, address) = mpsc::channel();
+        let (ready, said_all) = mpsc::channel();
         let kept = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
@@ -84,7 +86,7 @@ impl Proxy {
                 }
             }
         });
-        let Ok(address) = address.recv_timeout(PATIENCE) else {
+        let Ok(address) = said_all.recv_timeout(PATIENCE) else {
             let _ = child.kill();
             panic!("the proxy did not get ready: {:?}", log.lines.lock().unwrap());
         };
@@ -94,7 +96,7 @@ impl Proxy {
             .unwrap()
             .iter()
             .find_map(|line| address_in(line, "session-memory: admin on http://"));
-        Self { child, address, admin, log, reader: Some(reader) }
+        Self { child, address, admin, log, said_all, reader: Some(reader) }
     }
 
     pub fn url(&self) -> String {
@@ -117,6 +119,8 @@ impl Proxy {
 
     /// Waits for the process and answers its exit code and all it said.
     pub fn wait(mut self) -> (Option<i32>, String) {
+        let ended = self.said_all.recv_timeout(PATIENCE);
+        assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected), "it does not end: {}", self.log());
         let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
         (status.code(), self.log())

@@ -70,6 +70,31 @@ async fn a_client_that_stops_at_the_finish_reason_has_its_whole_turn_before_its_
 }
 
 #[tokio::test]
+async fn a_turn_that_the_client_has_read_is_waited_for_before_anybody_notices_that_it_stopped_reading() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).with_load_timeout(Duration::from_secs(60));
+    let (script, body) = scripted(None);
+    let service = layer.layer(Model::default().answering(EVENTS, vec![body]));
+    let mut body = call(&service, ask("s", "hi")).await.into_body();
+    script.data([&delta("Hello"), FINISH].concat());
+    body.frame().await.unwrap().unwrap();
+
+    let (model, mut body) = (Model::default(), Some(body));
+    let inner = model.saying("again");
+    let mut next = std::pin::pin!(converse(&layer, &inner, "s", "more"));
+    std::future::poll_fn(|cx| {
+        let polled = next.as_mut().poll(cx);
+        // Only now does the server find the connection closed.
+        if body.take().is_some() {
+            assert!(polled.is_pending(), "the finish is out, so the next load waits for its turn");
+        }
+        polled.map(drop)
+    })
+    .await;
+    assert_eq!(model.contents(0), ["hi", "Hello", "more"]);
+}
+
+#[tokio::test]
 async fn discarded_means_nothing_is_stored() {
     let store = Moody::new();
     let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Discard);
@@ -113,4 +138,15 @@ async fn a_client_that_leaves_before_the_head_is_drained_for_too() {
     head.send(()).unwrap();
     let turns = store.until("s", 1).await;
     assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Late"}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_reply_that_has_finished_is_stored_although_the_upstream_never_ends() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Drain);
+    let script = leave_after(&layer, &[&delta("Hello"), FINISH].concat()).await;
+    let report = layer.commits().drain(Duration::from_secs(60)).await;
+    assert_eq!(report.pending, 0, "nobody waits for an end that does not come");
+    assert_eq!(store.turns("s").await[0].state(), TurnState::Complete);
+    assert!(script.dropped.load(Ordering::SeqCst));
 }

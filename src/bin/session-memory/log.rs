@@ -6,17 +6,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{BoxError, config::Config, settings::LogFormat};
 
-/// Installs the subscriber for the process: in colour on a terminal, unless `NO_COLOR` is set (no-color.org).
+/// Installs the subscriber for the process.
 ///
 /// # Errors
 ///
 /// When there is one already.
 pub(crate) fn install(config: &Config) -> Result<(), BoxError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = std::io::stderr().is_terminal() && !no_color;
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(colour)
+        .with_ansi(std::io::stderr().is_terminal() && !no_color)
         .with_env_filter(EnvFilter::new(&config.settings.log.0));
     match config.settings.log_format {
         LogFormat::Text => builder.try_init(),

@@ -97,6 +97,8 @@ settings! {
     "Where conversations are kept" {
         /// `sqlite:PATH`, or `memory`, which forgets when the process ends.
         store: StoreUrl = "sqlite:session-memory.db",
+        /// The most that the store `memory` holds; past it the sessions that rested longest go.
+        max_memory: ByteSize = "256 MiB",
         /// Refuse to start if an acknowledged turn survives less than this.
         require_durability: Durability = "none",
         /// Keeps deployments that share a store apart.
@@ -105,15 +107,12 @@ settings! {
         session_ttl: Option<Duration> = "30days",
         /// Whether reading a session counts as use, too.
         session_ttl_on_load: bool = "false",
-        /// What the store `memory` holds at most; past it the oldest sessions are dropped.
-        memory_limit: ByteSize = "256 MiB",
         /// The newest turns of a session that are kept.
         max_turns: Option<NonZeroUsize> = "none",
     }
     "Who is talking" {
-        /// Request headers that may carry the session id; the first that does counts. Clients have their own:
-        /// x-openwebui-chat-id (Open WebUI), x-claude-code-session-id (Claude Code), session-id (Codex),
-        /// x-litellm-session-id (LiteLLM), x-grok-conv-id (xAI), helicone-session-id (Helicone).
+        /// Request headers that may carry the session id; the first that does counts. Some clients have their
+        /// own: x-openwebui-chat-id (Open WebUI), x-litellm-session-id (LiteLLM), helicone-session-id (Helicone).
         session_header: Vec<HeaderName> = "x-session-id",
         /// Cookie that may carry the session id, if no header does. It is signed if there is a cookie secret.
         session_cookie: Option<String> = "none",
