@@ -141,5 +141,6 @@ fn append_queue(settings: &Settings) -> Result<AppendQueue, BoxError> {
     Ok(AppendQueue::default()
         .with_turns(settings.append_queue_turns)
         .with_bytes(settings.append_queue_bytes.as_u64().try_into()?)
+        .with_attempt(settings.append_attempt)
         .with_retry(settings.append_retry))
 }

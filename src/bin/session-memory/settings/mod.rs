@@ -157,6 +157,8 @@ settings! {
         load_timeout: Duration = "1s",
         /// How long the end of a reply waits for its turn to be stored.
         commit_wait: Duration = "2s",
+        /// How long one attempt to store a turn may take; then the same turn is sent again.
+        append_attempt: Duration = "5s",
         /// How long a turn that could not be stored is tried again.
         append_retry: Duration = "1min",
         /// How many turns may wait to be stored.
