@@ -216,33 +216,53 @@ async fn what_a_reply_is_shows_in_its_first_byte_not_in_its_content_type() {
 }
 
 #[cfg(feature = "compression")]
-#[tokio::test]
-async fn a_compressed_reply_is_recorded_from_a_copy_and_forwarded_as_it_is() {
+mod compressed {
     use std::io::Write;
 
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    gzip.write_all([delta("packed"), FINISH.to_owned(), DONE.to_owned()].concat().as_bytes()).unwrap();
-    let packed = gzip.finish().unwrap();
-    let store = Moody::new();
-    let layer = SessionMemoryLayer::new(store.clone());
-    let sent = packed.clone();
-    let inner = tower::service_fn(move |_: http::Request<_>| {
-        let sent = sent.clone();
-        async move {
+    use super::*;
+
+    /// What the client gets of this stream if it comes compressed, which it must get unchanged.
+    async fn pass(layer: &SessionMemoryLayer, stream: &str) {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(stream.as_bytes()).unwrap();
+        let packed = gzip.finish().unwrap();
+        let sent = packed.clone();
+        let inner = tower::service_fn(move |_: Request| {
             let (script, body) = scripted(None);
             sent.chunks(7).for_each(|piece| script.data(Bytes::copy_from_slice(piece)));
-            let _: &http::Request<tower_session_memory::RequestBody<http_body_util::Full<Bytes>>>;
             let response =
                 http::Response::builder().header("content-type", EVENTS).header("content-encoding", "gzip");
-            Ok::<_, std::convert::Infallible>(response.body(body).unwrap())
+            std::future::ready(Ok::<_, std::convert::Infallible>(response.body(body).unwrap()))
+        });
+        let body = call(&layer.layer(inner), ask("s", "hi")).await.into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), packed);
+    }
+
+    type Request = http::Request<tower_session_memory::RequestBody<http_body_util::Full<Bytes>>>;
+
+    #[tokio::test]
+    async fn a_compressed_reply_is_recorded_from_a_copy_and_forwarded_as_it_is() {
+        let store = Moody::new();
+        let layer = SessionMemoryLayer::new(store.clone());
+        pass(&layer, &[&delta("packed"), FINISH, DONE].concat()).await;
+        let turns = store.turns("s").await;
+        let reply = turns[0].messages().last().unwrap();
+        assert_eq!(reply.raw(), r#"{"role":"assistant","content":"packed"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_is_a_bomb_is_not_unpacked_to_its_end() {
+        let store = Moody::new();
+        let limits = tower_session_memory::Limits::default().with_max_reply(10_000);
+        let layer = SessionMemoryLayer::new(store.clone()).with_limits(limits);
+        // A comment is no part of an event, so no other limit stops it.
+        for (comment, stored) in [(20_000, 1), (50_000, 1)] {
+            let comment = format!(": {}\n\n", "0".repeat(comment));
+            pass(&layer, &[&comment, &delta("packed"), FINISH, DONE].concat()).await;
+            layer.commits().drain(Duration::from_secs(5)).await;
+            assert_eq!(store.turns("s").await.len(), stored);
         }
-    });
-    let body =
-        call(&layer.layer(inner), ask("s", "hi")).await.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(body, packed);
-    let turns = store.turns("s").await;
-    let reply = turns[0].messages().last().unwrap();
-    assert_eq!(reply.raw(), r#"{"role":"assistant","content":"packed"}"#);
+    }
 }
 
 #[tokio::test]

@@ -198,6 +198,26 @@ async fn a_client_that_pauses_its_upload_is_told_so() {
     assert_eq!(answer.expect("a bounded wait").unwrap().status(), StatusCode::REQUEST_TIMEOUT);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_past_its_limit_is_refused_before_it_comes_or_where_it_passes_the_limit() {
+    let limits = tower_session_memory::Limits::default().with_max_request_body(1_000);
+    let layer = SessionMemoryLayer::new(InMemoryStore::new()).with_limits(limits);
+    for announced in [Some(1_001), None] {
+        let (script, body) = crate::support::scripted(announced);
+        if announced.is_none() {
+            // What follows never comes: nobody may wait for it.
+            script.data(vec![b' '; 600]);
+            script.data(vec![b' '; 401]);
+        }
+        let inner = tower::service_fn(|_: Request<RequestBody<crate::support::Scripted>>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        let request = Request::post("/v1/chat/completions").header("x-session-id", "s").body(body).unwrap();
+        let response = layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "announced: {announced:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_key_in_the_extensions_beats_every_header() {
     let store = Moody::new();
@@ -323,4 +343,25 @@ async fn what_was_said_is_said_again_in_the_same_bytes() {
     );
     let replayed = format!(r#"{{"model":"m","messages":[  {system},{first},{answer},{second}],"seed":1e2}}"#);
     assert_eq!(seen[1], replayed);
+}
+
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn a_body_that_unpacks_to_a_thousand_times_its_size_is_refused_though_it_would_fit() {
+    use std::io::Write;
+
+    let model = Model::default();
+    let service = SessionMemoryLayer::new(InMemoryStore::new()).layer(model.saying("hello"));
+    // A long text of a few words packs well, too, and is no bomb.
+    for (text, status) in [("0".repeat(2 << 20), 413), ("the quick brown fox ".repeat(20_000), 200)] {
+        let body = serde_json::json!({"messages": [{"role": "user", "content": text}]}).to_string();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(body.as_bytes()).unwrap();
+        let request = ask("s", "").map(|_| Full::from(gzip.finish().unwrap()));
+        let (mut head, body) = request.into_parts();
+        head.headers.insert("content-encoding", "gzip".parse().unwrap());
+        let response = service.clone().oneshot(Request::from_parts(head, body)).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+    assert_eq!(model.seen.lock().unwrap().len(), 1, "a bomb goes nowhere");
 }

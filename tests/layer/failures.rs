@@ -19,7 +19,9 @@ async fn a_history_that_cannot_be_loaded_is_a_503_and_nothing_reaches_the_model(
     let inner = model.saying("hello");
     for flag in [&store.loads_fail, &store.hangs] {
         flag.store(true, Ordering::SeqCst);
+        let started = tokio::time::Instant::now();
         let response = converse(&layer, &inner, "s", "hi").await;
+        assert!(started.elapsed() < Duration::from_secs(2), "a load takes a second at most");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
@@ -214,4 +216,24 @@ async fn a_drain_says_which_replies_it_left_unread() {
     assert_eq!(layer.commits().drain(Duration::from_secs(1)).await.pending, 1, "its turn is not stored");
     script.data([FINISH, DONE].concat());
     assert_eq!(layer.commits().drain(Duration::from_secs(1)).await.pending, 0);
+}
+
+#[cfg(feature = "proxy")]
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_in_time_is_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let counted = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let store = Moody::gated();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let inner = Model::default().saying("hello");
+    converse(&layer, &inner, "s", "hi").await;
+    layer.commits().drain(Duration::from_secs(120)).await;
+    store.hangs.store(true, Ordering::SeqCst);
+    assert_eq!(converse(&layer, &inner, "s", "hi").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    for operation in ["append", "load"] {
+        let counter =
+            format!("session_memory_store_errors_total{{operation=\"{operation}\",kind=\"timeout\"}}");
+        assert!(counted.render().contains(&counter), "no {counter}:\n{}", counted.render());
+    }
 }

@@ -150,3 +150,25 @@ async fn a_drained_reply_that_has_finished_is_stored_although_the_upstream_never
     assert_eq!(store.turns("s").await[0].state(), TurnState::Complete);
     assert!(script.dropped.load(Ordering::SeqCst));
 }
+
+#[tokio::test]
+async fn a_drained_reply_that_breaks_off_is_no_turn() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Drain);
+    let script = leave_after(&layer, &delta("Hel")).await;
+    script.data([&delta("lo"), FINISH].concat());
+    script.fail();
+    layer.commits().drain(Duration::from_secs(5)).await;
+    assert!(store.turns("s").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_reply_that_has_ended_is_stored_although_its_client_left_before_done_and_others_are_discarded() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Discard);
+    leave_after(&layer, &[&delta("Hello"), FINISH].concat()).await;
+    layer.commits().drain(Duration::from_secs(5)).await;
+    let turns = store.turns("s").await;
+    assert_eq!(turns.len(), 1, "the client has read all of it");
+    assert_eq!(turns[0].state(), TurnState::Complete);
+}
