@@ -160,7 +160,7 @@ async fn block(
     name: &str,
     smaller: usize,
 ) -> Result<Block, BoxError> {
-    let conversations = (scenario.conversations / smaller).max(scenario.concurrency);
+    let conversations = (scenario.conversations / smaller).max(2);
     let reply = if scenario.stream {
         chat::events().iter().map(|event| event.len()).sum()
     } else {
