@@ -97,7 +97,8 @@ pub struct Limits {
     /// One server-sent event of a recorded reply, in bytes. Default 4 MiB.
     pub max_event: usize,
     /// The stored messages that are put in front of the client's, in bytes. Default 32 MiB. The window keeps
-    /// far below it unless a single turn is larger; past it: 413 `request_too_large`.
+    /// below it; a turn that is larger by itself is not recorded. Past it, which leaves one long tool exchange:
+    /// 413 `request_too_large`.
     pub max_history: usize,
 }
 
@@ -185,7 +186,8 @@ pub enum OnAppendError {
     /// It goes out; the append is tried on in the background, and a turn that is lost is logged and counted.
     #[default]
     Deliver,
-    /// It is withheld and the body ends in an error, so that an end that was seen always means stored.
+    /// It is withheld and the body ends in an error, so that the end of a reply that can be stored always means
+    /// stored. (A reply that gives no turn, such as one past the recording limit, ends as the upstream ends it.)
     Cut,
 }
 

@@ -42,6 +42,12 @@ impl Rejection {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
     }
 
+    pub(crate) fn bomb() -> Self {
+        let message =
+            "the request body grows suspiciously when it is decoded: to over 1 MiB and 200 times its size";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    }
+
     pub(crate) fn unsupported_encoding() -> Self {
         let message = if cfg!(feature = "compression") {
             "content-encoding is not supported; send gzip, deflate, br, zstd or identity"

@@ -287,23 +287,67 @@ async fn a_session_named_by_a_cookie_is_refused_to_other_sites_over_http_1_and_2
     }
 }
 
+/// A model that calls a tool again and again, with so many bytes of arguments.
+fn calling(bytes: usize) -> (crate::support::Inner, Arc<std::sync::atomic::AtomicUsize>) {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let inner = tower::service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+        let n = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let call = serde_json::json!({"id": format!("c{n}"), "type": "function",
+                "function": {"name": "f", "arguments": format!("{{\"a\":\"{}\"}}", "x".repeat(bytes))}});
+            let message = serde_json::json!({"role": "assistant", "content": null, "tool_calls": [call]});
+            let reply = serde_json::json!({"choices": [{"message": message, "finish_reason": "tool_calls"}]});
+            let (script, body) = crate::support::scripted(None);
+            script.data(reply.to_string());
+            Ok::<_, Infallible>(Response::builder().header("content-type", JSON).body(body).unwrap())
+        }
+    });
+    (tower::util::BoxCloneSyncService::new(inner), calls)
+}
+
 #[tokio::test]
-async fn a_history_past_its_limit_is_refused_before_it_is_sent() {
-    let model = Model::default();
-    let layer = SessionMemoryLayer::new(InMemoryStore::new())
+async fn a_tool_exchange_that_outgrows_the_history_limit_is_refused_before_it_is_sent() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone())
         .with_limits(tower_session_memory::Limits::default().with_max_history(1_000));
-    let inner = model.saying("hello");
-    converse(&layer, &inner, "s", "short").await;
-    assert_eq!(converse(&layer, &inner, "s", &"long".repeat(300)).await.status(), StatusCode::OK);
-    let refused = converse(&layer, &inner, "s", "one more").await;
+    let (inner, calls) = calling(400);
+    converse(&layer, &inner, "s", "begin").await;
+    let answer = |n: usize| {
+        let body = serde_json::json!({"messages": [{"role": "tool", "tool_call_id": format!("c{n}"), "content": "ok"}]});
+        ask("s", "").map(|_| Full::from(body.to_string()))
+    };
+    let service = layer.layer(inner);
+    let second = service.clone().oneshot(answer(0)).await.unwrap();
+    second.into_body().collect().await.unwrap();
+    assert_eq!(store.turns("s").await.len(), 2);
+    let refused = service.oneshot(answer(1)).await.unwrap();
     assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    let error: serde_json::Value = serde_json::from_slice(refused.body()).unwrap();
+    let error = refused.into_body().collect().await.unwrap().to_bytes();
+    let error: serde_json::Value = serde_json::from_slice(&error).unwrap();
     assert_eq!(error["error"]["code"], "request_too_large");
     assert!(
         error["error"]["message"].as_str().unwrap().contains("max_history"),
         "it names the setting: {error}"
     );
-    assert_eq!(model.seen.lock().unwrap().len(), 2, "nothing goes upstream");
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "nothing goes upstream");
+}
+
+#[tokio::test]
+async fn a_turn_that_could_never_be_sent_again_is_not_stored_and_the_session_goes_on() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone())
+        .with_limits(tower_session_memory::Limits::default().with_max_history(1_000));
+    let model = Model::default();
+    let inner = model.saying("hello");
+    converse(&layer, &inner, "s", "short").await;
+    assert_eq!(converse(&layer, &inner, "s", &"long".repeat(300)).await.status(), StatusCode::OK);
+    assert_eq!(converse(&layer, &inner, "s", "one more").await.status(), StatusCode::OK);
+    assert_eq!(model.contents(2), ["short", "hello", "one more"], "the turn past the limit was not recorded");
+    for _ in 0..20 {
+        assert_eq!(converse(&layer, &inner, "s", &"x".repeat(200)).await.status(), StatusCode::OK);
+    }
+    assert_eq!(store.turns("s").await.len(), 22, "a limit below the window moves the window");
 }
 
 #[tokio::test]

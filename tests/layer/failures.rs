@@ -237,3 +237,19 @@ async fn a_store_that_does_not_answer_in_time_is_counted() {
         assert!(counted.render().contains(&counter), "no {counter}:\n{}", counted.render());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_may_lack_a_turn_says_so() {
+    let store = Moody::gated();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let inner = Model::default().saying("hello");
+    converse(&layer, &inner, "s", "one").await;
+    assert_eq!(layer.commits().pending(), 1, "the first turn is still on its way");
+    let second = converse(&layer, &inner, "s", "two").await;
+    let said = second.headers()["session-memory"].to_str().unwrap();
+    assert!(said.starts_with("degraded; reason=pending; client=new;"), "{said}");
+    store.gate.add_permits(10);
+    layer.commits().drain(Duration::from_secs(60)).await;
+    let third = converse(&layer, &inner, "s", "three").await;
+    assert!(third.headers()["session-memory"].to_str().unwrap().starts_with("hit; client=delta; turns=2;"));
+}

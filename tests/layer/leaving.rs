@@ -172,3 +172,30 @@ async fn a_reply_that_has_ended_is_stored_although_its_client_left_before_done_a
     assert_eq!(turns.len(), 1, "the client has read all of it");
     assert_eq!(turns[0].state(), TurnState::Complete);
 }
+
+#[tokio::test]
+async fn more_replies_are_not_read_on_at_once_than_turns_may_wait() {
+    let store = Moody::new();
+    let queue = tower_session_memory::AppendQueue::default().with_turns(std::num::NonZeroUsize::MIN);
+    let layer =
+        SessionMemoryLayer::new(store.clone()).with_append_queue(queue).on_disconnect(OnDisconnect::Drain);
+    let first = leave_after(&layer, &delta("Hel")).await;
+    let second = leave_after(&layer, &delta("Par")).await;
+    assert!(!first.dropped.load(Ordering::SeqCst), "the first is read on");
+    assert!(second.dropped.load(Ordering::SeqCst), "there is no room for the second");
+    let turns = store.until("s", 1).await;
+    assert_eq!(turns[0].state(), TurnState::Interrupted, "what its client was sent is kept");
+    first.data([&delta("lo"), FINISH, DONE].concat());
+    assert_eq!(store.until("s", 2).await[1].state(), TurnState::Complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_falls_silent_is_not_read_on_for_ever() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone()).on_disconnect(OnDisconnect::Drain);
+    let script = leave_after(&layer, &delta("Hel")).await;
+    let report = layer.commits().drain(Duration::from_secs(3600)).await;
+    assert_eq!(report.pending, 0, "the drain must end");
+    assert!(script.dropped.load(Ordering::SeqCst));
+    assert_eq!(store.turns("s").await[0].state(), TurnState::Interrupted);
+}

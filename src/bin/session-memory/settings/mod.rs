@@ -107,7 +107,7 @@ settings! {
         session_ttl: Option<Duration> = "30days",
         /// Whether reading a session counts as use, too.
         session_ttl_on_load: bool = "false",
-        /// The newest turns of a session that are kept.
+        /// The newest turns of a session that are kept; instructions that older ones brought are forgotten with them.
         max_turns: Option<NonZeroUsize> = "none",
     }
     "Who is talking" {
@@ -173,7 +173,7 @@ settings! {
         max_reply: ByteSize = "8 MiB",
         /// The largest event of a stream that is recorded.
         max_event: ByteSize = "4 MiB",
-        /// The most history that is put into a request.
+        /// The most history that is put into a request. A single turn that is larger is not recorded.
         max_history: ByteSize = "32 MiB",
         /// Connections at once; more wait to be accepted.
         max_connections: NonZeroUsize = "4096",
