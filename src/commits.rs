@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
+    num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,12 +19,11 @@ use backon::BackoffBuilder;
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    config::AppendQueue,
     failpoint::{self, Point},
     history::Turn,
     session::{KeyDigest, SessionKey},
@@ -43,23 +43,84 @@ struct Inner {
     tracker: TaskTracker,
     turns: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// Replies that are read on for clients that left.
+    drains: Arc<Semaphore>,
     in_flight: Mutex<HashMap<KeyDigest, Waiting>>,
+    announced: AtomicU64,
     pending: AtomicU64,
     lost: AtomicU64,
 }
 
-/// How many replies of a session are about to be, or being, stored, and who waits for them.
+/// The replies of a session that are about to be, or being, stored, and who waits for them.
 #[derive(Default)]
 struct Waiting {
-    count: usize,
-    settled: Arc<Notify>,
+    /// Their numbers.
+    announced: Vec<u64>,
+    fewer: Arc<Notify>,
+}
+
+/// Turns that wait for the store, and how long they are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppendQueue {
+    /// At most so many turns wait at once. Default 1,024. Past it a turn is not stored, and that is
+    /// logged and counted.
+    pub turns: NonZeroUsize,
+    /// At most so many bytes of turns wait at once. Default 64 MiB.
+    pub bytes: usize,
+    /// One attempt takes at most so long; then the same turn is sent again. Default 5 s.
+    pub attempt: Duration,
+    /// A turn is tried for so long. Default 60 s.
+    pub retry: Duration,
+}
+
+impl Default for AppendQueue {
+    fn default() -> Self {
+        Self {
+            turns: NonZeroUsize::MIN.saturating_add(1023),
+            bytes: 64 * 1024 * 1024,
+            attempt: Duration::from_secs(5),
+            retry: Duration::from_secs(60),
+        }
+    }
+}
+
+impl AppendQueue {
+    /// Sets [`turns`](Self::turns).
+    #[must_use]
+    pub fn with_turns(mut self, turns: NonZeroUsize) -> Self {
+        self.turns = turns;
+        self
+    }
+
+    /// Sets [`bytes`](Self::bytes).
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Sets [`attempt`](Self::attempt).
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: Duration) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Sets [`retry`](Self::retry).
+    #[must_use]
+    pub fn with_retry(mut self, retry: Duration) -> Self {
+        self.retry = retry;
+        self
+    }
 }
 
 /// What [`Commits::drain`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Turns that were still not stored when the deadline passed.
+    /// Turns that were still not stored when the deadline passed, those included whose reply is still read on
+    /// for a client that left.
     pub pending: u64,
     /// Turns that were given up since the layer was built.
     pub lost: u64,
@@ -81,13 +142,22 @@ pub(crate) struct Commit {
     pub(crate) at: Cursor,
     pub(crate) turn: Turn,
     /// Keeps loads of the session waiting until the turn is stored.
-    pub(crate) in_flight: InFlight,
+    pub(crate) _in_flight: InFlight,
+}
+
+/// A turn that counts as pending until its outcome is known. If its task ends without one (the store
+/// panicked, or the runtime ended), the turn is lost, and that is said.
+struct Undecided {
+    commits: Commits,
+    commit: Commit,
+    decided: bool,
 }
 
 /// Makes loads of a session wait while it lives.
 pub(crate) struct InFlight {
     commits: Commits,
     key: KeyDigest,
+    number: u64,
 }
 
 /// The bytes semaphore counts in KiB, so that its permits fit in 32 bits.
@@ -100,8 +170,10 @@ impl Commits {
             tracker: TaskTracker::new(),
             turns: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new((queue.bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS))),
+            drains: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
             queue,
             in_flight: Mutex::default(),
+            announced: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         }))
@@ -117,10 +189,11 @@ impl Commits {
     ///
     /// Dropping the future stops the waiting, not the storing.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        // A closed tracker takes tasks all the same; it only tells when it is empty.
         self.0.tracker.close();
         let _ = timeout(deadline, self.0.tracker.wait()).await;
-        self.0.tracker.reopen();
-        DrainReport { pending: self.pending(), lost: self.lost() }
+        // Every task is a turn, stored or still being answered.
+        DrainReport { pending: self.0.tracker.len() as u64, lost: self.lost() }
     }
 
     /// How many turns are being stored now.
@@ -133,6 +206,11 @@ impl Commits {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Room to read one more reply on for a client that left: at most as many as turns may wait.
+    pub(crate) fn room_to_drain(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.drains).try_acquire_owned().ok()
     }
 
     /// Runs a task that a shutdown waits for.
@@ -158,24 +236,29 @@ impl Commits {
 
     /// Makes loads of this session wait until the guard is dropped.
     pub(crate) fn announce(&self, key: &SessionKey) -> InFlight {
-        self.waiting().entry(key.digest()).or_default().count += 1;
-        InFlight { commits: self.clone(), key: key.digest() }
+        let number = self.0.announced.fetch_add(1, Ordering::Relaxed);
+        self.waiting().entry(key.digest()).or_default().announced.push(number);
+        InFlight { commits: self.clone(), key: key.digest(), number }
     }
 
-    /// Waits until no turn of the session is in flight on this replica, at most until the deadline.
-    pub(crate) async fn settled(&self, key: &SessionKey, deadline: Instant) {
+    /// Waits until the turns of the session that are in flight on this replica now are stored or given up;
+    /// for those that come later it does not.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped at any time.
+    pub(crate) async fn settled(&self, key: &SessionKey) {
+        let next = self.0.announced.load(Ordering::Relaxed);
         loop {
-            let Some(settled) = self.waiting().get(&key.digest()).map(|waiting| Arc::clone(&waiting.settled))
-            else {
-                return;
+            let fewer = match self.waiting().get(&key.digest()) {
+                Some(waiting) if waiting.has_before(next) => Arc::clone(&waiting.fewer),
+                _ => return,
             };
-            let mut notified = std::pin::pin!(settled.notified());
+            let mut notified = std::pin::pin!(fewer.notified());
             notified.as_mut().enable();
             // It may have settled between the look and the registration.
-            let still_there =
-                self.waiting().get(&key.digest()).is_some_and(|now| Arc::ptr_eq(&now.settled, &settled));
-            if still_there && timeout_at(deadline, notified).await.is_err() {
-                return;
+            if self.waiting().get(&key.digest()).is_some_and(|waiting| waiting.has_before(next)) {
+                notified.await;
             }
         }
     }
@@ -190,12 +273,12 @@ impl Commits {
             return receiver;
         };
         self.0.pending.fetch_add(1, Ordering::Relaxed);
-        let commits = self.clone();
+        let mut undecided = Undecided { commits: self.clone(), commit, decided: false };
         self.spawn(runtime, async move {
-            let outcome = commits.store(&commit).await;
-            commits.0.pending.fetch_sub(1, Ordering::Relaxed);
+            let outcome = undecided.commits.store(&undecided.commit).await;
+            undecided.decided = true;
             drop(room);
-            drop(commit.in_flight);
+            drop(undecided);
             let _ = answer.send(outcome);
         });
         receiver
@@ -206,7 +289,6 @@ impl Commits {
     async fn store(&self, commit: &Commit) -> Outcome {
         failpoint::hit(Point::BeforeCommit);
         let started = Instant::now();
-        let deadline = started + self.0.queue.retry;
         let mut pauses = backon::ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(20))
             .with_max_delay(Duration::from_secs(2))
@@ -218,7 +300,7 @@ impl Commits {
             match timeout(self.0.queue.attempt, append).await {
                 Ok(Ok(appended)) => {
                     failpoint::hit(Point::Committed);
-                    telemetry::committed(appended, started.elapsed());
+                    telemetry::committed(&commit.key, appended, started.elapsed());
                     return match appended {
                         Appended::Appended(_) | Appended::AlreadyThere(_) => Outcome::Stored,
                         Appended::Gone => Outcome::Gone,
@@ -233,7 +315,7 @@ impl Commits {
                 Err(_) => telemetry::store_timed_out("append", &commit.key),
             }
             let pause = pauses.next().unwrap_or(Duration::from_secs(2));
-            if Instant::now() + pause >= deadline {
+            if started.elapsed().saturating_add(pause) >= self.0.queue.retry {
                 return self.lose(commit, "retries_exhausted");
             }
             sleep(pause).await;
@@ -267,13 +349,28 @@ impl fmt::Debug for Commits {
     }
 }
 
+impl Waiting {
+    fn has_before(&self, next: u64) -> bool {
+        self.announced.iter().any(|number| *number < next)
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        self.commits.0.pending.fetch_sub(1, Ordering::Relaxed);
+        if !self.decided {
+            self.commits.lose(&self.commit, "interrupted");
+        }
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         let mut waiting = self.commits.waiting();
         let Some(entry) = waiting.get_mut(&self.key) else { return };
-        entry.count -= 1;
-        if entry.count == 0 {
-            entry.settled.notify_waiters();
+        entry.announced.retain(|number| *number != self.number);
+        entry.fewer.notify_waiters();
+        if entry.announced.is_empty() {
             waiting.remove(&self.key);
         }
     }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request, response};
+use http::{HeaderMap, HeaderValue, Request, Response, header, request};
 use http_body::Body;
 use tokio::{
     runtime::Handle,
@@ -26,14 +26,15 @@ use crate::{
         encoding::{self, DecodeError, Decoder},
         recording::{Listener, OpenTurn, Recording},
     },
-    config::{Config, OnDisconnect, OnLoadError},
+    config::{Config, Limits, OnDisconnect, OnLoadError},
     error::Rejection,
     failpoint::{self, Point},
+    head::{SIGNED, is_retry, not_ours, rewrite, unrecorded},
     history::{Incoming, Mode, Plan, Turn, reconcile},
     protocol::{Draft, ReplyLimits, splice::splice},
     session::{
         SessionKey,
-        identify::{Control, Identity, consume, is_json},
+        identify::{Control, Identity, consume},
     },
     status::{Remembered, Status},
     store::{Cursor, Loaded},
@@ -83,20 +84,20 @@ where
             consume(&config, &identity, &mut parts.headers);
         }
         let request = Request::from_parts(parts, RequestBody::stream(body));
-        return bypass(service, request, Status::bypass(reason)).await;
+        return bypass(&config, &identity, service, request, Status::bypass(reason)).await;
     }
 
     let Ok(coding) = encoding::coding(&parts.headers) else {
         return Ok(reject(Rejection::unsupported_encoding()));
     };
-    let limit = config.limits.request_body;
-    let collected = match collect(body, limit, config.limits.body_idle).await {
+    let limit = config.limits.max_request_body;
+    let collected = match collect(body, limit, config.limits.body_read_timeout).await {
         Ok(collected) => collected,
-        Err(error) => return Ok(reject(uncollected(error, limit))),
+        Err(error) => return Ok(reject(uncollected(error, config.limits))),
     };
     let body = match coding {
-        None => collected.joined(),
-        Some(coding) => match encoding::decode(coding, &collected.joined(), limit) {
+        None => collected.body.clone(),
+        Some(coding) => match encoding::decode(coding, &collected.body, limit) {
             Ok(body) => body,
             Err(error) => return Ok(reject(undecoded(error, limit))),
         },
@@ -107,24 +108,25 @@ where
         Ok(draft) => draft,
         Err(uneditable) => {
             let request = Request::from_parts(parts, RequestBody::untouched(collected));
-            return bypass(service, request, Status::bypass(uneditable.as_str())).await;
+            let status = Status::bypass(uneditable.as_str());
+            return bypass(&config, &identity, service, request, status).await;
         }
     };
-    drop(collected);
 
-    let loaded = match (load(&config, &identity.key).await, config.on_load_error) {
+    let (loaded, settled) = match (load(&config, &identity.key).await, config.on_load_error) {
         (Some(loaded), _) => loaded,
         (None, OnLoadError::Reject) => return Ok(reject(Rejection::store_unavailable())),
         (None, OnLoadError::Bypass) => {
-            rewrite(&mut parts.headers, draft.body.len());
-            let request = Request::from_parts(parts, RequestBody::pieces([draft.body]));
-            return bypass(service, request, Status::degraded("load_failed")).await;
+            let request = Request::from_parts(parts, RequestBody::untouched(collected));
+            let status = Status::degraded("load_failed");
+            return bypass(&config, &identity, service, request, status).await;
         }
     };
-    let cursor = loaded.cursor;
+    drop(collected);
+    let at = loaded.cursor;
     let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
-    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.history {
-        let limit = config.limits.history;
+    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.max_history {
+        let limit = config.limits.max_history;
         return Ok(reject(Rejection::too_large("the history to be sent", limit, "max_history")));
     }
 
@@ -138,32 +140,22 @@ where
     failpoint::hit(Point::Forwarded);
     let response = service.call(request).await?;
 
-    Ok(remember(&config, &identity, cursor, &draft, plan, response))
+    let base = Base { at, settled };
+    Ok(remember(&config, &identity, base, &draft, plan, response))
 }
 
-const SIGNED: &str = "signed";
+/// Whether every turn that was in flight here when the load began is in what was loaded.
+type Settled = bool;
 
-/// Why a request is forwarded before its body is looked at.
-fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'static str> {
-    let headers = &parts.headers;
-    if identity.control == Control::Off {
-        return Some("off");
-    }
-    // A signature over the body (AWS Signature Version 4, RFC 9421) would not survive the splice.
-    let signed = headers.get(header::AUTHORIZATION).is_some_and(|v| v.as_bytes().starts_with(b"AWS4-"))
-        || headers.contains_key("x-amz-content-sha256")
-        || headers.contains_key("signature-input");
-    if signed {
-        return Some(SIGNED);
-    }
-    (!headers.get(header::CONTENT_TYPE).is_none_or(is_json)).then_some("content_type")
-}
-
-/// The session's log. It has every turn whose end a client of this replica has seen.
-async fn load(config: &Config, key: &SessionKey) -> Option<Loaded> {
+/// The session's log. It has every turn whose end a client of this replica has seen, unless one of them could
+/// not be stored within the load's limit.
+async fn load(config: &Config, key: &SessionKey) -> Option<(Loaded, Settled)> {
     failpoint::hit(Point::BeforeLoad);
     let started = Instant::now();
-    config.commits.settled(key, started + config.load_timeout).await;
+    let settled = timeout(config.load_timeout, config.commits.settled(key)).await.is_ok();
+    if !settled {
+        telemetry::unsettled(key);
+    }
     let loaded = match timeout(config.load_timeout, config.store.load_dyn(key, None)).await {
         Ok(Ok(loaded)) => Some(loaded),
         Ok(Err(error)) => {
@@ -179,23 +171,13 @@ async fn load(config: &Config, key: &SessionKey) -> Option<Loaded> {
         telemetry::loaded(started.elapsed(), loaded.turns.len());
     }
     failpoint::hit(Point::Loaded);
-    loaded
-}
-
-/// Makes a head fit a body that was collected, decoded or spliced. Digests of the old body (RFC 9530 and its
-/// forerunners) no longer hold.
-fn rewrite(headers: &mut HeaderMap, length: usize) {
-    for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
-        headers.remove(name);
-    }
-    headers.remove(header::TRANSFER_ENCODING);
-    headers.remove(header::CONTENT_ENCODING);
-    headers.remove(header::TRAILER);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    loaded.map(|loaded| (loaded, settled))
 }
 
 /// Forwards a request without memory and says so.
 async fn bypass<S, B, R>(
+    config: &Config,
+    identity: &Identity,
     mut service: S,
     request: Request<RequestBody<B>>,
     status: Status,
@@ -206,7 +188,17 @@ where
     telemetry::bypassed(&status);
     let mut response = service.call(request).await?;
     status.write(response.headers_mut());
+    if identity.control != Control::Off {
+        name_session(config, identity, response.headers_mut());
+    }
     Ok(response.map(ResponseBody::inner))
+}
+
+/// Says which session a response belongs to. With a memory the request's body no longer determines the answer,
+/// so no cache may keep it.
+fn name_session(config: &Config, identity: &Identity, headers: &mut HeaderMap) {
+    identity.tell(&config.sources, headers);
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 fn reject<R>(rejection: Rejection) -> Response<ResponseBody<R>> {
@@ -214,10 +206,12 @@ fn reject<R>(rejection: Rejection) -> Response<ResponseBody<R>> {
     rejection.into_response()
 }
 
-fn uncollected(error: CollectError, limit: usize) -> Rejection {
+fn uncollected(error: CollectError, limits: Limits) -> Rejection {
     match error {
-        CollectError::TooLarge => Rejection::too_large("the request body", limit, "max_request_body"),
-        CollectError::TooSlow => Rejection::too_slow(),
+        CollectError::TooLarge => {
+            Rejection::too_large("the request body", limits.max_request_body, "max_request_body")
+        }
+        CollectError::TooSlow => Rejection::too_slow(limits.body_read_timeout),
         CollectError::Broken => Rejection::invalid_request("the request body broke off"),
     }
 }
@@ -225,6 +219,7 @@ fn uncollected(error: CollectError, limit: usize) -> Rejection {
 fn undecoded(error: DecodeError, limit: usize) -> Rejection {
     match error {
         DecodeError::TooLarge => Rejection::too_large("the decoded request body", limit, "max_request_body"),
+        DecodeError::Bomb => Rejection::bomb(),
         DecodeError::Corrupt => {
             Rejection::invalid_request("the request body is not what its content-encoding says")
                 .with_param("content-encoding")
@@ -251,7 +246,8 @@ fn plan(
         },
         retried: is_retry(&parts.headers),
         instructions: config.instructions,
-        window: config.window,
+        // A limit below the window moves the window, or ordinary turns would run into it.
+        window: config.window.with_bytes(config.window.bytes.min(config.limits.max_history)),
     };
     let plan = reconcile(&incoming, &|message| config.protocol.canonical(message));
     if plan.sent < plan.messages {
@@ -260,17 +256,17 @@ fn plan(
     plan
 }
 
-/// OpenAI's and Anthropic's SDKs count their retries in this header.
-fn is_retry(headers: &HeaderMap) -> bool {
-    const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-    headers.get(RETRY_COUNT).and_then(|v| v.to_str().ok()?.parse::<u32>().ok()).is_some_and(|count| count > 0)
+/// What a turn is built on.
+struct Base {
+    at: Cursor,
+    settled: Settled,
 }
 
 /// The response, with what it says of its session, and with a body that completes the turn.
 fn remember<R>(
     config: &Config,
     identity: &Identity,
-    at: Cursor,
+    base: Base,
     draft: &Draft,
     plan: Plan,
     response: Response<R>,
@@ -280,7 +276,7 @@ where
 {
     let (mut head, body) = response.into_parts();
     let decoder = encoding::coding(&head.headers)
-        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.reply.saturating_mul(4))));
+        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.max_reply.saturating_mul(4))));
     let unrecorded = unrecorded(identity, &head).or(decoder.is_err().then_some("content_encoding"));
     if let Some(reason) = unrecorded {
         telemetry::not_recorded(reason);
@@ -291,19 +287,19 @@ where
         messages: plan.messages,
         sent: plan.sent,
         store: config.store.name_dyn(),
+        settled: base.settled,
         unrecorded,
     });
     telemetry::request(status.word(), plan.case.as_str());
     status.write(&mut head.headers);
-    identity.tell(&config.sources, &mut head.headers);
-    head.headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    name_session(config, identity, &mut head.headers);
     let (Ok(decoder), None) = (decoder, unrecorded) else {
         return Response::from_parts(head, ResponseBody::inner(body));
     };
-    let limits = ReplyLimits { reply: config.limits.reply, event: config.limits.event };
+    let limits = ReplyLimits { reply: config.limits.max_reply, event: config.limits.max_event };
     let turn = OpenTurn {
         key: identity.key.clone(),
-        at,
+        at: base.at,
         parent: plan.parent,
         instructions: draft.messages[..if plan.stores_instructions { draft.leading } else { 0 }].to_vec(),
         sent: draft.messages[plan.new].to_vec(),
@@ -312,6 +308,7 @@ where
         turn,
         protocol: Arc::clone(&config.protocol),
         limits,
+        max_turn: config.limits.max_history,
         decoder,
         commits: config.commits.clone(),
         runtime: Handle::current(),
@@ -324,19 +321,4 @@ where
         on_disconnect: config.on_disconnect,
     };
     Response::from_parts(head, ResponseBody::recorded(Tee::new(body, recording, reactions)))
-}
-
-/// Why a reply will not be recorded, as far as its head tells.
-fn unrecorded(identity: &Identity, head: &response::Parts) -> Option<&'static str> {
-    if identity.control == Control::Read {
-        return Some("read");
-    }
-    if !head.status.is_success() {
-        return Some("status");
-    }
-    let recordable = head.headers.get(header::CONTENT_TYPE).is_none_or(|value| {
-        let bytes = value.as_bytes();
-        is_json(value) || bytes.starts_with(b"text/event-stream") || bytes.starts_with(b"text/plain")
-    });
-    (!recordable).then_some("content_type")
 }

@@ -12,17 +12,18 @@ pub(crate) enum Point {
     BeforeLoad,
     /// The history is there, nothing was forwarded.
     Loaded,
-    /// The upstream's head has arrived.
+    /// The request is spliced and about to be sent.
     Forwarded,
     /// A piece of the reply went by.
     MidStream,
     /// The reply is complete and its end is held back; the store was not asked yet.
     BeforeCommit,
     /// Inside the store, between the write and its commit.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only the SQLite store comes by"))]
     Committing,
     /// The store has acknowledged; the end is still held back.
     Committed,
-    /// The end was handed to the server.
+    /// The server has taken the end, and may have sent it.
     Ended,
 }
 

@@ -84,6 +84,11 @@
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod body;
 mod commits;
 mod config;
@@ -91,6 +96,7 @@ mod error;
 mod exchange;
 mod failpoint;
 mod future;
+mod head;
 mod layer;
 mod service;
 mod status;
@@ -104,8 +110,8 @@ pub mod store;
 pub mod testing;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
-pub use commits::{Commits, DrainReport};
-pub use config::{AppendQueue, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing};
+pub use commits::{AppendQueue, Commits, DrainReport};
+pub use config::{Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing};
 pub use future::ResponseFuture;
 pub use layer::SessionMemoryLayer;
 pub use service::SessionMemory;

@@ -65,6 +65,12 @@ pub(crate) fn loaded(elapsed: Duration, turns: usize) {
     debug!(turns, elapsed_us = elapsed.as_micros() as u64, "history loaded");
 }
 
+/// A history is loaded although a turn of its session is still being stored.
+pub(crate) fn unsettled(key: &SessionKey) {
+    count!("session_memory_unsettled_total");
+    warn!({ CONVERSATION } = %key.digest(), "the history is loaded without a turn that is still being stored");
+}
+
 /// The upstream was sent less than the whole conversation: the window was full, or a tool call unanswered.
 pub(crate) fn trimmed(messages: usize) {
     count!("session_memory_trimmed_total");
@@ -95,7 +101,8 @@ pub(crate) fn disconnected(key: &SessionKey, kept: bool) {
     debug!({ CONVERSATION } = %key.digest(), kept, "the client left before the reply's end");
 }
 
-pub(crate) fn committed(appended: Appended, elapsed: Duration) {
+/// The store has answered an append.
+pub(crate) fn committed(key: &SessionKey, appended: Appended, elapsed: Duration) {
     let outcome = match appended {
         Appended::Appended(_) => "stored",
         Appended::AlreadyThere(_) => "already_there",
@@ -103,7 +110,11 @@ pub(crate) fn committed(appended: Appended, elapsed: Duration) {
     };
     count!("session_memory_turns_total", "outcome" => outcome);
     record!("session_memory_commit_seconds", elapsed.as_secs_f64());
-    debug!(outcome, elapsed_us = elapsed.as_micros() as u64, "turn committed");
+    if appended == Appended::Gone {
+        warn!({ CONVERSATION } = %key.digest(), "a turn was not stored: its session was deleted, or its parent is gone");
+    } else {
+        debug!(outcome, elapsed_us = elapsed.as_micros() as u64, "turn committed");
+    }
 }
 
 /// The end of a reply went out, or was cut, before its turn was acknowledged.

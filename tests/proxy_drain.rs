@@ -54,6 +54,83 @@ fn a_stream_that_outlives_the_deadline_is_cut_and_told() {
 }
 
 #[test]
+fn a_tunnel_that_outlives_the_deadline_is_cut_and_told() {
+    let upstream = Upstream::start(|wire| {
+        wire.message();
+        wire.write("HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello");
+        wire.rest();
+    });
+    let proxy = Proxy::start(&upstream.url(), &["--drain-deadline", "300ms"]);
+    let mut client = Wire::connect(proxy.address);
+    client.write("GET /v1/realtime HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    client.until("hello");
+    proxy.signal("TERM");
+    let (code, log) = proxy.wait();
+    assert_eq!(code, Some(3), "{log}");
+}
+
+#[test]
+fn a_turn_that_ends_during_the_drain_is_stored() {
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let (seen, requests) = mpsc::channel();
+    let upstream = Upstream::start(move |wire| {
+        seen.send(wire.message().text()).unwrap();
+        wire.write("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n");
+        wire.write("data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"first\"}}]}\n\n");
+        let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+        wire.write(
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
+        );
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let start = || Proxy::start_in(directory.path(), &upstream.url(), &["--store", "sqlite:s.db"]);
+    let post = |text: &str| {
+        let body = format!("{{\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}");
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+             x-session-id: s\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let proxy = start();
+    let mut client = Wire::connect(proxy.address);
+    client.write(post("one"));
+    client.until("first");
+    proxy.signal("TERM");
+    proxy.wait_for(FINISHING);
+    go_on.send(()).unwrap();
+    client.until("[DONE]");
+    let (code, log) = proxy.wait();
+    assert_eq!(code, Some(0), "{log}");
+
+    let proxy = start();
+    go_on.send(()).unwrap();
+    assert_eq!(ask(proxy.address, post("two")).status(), 200);
+    let request = requests.iter().nth(1).unwrap();
+    assert!(request.contains("\"one\"") && request.contains("\"first\""), "the turn is lost: {request}");
+}
+
+#[test]
+fn a_reply_that_is_read_on_for_a_client_that_left_and_does_not_end_is_told() {
+    let (upstream, _go_on) = held_stream();
+    let proxy = Proxy::start(&upstream.url(), &["--drain-deadline", "300ms", "--on-disconnect", "drain"]);
+    let mut client = Wire::connect(proxy.address);
+    let chat = "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    client.write(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+         x-session-id: s\r\ncontent-length: {}\r\n\r\n{chat}",
+        chat.len()
+    ));
+    client.until("data: one\n\n");
+    drop(client);
+    proxy.signal("TERM");
+    let (code, log) = proxy.wait();
+    assert_eq!(code, Some(3), "{log}");
+    assert!(log.contains("turns NOT stored: 1"), "{log}");
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let (upstream, _go_on) = held_stream();
     let proxy = Proxy::start(&upstream.url(), &["--drain-deadline", "1h"]);

@@ -100,7 +100,8 @@ kills() {
 
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
-    cargo deny check
+    # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
+    cargo deny check bans licenses sources
 }
 
 fuzz() {
@@ -122,6 +123,7 @@ section 'Tools' tools
 section 'Official clients' official_clients
 section 'Format' cargo fmt --all --check
 section 'Lints' cargo clippy --all-targets --all-features -- -D warnings
+section 'Lints, default features' cargo clippy -- -D warnings
 section 'Documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 section 'Tests, default features' cargo test
 # Unit, integration and documentation tests, and the examples are built; tests/kill.rs shows its counts.

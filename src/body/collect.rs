@@ -7,9 +7,8 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 /// A request body, whole.
-#[derive(Default)]
 pub(crate) struct Collected {
-    pub(crate) frames: Vec<Bytes>,
+    pub(crate) body: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
 }
 
@@ -33,39 +32,109 @@ where
         return Err(CollectError::TooLarge);
     }
     let mut body = pin!(body);
-    let mut collected = Collected::default();
+    let mut data = Data::Nothing;
+    let mut trailers = None;
     let mut room = limit;
     loop {
         let frame = match timeout(idle, body.frame()).await {
             Err(_) => return Err(CollectError::TooSlow),
-            Ok(None) => return Ok(collected),
+            Ok(None) => return Ok(Collected { body: data.into_bytes(), trailers }),
             Ok(Some(Err(_))) => return Err(CollectError::Broken),
             Ok(Some(Ok(frame))) => frame,
         };
         match frame.into_data() {
-            Ok(data) => {
-                room = room.checked_sub(data.len()).ok_or(CollectError::TooLarge)?;
-                collected.push(data);
+            Ok(piece) => {
+                room = room.checked_sub(piece.len()).ok_or(CollectError::TooLarge)?;
+                data.push(piece);
             }
-            Err(frame) => collected.trailers = frame.into_trailers().ok(),
+            Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
 }
 
-impl Collected {
-    /// The bytes in one piece; copied only if they came in several.
-    pub(crate) fn joined(&self) -> Bytes {
-        if let [only] = self.frames.as_slice() {
-            return only.clone();
+/// The bytes so far. One frame is kept as it is; several are copied together, since a list of frames could
+/// take many times the room of what is in them.
+enum Data {
+    Nothing,
+    Frame(Bytes),
+    Joined(BytesMut),
+}
+
+impl Data {
+    fn push(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
         }
-        let mut joined = BytesMut::with_capacity(self.frames.iter().map(Bytes::len).sum());
-        self.frames.iter().for_each(|frame| joined.extend_from_slice(frame));
-        joined.freeze()
+        match self {
+            Self::Nothing => *self = Self::Frame(piece),
+            Self::Frame(first) => {
+                let mut joined = BytesMut::with_capacity(first.len() + piece.len());
+                joined.extend_from_slice(first);
+                joined.extend_from_slice(&piece);
+                *self = Self::Joined(joined);
+            }
+            Self::Joined(joined) => joined.extend_from_slice(&piece),
+        }
     }
 
-    fn push(&mut self, data: Bytes) {
-        if !data.is_empty() {
-            self.frames.push(data);
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::Frame(only) => only,
+            Self::Joined(joined) => joined.freeze(),
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use http_body::Frame;
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// A body of so many bytes, each in a frame of its own.
+    struct Bytewise(usize);
+
+    impl Body for Bytewise {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let left = self.0.checked_sub(1);
+            self.0 = left.unwrap_or_default();
+            Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_byte_by_byte_takes_no_more_room_than_its_bytes() {
+        let collected = collect(Bytewise(100_000), 100_000, Duration::MAX).await.unwrap();
+        assert_eq!(collected.body.len(), 100_000);
+        let held = collected.body.try_into_mut().unwrap().capacity();
+        assert!(held < 400_000, "{held} bytes are held for a body of 100,000");
+        let over = collect(Bytewise(100_001), 100_000, Duration::MAX).await;
+        assert_eq!(over.map(|_| ()).unwrap_err(), CollectError::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_body_of_one_frame_is_not_copied_and_trailers_are_kept() {
+        let sent = Bytes::from_static(b"{}");
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-checksum", http::HeaderValue::from_static("abc"));
+        let body = Full::new(sent.clone()).with_trailers(std::future::ready(Some(Ok(trailers))));
+        let collected = collect(body, 2, Duration::MAX).await.unwrap();
+        assert_eq!(collected.body.as_ptr(), sent.as_ptr());
+        assert_eq!(collected.trailers.unwrap()["x-checksum"], "abc");
     }
 }

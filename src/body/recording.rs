@@ -22,6 +22,8 @@ pub(crate) struct Recording {
     pub(crate) turn: OpenTurn,
     pub(crate) protocol: Arc<dyn Protocol>,
     pub(crate) limits: ReplyLimits,
+    /// A turn with more bytes of messages is not recorded: it could never be sent again.
+    pub(crate) max_turn: usize,
     /// For a reply that came compressed although identity was asked for.
     pub(crate) decoder: Option<Decoder>,
     pub(crate) commits: Commits,
@@ -54,20 +56,15 @@ impl Recording {
     /// Listens to the next bytes. Answers the offset from which on they must wait for the commit.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         failpoint::hit(Point::MidStream);
-        let terminal = match &mut self.decoder {
-            None => self.listen(bytes),
-            // Where in the compressed bytes the terminal line begins is unknown: hold all of them.
-            Some(decoder) => match decoder.push(bytes) {
-                Ok(decoded) => self.listen(&decoded).map(|_| 0),
-                Err(error) => {
-                    self.listener = Listener::Deaf(match error {
-                        DecodeError::TooLarge => Skip::TooLarge,
-                        DecodeError::Corrupt => Skip::Unparseable,
-                    });
-                    None
-                }
-            },
-        };
+        if let Listener::Deaf(_) = self.listener {
+            return None;
+        }
+        // A fault of ours must never damage a reply.
+        let terminal = catch_unwind(AssertUnwindSafe(|| self.hear(bytes))).unwrap_or_else(|_| {
+            telemetry::recorder_panicked(&self.turn.key);
+            self.listener = Listener::Deaf(Skip::Unparseable);
+            None
+        });
         if self.in_flight.is_none() && self.is_finished() {
             self.in_flight = Some(self.commits.announce(&self.turn.key));
         }
@@ -82,7 +79,7 @@ impl Recording {
     /// The reply has ended: stores the turn, if there is one.
     pub(crate) fn finish(mut self) -> Option<oneshot::Receiver<Outcome>> {
         match self.conclude(|recorder| recorder.finish()) {
-            Ok(reply) => Some(self.submit(reply, TurnState::Complete)),
+            Ok(reply) => self.submit(reply, TurnState::Complete),
             Err(skip) => {
                 telemetry::skipped(&self.turn.key, skip);
                 None
@@ -100,6 +97,23 @@ impl Recording {
         }
     }
 
+    /// Takes bytes as they came.
+    fn hear(&mut self, bytes: &[u8]) -> Option<usize> {
+        let Some(decoder) = &mut self.decoder else { return self.listen(bytes) };
+        match decoder.push(bytes) {
+            // Where in the compressed bytes the terminal line begins is unknown: hold all of them.
+            Ok(decoded) => self.listen(&decoded).map(|_| 0),
+            Err(error) => {
+                self.listener = Listener::Deaf(match error {
+                    DecodeError::TooLarge | DecodeError::Bomb => Skip::TooLarge,
+                    DecodeError::Corrupt => Skip::Unparseable,
+                });
+                None
+            }
+        }
+    }
+
+    /// Takes decoded bytes.
     fn listen(&mut self, bytes: &[u8]) -> Option<usize> {
         if let Listener::Undecided = self.listener {
             let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace())?;
@@ -107,15 +121,7 @@ impl Recording {
             self.listener = Listener::Recorder(self.protocol.recorder(kind, self.limits));
         }
         let Listener::Recorder(recorder) = &mut self.listener else { return None };
-        // A fault of ours must never damage a reply.
-        match catch_unwind(AssertUnwindSafe(|| recorder.feed(bytes))) {
-            Ok(terminal) => terminal,
-            Err(_) => {
-                telemetry::recorder_panicked(&self.turn.key);
-                self.listener = Listener::Deaf(Skip::Unparseable);
-                None
-            }
-        }
+        recorder.feed(bytes)
     }
 
     fn conclude(&mut self, how: fn(&mut dyn Recorder) -> Result<Reply, Skip>) -> Result<Reply, Skip> {
@@ -130,7 +136,7 @@ impl Recording {
         }
     }
 
-    fn submit(self, reply: Reply, state: TurnState) -> oneshot::Receiver<Outcome> {
+    fn submit(self, reply: Reply, state: TurnState) -> Option<oneshot::Receiver<Outcome>> {
         let OpenTurn { key, at, parent, instructions, sent } = self.turn;
         let parts = TurnParts {
             id: TurnId::new(),
@@ -145,7 +151,11 @@ impl Recording {
             usage: reply.usage,
         };
         let turn = parts.into_turn(&key);
+        if turn.message_bytes().len() > self.max_turn {
+            telemetry::skipped(&key, Skip::TooLarge);
+            return None;
+        }
         let in_flight = self.in_flight.unwrap_or_else(|| self.commits.announce(&key));
-        self.commits.submit(&self.runtime, Commit { key, at, turn, in_flight })
+        Some(self.commits.submit(&self.runtime, Commit { key, at, turn, _in_flight: in_flight }))
     }
 }

@@ -43,7 +43,8 @@ impl<B> RequestBody<B> {
 
     /// The client's body, collected and otherwise as it came.
     pub(crate) fn untouched(collected: Collected) -> Self {
-        Self::with_trailers(collected.frames.into(), collected.trailers)
+        let pieces = Some(collected.body).filter(|body| !body.is_empty());
+        Self::with_trailers(pieces.into_iter().collect(), collected.trailers)
     }
 
     fn with_trailers(pieces: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {

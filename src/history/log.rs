@@ -1,4 +1,4 @@
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use bytes::Bytes;
 
@@ -12,6 +12,8 @@ pub struct Log {
     turns: Vec<Turn>,
     /// Where the parent of the turn at the same place stands.
     parents: Vec<Option<usize>>,
+    /// Where each turn stands.
+    places: HashMap<TurnId, usize>,
 }
 
 impl Log {
@@ -67,7 +69,7 @@ impl Log {
         match parent {
             Parent::Previous => self.turns.len().checked_sub(1),
             Parent::Root => None,
-            Parent::Turn(id) => self.turns.iter().rposition(|turn| turn.id() == id),
+            Parent::Turn(id) => self.places.get(&id).copied(),
         }
     }
 }
@@ -76,6 +78,7 @@ impl Extend<Turn> for Log {
     fn extend<I: IntoIterator<Item = Turn>>(&mut self, turns: I) {
         for turn in turns {
             self.parents.push(self.place_of(turn.parent()));
+            self.places.insert(turn.id(), self.turns.len());
             self.turns.push(turn);
         }
     }
@@ -128,12 +131,16 @@ impl<'a> Path<'a> {
         })
     }
 
-    /// The path as it can be sent before `next`: without the turns whose tool calls nobody answered.
+    /// The path as it can be sent before `next`: without the turns whose tool calls nobody answered, and, at
+    /// its beginning, without those whose first message answers a call that is not there.
     ///
     /// Providers refuse a tool call that no result follows, so one unanswered call would brick the session. A
     /// turn leaves the view when its reply calls tools and what follows it, the next turn of the view or
     /// `next`, holds no result for any of them. Then the turn before it may be unanswered in its place, and
     /// leaves too. A call that is answered in part stays: the upstream tells the client what is missing.
+    ///
+    /// They refuse a result without its call as well. A path begins with one where a bound on the turns kept
+    /// has trimmed the call; what follows up to the next turn that opens otherwise leaves with it.
     #[must_use]
     pub fn healed(&self, next: &[Message]) -> Self {
         let mut kept: Vec<&Turn> = Vec::with_capacity(self.turns.len());
@@ -145,6 +152,9 @@ impl<'a> Path<'a> {
             if answered {
                 kept.push(turn);
             }
+        }
+        while kept.last().is_some_and(|turn| turn.opens_with_result()) {
+            kept.pop();
         }
         kept.reverse();
         Self { turns: kept }
@@ -257,6 +267,25 @@ mod tests {
 
         let gone_on = log(&[&opening, &asks, &asks_again, &plain]);
         assert_eq!(ids(&gone_on.path().healed(&[user("x")])), [opening.id(), plain.id()]);
+    }
+
+    #[test]
+    fn results_whose_call_was_trimmed_leave_the_view_up_to_the_next_question() {
+        let asks = turn(Parent::Previous, &[user("1")], calls(&["a"]));
+        let asks_again = turn(Parent::Previous, &[result("a")], calls(&["b"]));
+        let answers = turn(Parent::Previous, &[result("b")], assistant("1"));
+        let plain = turn(Parent::Previous, &[user("2")], assistant("2"));
+
+        let all = [&asks, &asks_again, &answers, &plain];
+        assert_eq!(log(&all).path().healed(&[user("x")]).turns().len(), 4);
+        for trimmed in 1..3 {
+            assert_eq!(
+                ids(&log(&all[trimmed..]).path().healed(&[user("x")])),
+                [plain.id()],
+                "{trimmed} trimmed"
+            );
+        }
+        assert!(log(&[&answers]).path().healed(&[user("x")]).is_empty());
     }
 
     #[test]

@@ -373,6 +373,12 @@ impl Turn {
         self.messages.slice(..taken.saturating_sub(1))
     }
 
+    /// Whether the turn begins with the result of a tool call, which the turn before it must have made.
+    #[must_use]
+    pub fn opens_with_result(&self) -> bool {
+        self.about().next().is_some_and(|about| about.answers.is_some())
+    }
+
     /// Whether the turn begins with a user message: where a window may cut.
     #[must_use]
     pub fn opens_with_user(&self) -> bool {

@@ -2,6 +2,9 @@ use http::{HeaderMap, HeaderName, header::HeaderValue, request};
 
 use super::{InvalidSessionId, SessionId};
 
+/// Where the id is read by default, and where every response of a session says it.
+pub(crate) const X_SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
+
 /// Finds the session id of a request.
 ///
 /// Sources are asked in the order in which the layer was given them; the first that yields an id wins. Any
@@ -72,7 +75,7 @@ impl Header {
 
 impl Default for Header {
     fn default() -> Self {
-        Self(crate::config::X_SESSION_ID)
+        Self(X_SESSION_ID)
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header, request};
 
-use super::{ExtractSession, SessionId, SessionKey};
+use super::{ExtractSession, SessionId, SessionKey, extract::X_SESSION_ID};
 use crate::{
-    config::{Config, OnMissing, SESSION_MEMORY},
+    config::{Config, OnMissing},
     error::Rejection,
+    status::SESSION_MEMORY,
 };
 
 /// A request's session and what is to be done with it.
@@ -42,7 +43,7 @@ pub(crate) fn identify(config: &Config, parts: &request::Parts) -> Result<Option
         Some(id) => (id, false),
         None => match config.missing {
             OnMissing::Pass => return Ok(None),
-            OnMissing::Reject => return Err(Rejection::missing_session_id("header x-session-id")),
+            OnMissing::Reject => return Err(Rejection::missing_session_id()),
             OnMissing::Issue => (SessionId::random().map_err(|_| Rejection::store_unavailable())?, true),
         },
     };
@@ -69,7 +70,7 @@ fn find(config: &Config, parts: &request::Parts) -> Result<Option<SessionId>, Re
     for source in &config.sources {
         if let Some(id) = source.extract(parts).map_err(Rejection::invalid_session_id)? {
             if source.is_ambient() {
-                same_site(config, &parts.headers)?;
+                same_site(config, parts)?;
             }
             return Ok(Some(id));
         }
@@ -98,7 +99,8 @@ fn unknown_control() -> Rejection {
 /// A browser sends cookies by itself, so a page of another site could write into the session: the request
 /// must be one that such a page cannot make (a JSON content type needs a CORS preflight) and must not say
 /// that it comes from another site.
-fn same_site(config: &Config, headers: &HeaderMap) -> Result<(), Rejection> {
+fn same_site(config: &Config, parts: &request::Parts) -> Result<(), Rejection> {
+    let headers = &parts.headers;
     if !headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
         return Err(Rejection::invalid_request(
             "a session named by a cookie is only accepted with content-type application/json",
@@ -111,7 +113,7 @@ fn same_site(config: &Config, headers: &HeaderMap) -> Result<(), Rejection> {
     }
     let cross_site = match headers.get("sec-fetch-site") {
         Some(site) => site == "cross-site",
-        None => origin.is_some_and(|origin| !is_origin_of_host(origin, headers.get(header::HOST))),
+        None => origin.is_some_and(|origin| !is_own_origin(origin, parts)),
     };
     if cross_site {
         return Err(Rejection::invalid_request(
@@ -122,24 +124,35 @@ fn same_site(config: &Config, headers: &HeaderMap) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn is_origin_of_host(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+/// Whether this is the origin that the request was sent to: over HTTP/1 that is `host`, over HTTP/2 the URI's
+/// authority.
+fn is_own_origin(origin: &HeaderValue, parts: &request::Parts) -> bool {
     let origin = origin.as_bytes();
-    let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
-    authority.is_some() && authority == host.map(HeaderValue::as_bytes)
+    let Some(origin) = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://")) else {
+        return false;
+    };
+    let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    host.or(parts.uri.authority().map(|authority| authority.as_str().as_bytes()))
+        .is_some_and(|own| own.eq_ignore_ascii_case(origin))
 }
 
 /// `application/json`, or a type with the suffix `+json`, whatever its parameters.
 pub(crate) fn is_json(value: &HeaderValue) -> bool {
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let essence = essence(value);
     essence.eq_ignore_ascii_case(b"application/json")
         || (essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json"))
+}
+
+/// A media type without its parameters.
+pub(crate) fn essence(value: &HeaderValue) -> &[u8] {
+    value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 impl Identity {
     /// Tells the client its session: always in `x-session-id`, a new one also the ways that sources have.
     pub(crate) fn tell(&self, sources: &[Arc<dyn ExtractSession>], headers: &mut HeaderMap) {
         if let Ok(id) = HeaderValue::from_str(self.key.id().as_str()) {
-            headers.insert(crate::config::X_SESSION_ID, id);
+            headers.insert(X_SESSION_ID, id);
         }
         if self.issued {
             sources.iter().for_each(|source| source.grant(self.key.id(), headers));

@@ -105,6 +105,9 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// - Deleted and expired sessions are not listed.
     /// - At most `page.limit` of them, after the one that `page.after` names; `next` is `None` on the last
     ///   page.
+    /// - A session that is appended to while pages are read moves to the front: it may be missed by the pages
+    ///   that follow, and is never listed twice.
+    /// - A `page.after` that no listing returned is an error, and not a transient one.
     fn sessions(
         &self,
         scope: &Scope,

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Condvar, Mutex, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
@@ -40,12 +40,21 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// What a process has said so far, line by line.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
 /// A running `session-memory serve`; killed with its value.
 pub struct Proxy {
     child: Child,
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Log>,
+    /// Ends when the process has closed stderr.
+    said_all: mpsc::Receiver<SocketAddr>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -64,25 +73,30 @@ impl Proxy {
         }
         let mut child = command.args(args).stdout(Stdio::null()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (ready, address) = mpsc::channel();
+        let log = Arc::new(Log::default());
+        let (ready, said_all) = mpsc::channel();
         let kept = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let ready_at = address_in(&line, "session-memory: listening on http://");
-                kept.lock().unwrap().push(line);
+                kept.lines.lock().unwrap().push(line);
+                kept.more.notify_all();
                 if let Some(address) = ready_at {
                     ready.send(address).unwrap();
                 }
             }
         });
-        let Ok(address) = address.recv_timeout(PATIENCE) else {
+        let Ok(address) = said_all.recv_timeout(PATIENCE) else {
             let _ = child.kill();
-            panic!("the proxy did not get ready: {:?}", log.lock().unwrap());
+            panic!("the proxy did not get ready: {:?}", log.lines.lock().unwrap());
         };
-        let admin =
-            log.lock().unwrap().iter().find_map(|line| address_in(line, "session-memory: admin on http://"));
-        Self { child, address, admin, log, reader: Some(reader) }
+        let admin = log
+            .lines
+            .lock()
+            .unwrap()
+            .iter()
+            .find_map(|line| address_in(line, "session-memory: admin on http://"));
+        Self { child, address, admin, log, said_all, reader: Some(reader) }
     }
 
     pub fn url(&self) -> String {
@@ -97,22 +111,23 @@ impl Proxy {
 
     /// Waits for a line that holds this text.
     pub fn wait_for(&self, text: &str) {
-        let end = std::time::Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            assert!(std::time::Instant::now() < end, "never said {text:?}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let lines = self.log.lines.lock().unwrap();
+        let unsaid = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(text));
+        let (lines, waited) = self.log.more.wait_timeout_while(lines, PATIENCE, unsaid).unwrap();
+        assert!(!waited.timed_out(), "never said {text:?}: {lines:?}");
     }
 
     /// Waits for the process and answers its exit code and all it said.
     pub fn wait(mut self) -> (Option<i32>, String) {
+        let ended = self.said_all.recv_timeout(PATIENCE);
+        assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected), "it does not end: {}", self.log());
         let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
         (status.code(), self.log())
     }
 
     fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.lines.lock().unwrap().join("\n")
     }
 }
 

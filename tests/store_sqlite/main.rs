@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod damage;
+mod model;
 mod processes;
 mod support;
 
@@ -139,7 +140,7 @@ async fn two_handles_on_one_file_see_each_others_turns_at_once() {
 #[tokio::test]
 async fn a_store_that_another_program_locks_refuses_writes_in_time_and_still_reads() {
     let file = File::new();
-    let store = file.builder().with_busy_timeout(Duration::from_millis(50)).open().await.unwrap();
+    let store = file.builder().with_busy_timeout(Duration::from_secs(1)).open().await.unwrap();
     say(&store, &key("a"), "one").await;
     let at = store.load(&key("a"), None).await.unwrap().cursor;
 

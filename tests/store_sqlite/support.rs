@@ -50,10 +50,14 @@ pub(crate) fn key(id: &str) -> SessionKey {
 }
 
 pub(crate) fn turn(key: &SessionKey, text: &str) -> Turn {
+    turn_from(key, text, Parent::Previous)
+}
+
+pub(crate) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
     let message = |role, text: String| Message::new(Bytes::from(text), About::new(role));
     let parts = TurnParts {
         id: TurnId::new(),
-        parent: Parent::Previous,
+        parent,
         at: SystemTime::now(),
         instructions: Vec::new(),
         sent: vec![message(Role::User, text.to_owned())],

@@ -17,9 +17,6 @@ use crate::BoxError;
 /// A body of any kind.
 pub(crate) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// What a client sends.
-pub(crate) type ClientBody = Timed<hyper::body::Incoming>;
-
 /// A body that said nothing for too long.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stalled {

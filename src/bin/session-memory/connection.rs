@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,11 +18,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::{
-    body::{BoxBody, Stalled, Timed},
+    body::BoxBody,
+    drain::Work,
     framing::{Ambiguous, MAX_HEAD, MAX_HEADERS},
     gate::{Client, Gate},
     layer::App,
@@ -42,15 +43,7 @@ pub(crate) struct Server {
     pub(crate) gate: Gate,
     pub(crate) header_read_timeout: Duration,
     pub(crate) keep_alive_timeout: Duration,
-    pub(crate) body_read_timeout: Option<Duration>,
-    /// Every connection, and whatever works for one.
-    pub(crate) tasks: TaskTracker,
-    /// Finish what has begun, begin nothing new.
-    pub(crate) draining: CancellationToken,
-    /// End at once.
-    pub(crate) abort: CancellationToken,
-    /// How many connections ended at `abort` with a request on them.
-    pub(crate) cut: AtomicUsize,
+    pub(crate) work: Work,
 }
 
 /// What the requests of one connection share.
@@ -68,11 +61,11 @@ impl Server {
     /// Serves a connection in a task of its own.
     pub(crate) fn serve(self: &Arc<Self>, accepted: Accepted) {
         let server = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.work.tasks.spawn(async move {
             let Accepted { stream, address, permit } = accepted;
             let opened = tokio::time::timeout(server.header_read_timeout, Wire::open(stream));
             let wire = tokio::select! {
-                () = server.draining.cancelled() => return,
+                () = server.work.draining.cancelled() => return,
                 opened = opened => match opened {
                     Ok(Ok(wire)) => wire,
                     // A client that came and said nothing.
@@ -119,7 +112,7 @@ impl Server {
     }
 
     fn http2(&self, requests: &Requests) -> http2::Builder<Tracked> {
-        let tasks = Tracked { connection: requests.streams.clone(), server: self.tasks.clone() };
+        let tasks = Tracked { connection: requests.streams.clone(), server: self.work.tasks.clone() };
         let mut builder = http2::Builder::new(tasks);
         builder
             .timer(TokioTimer::new())
@@ -141,9 +134,10 @@ impl Server {
         loop {
             tokio::select! {
                 biased;
-                () = self.abort.cancelled() => {
-                    let working = requests.seen() > 0;
-                    self.cut.fetch_add(usize::from(working), Ordering::AcqRel);
+                () = self.work.abort.cancelled() => {
+                    if requests.seen() > 0 {
+                        self.work.was_cut();
+                    }
                     return;
                 }
                 ended = connection.as_mut() => {
@@ -166,7 +160,7 @@ impl Server {
         loop {
             let before = requests.seen();
             tokio::select! {
-                () = self.draining.cancelled() => return,
+                () = self.work.draining.cancelled() => return,
                 () = tokio::time::sleep(self.keep_alive_timeout) => {}
             }
             if requests.is_http2 && requests.seen() == before && requests.streams.is_empty() {
@@ -181,10 +175,11 @@ impl Requests {
         self.seen.load(Ordering::Acquire)
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<BoxBody>, Infallible> {
+    async fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<BoxBody>, Infallible> {
         let number = self.seen.fetch_add(1, Ordering::AcqRel) + 1;
-        let limit = self.server.body_read_timeout;
-        let mut request = request.map(|body| Timed::new(body, limit, Stalled::Client));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = match self.server.gate.admit(&mut request, self.ambiguous.is(number)) {
             Ok(()) => {

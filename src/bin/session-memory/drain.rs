@@ -1,19 +1,48 @@
 //! The end: replies are finished, turns are stored, and what was not is said.
 
-use std::{process::ExitCode, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_session_memory::Commits;
 
-use crate::{BoxError, connection::Server};
+use crate::BoxError;
 
-/// How long the last turns may take to be stored after the last reply was cut.
+/// How long the last turns may take to be stored, however late the last reply ended.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
 /// The exit code when something was cut or not stored.
 const INCOMPLETE: u8 = 3;
 /// The exit code of a process that was interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
+
+/// What is going on, and the two ways in which it ends. A clone speaks of the same.
+#[derive(Clone, Default)]
+pub(crate) struct Work {
+    /// Every connection, and whatever works for one.
+    pub(crate) tasks: TaskTracker,
+    /// Finish what has begun, begin nothing new.
+    pub(crate) draining: CancellationToken,
+    /// End at once.
+    pub(crate) abort: CancellationToken,
+    cut: Arc<AtomicUsize>,
+}
+
+impl Work {
+    /// Counts a connection that ended at `abort` although there was something on it.
+    pub(crate) fn was_cut(&self) {
+        self.cut.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 /// SIGTERM and SIGINT.
 pub(crate) struct Signals {
@@ -40,13 +69,13 @@ impl Signals {
 
 /// Finishes what has begun, within the deadline; a second signal ends the process at once.
 pub(crate) async fn drain(
-    server: &Arc<Server>,
+    work: &Work,
     commits: &Commits,
     deadline: Duration,
     signals: &mut Signals,
 ) -> ExitCode {
     tokio::select! {
-        code = finish(server, commits, deadline) => code,
+        code = finish(work, commits, deadline) => code,
         name = signals.next() => {
             eprintln!("session-memory: {name} again: ending at once; replies are cut, turns may be lost");
             #[expect(clippy::disallowed_methods, reason = "the drain was called off")]
@@ -55,16 +84,17 @@ pub(crate) async fn drain(
     }
 }
 
-async fn finish(server: &Arc<Server>, commits: &Commits, deadline: Duration) -> ExitCode {
-    let lost_before = commits.lost();
-    server.tasks.close();
-    if tokio::time::timeout(deadline, server.tasks.wait()).await.is_err() {
-        server.abort.cancel();
+async fn finish(work: &Work, commits: &Commits, deadline: Duration) -> ExitCode {
+    let (began, lost_before) = (Instant::now(), commits.lost());
+    work.tasks.close();
+    if tokio::time::timeout(deadline, work.tasks.wait()).await.is_err() {
+        work.abort.cancel();
         // Tasks end at their next poll; this one does not wait for a task that never yields.
-        let _ = tokio::time::timeout(LAST_COMMITS, server.tasks.wait()).await;
+        let _ = tokio::time::timeout(LAST_COMMITS, work.tasks.wait()).await;
     }
-    let cut = server.cut.load(Ordering::Acquire);
-    let report = commits.drain(LAST_COMMITS).await;
+    let cut = work.cut.load(Ordering::Acquire);
+    let left = deadline.saturating_sub(began.elapsed());
+    let report = commits.drain(left.max(LAST_COMMITS)).await;
     let unsaved = report.pending + (report.lost - lost_before);
     if cut > 0 {
         eprintln!("session-memory: connections cut at the drain deadline of {deadline:?}: {cut}");

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_session_memory::{
@@ -15,14 +16,14 @@ use tower_session_memory::{
 
 use crate::{
     BoxError,
-    body::{BoxBody, ClientBody, boxed},
+    body::{BoxBody, boxed},
     config::Config,
     settings::{MissingSession, OnAppend, OnDrop, OnLoad, PrincipalFrom, RememberInstructions, Settings},
     upstream::Forward,
 };
 
 /// What answers a client's request.
-pub(crate) type App = BoxCloneSyncService<Request<ClientBody>, Response<BoxBody>, Infallible>;
+pub(crate) type App = BoxCloneSyncService<Request<Incoming>, Response<BoxBody>, Infallible>;
 
 /// Puts the memory around the forwarding end.
 ///
@@ -38,7 +39,7 @@ pub(crate) fn wrap(
     let commits = memory.commits();
     let service = memory.layer(forward);
     let app =
-        ServiceExt::<Request<ClientBody>>::map_response(service, |response: Response<_>| response.map(boxed));
+        ServiceExt::<Request<Incoming>>::map_response(service, |response: Response<_>| response.map(boxed));
     Ok((BoxCloneSyncService::new(app), commits))
 }
 
@@ -118,23 +119,21 @@ fn principal(config: &Config) -> PrincipalPolicy {
 }
 
 fn window(settings: &Settings) -> Window {
-    Window {
-        turns: settings.window_turns.unwrap_or(Window::UNBOUNDED.turns),
-        bytes: settings
-            .window_bytes
-            .map_or(Window::UNBOUNDED.bytes, |bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX)),
-    }
+    let bytes = settings
+        .window_bytes
+        .map_or(Window::UNBOUNDED.bytes, |bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
+    Window::UNBOUNDED.with_turns(settings.window_turns.unwrap_or(Window::UNBOUNDED.turns)).with_bytes(bytes)
 }
 
 fn limits(settings: &Settings) -> Result<Limits, BoxError> {
     let limits = Limits::default()
-        .with_request_body(settings.max_request_body.as_u64().try_into()?)
-        .with_reply(settings.max_reply.as_u64().try_into()?)
-        .with_event(settings.max_event.as_u64().try_into()?)
-        .with_history(settings.max_history.as_u64().try_into()?);
+        .with_max_request_body(settings.max_request_body.as_u64().try_into()?)
+        .with_max_reply(settings.max_reply.as_u64().try_into()?)
+        .with_max_event(settings.max_event.as_u64().try_into()?)
+        .with_max_history(settings.max_history.as_u64().try_into()?);
     Ok(match settings.body_read_timeout {
-        Some(idle) => limits.with_body_idle(idle),
-        None => limits.with_body_idle(std::time::Duration::MAX),
+        Some(idle) => limits.with_body_read_timeout(idle),
+        None => limits.with_body_read_timeout(std::time::Duration::MAX),
     })
 }
 
@@ -142,5 +141,6 @@ fn append_queue(settings: &Settings) -> Result<AppendQueue, BoxError> {
     Ok(AppendQueue::default()
         .with_turns(settings.append_queue_turns)
         .with_bytes(settings.append_queue_bytes.as_u64().try_into()?)
+        .with_attempt(settings.append_attempt)
         .with_retry(settings.append_retry))
 }

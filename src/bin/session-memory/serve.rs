@@ -1,10 +1,8 @@
 //! `serve`: build, listen, serve, drain.
 
-use std::{
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{process::ExitCode, sync::Arc};
 
+use http::{HeaderName, header};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_session_memory::store::{Durability, DynHistoryStore};
@@ -14,11 +12,11 @@ use crate::{
     admin::{self, Admin},
     config::Config,
     connection::Server,
-    drain::{self, Signals},
+    drain::{self, Signals, Work},
     gate::Gate,
     layer,
     listen::Listener,
-    settings::{StoreUrl, Value},
+    settings::{PrincipalFrom, Settings, StoreUrl, Value},
     store,
     upstream::Forward,
 };
@@ -38,25 +36,21 @@ pub(crate) fn run(config: Config) -> Result<ExitCode, BoxError> {
 async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     let settings = &config.settings;
     let mut signals = Signals::new()?;
-    let (tasks, draining, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let work = Work::default();
     let opened = store::open(&config).await?;
     let store = Arc::clone(&opened.store);
     let durability = store.durability_dyn().await?;
-    let forward = Forward::new(&config, tasks.clone(), abort.clone())?;
+    let forward = Forward::new(&config, work.clone())?;
     let (app, commits) = layer::wrap(&config, Arc::clone(&store), forward)?;
     let listener = Listener::bind(&settings.listen.0, settings.max_connections.get()).await?;
     let admin_stop = CancellationToken::new();
-    let admin = start_admin(&config, &store, &draining, &admin_stop).await?;
+    let admin = start_admin(&config, &store, &work.draining, &admin_stop).await?;
     let server = Arc::new(Server {
         app,
-        gate: Gate { suffixes: settings.paths.iter().map(|suffix| suffix.0.clone()).collect() },
+        gate: gate(settings),
         header_read_timeout: settings.header_read_timeout,
         keep_alive_timeout: settings.keep_alive_timeout,
-        body_read_timeout: settings.body_read_timeout,
-        tasks,
-        draining,
-        abort,
-        cut: AtomicUsize::new(0),
+        work: work.clone(),
     });
 
     announce(&config, &listener, &*store, durability)?;
@@ -64,18 +58,33 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
         () = accept(&listener, &server) => "the listener",
         name = signals.next() => name,
     };
-    server.draining.cancel();
+    work.draining.cancel();
     drop(listener);
     eprintln!("session-memory: {name}: finishing what has begun, within {:?}", settings.drain_deadline);
-    let code = drain::drain(&server, &commits, settings.drain_deadline, &mut signals).await;
+    let code = drain::drain(&work, &commits, settings.drain_deadline, &mut signals).await;
     admin_stop.cancel();
     admin.wait().await;
     opened.close().await;
     Ok(code)
 }
 
+fn gate(settings: &Settings) -> Gate {
+    let mut deciding = vec![
+        header::AUTHORIZATION,
+        HeaderName::from_static("x-api-key"),
+        HeaderName::from_static("api-key"),
+        header::COOKIE,
+        HeaderName::from_static("session-memory"),
+    ];
+    deciding.extend(settings.session_header.iter().cloned());
+    if let PrincipalFrom::Header(name) = &settings.principal {
+        deciding.push(name.clone());
+    }
+    Gate { suffixes: settings.paths.iter().map(|suffix| suffix.0.clone()).collect(), deciding }
+}
+
 async fn accept(listener: &Listener, server: &Arc<Server>) {
-    while let Some(accepted) = listener.accept(&server.draining).await {
+    while let Some(accepted) = listener.accept(&server.work.draining).await {
         server.serve(accepted);
     }
 }

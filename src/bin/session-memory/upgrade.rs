@@ -3,9 +3,8 @@
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::headers::has_token;
+use crate::{drain::Work, headers::has_token};
 
 /// What a client wants to change to, and the client's connection once it has.
 #[derive(Clone)]
@@ -31,12 +30,14 @@ impl Upgrade {
         Some(Self { protocol, client })
     }
 
-    /// Passes bytes in both directions as soon as both sides have changed, until one of them ends or `abort`.
-    pub(crate) fn join<B>(self, response: &mut Response<B>, tunnels: &TaskTracker, abort: CancellationToken) {
+    /// Passes bytes in both directions as soon as both sides have changed, until one of them ends, or all
+    /// work does.
+    pub(crate) fn join<B>(self, response: &mut Response<B>, work: &Work) {
         let upstream = hyper::upgrade::on(response);
-        tunnels.spawn(async move {
+        let all = work.clone();
+        work.tasks.spawn(async move {
             tokio::select! {
-                () = abort.cancelled() => {}
+                () = all.abort.cancelled() => all.was_cut(),
                 () = pass(self.client, upstream) => {}
             }
         });

@@ -232,21 +232,22 @@ impl Content {
 }
 
 impl Outcome {
-    /// Reads what a chunk or a whole reply tells at its top level.
-    pub(super) fn read(&mut self, reply: &Members<'_>) {
+    /// Takes what a chunk or a whole reply tells at its top level.
+    pub(super) fn read(&mut self, model: Option<&str>, usage: Option<&str>) {
         if self.model.is_none() {
-            self.model = raw::said(reply.get("model")).map(|model| raw::decode(model).into_owned());
+            self.model = raw::said(model).map(|model| raw::decode(model).into_owned());
         }
-        if let Some(usage) = reply.get("usage").filter(|usage| raw::is_object(usage)) {
+        if let Some(usage) = usage.filter(|usage| raw::is_object(usage)) {
             self.usage = Some(usage.to_owned());
         }
     }
 
-    /// Reads a choice's `finish_reason`. An empty one counts as none: hosts exist that send it with every
+    /// Takes a choice's `finish_reason`. An empty one counts as none: hosts exist that send it with every
     /// chunk, and the official clients ignore it.
-    pub(super) fn read_finish_reason(&mut self, choice: &Members<'_>) -> Result<(), Skip> {
-        let reason = choice.get("finish_reason").filter(|reason| raw::is_truthy(reason));
-        let Some(reason) = reason.map(raw::decode) else { return Ok(()) };
+    pub(super) fn read_finish_reason(&mut self, reason: Option<&str>) -> Result<(), Skip> {
+        let Some(reason) = reason.filter(|reason| raw::is_truthy(reason)).map(raw::decode) else {
+            return Ok(());
+        };
         if reason == "error" {
             return Err(Skip::ErrorFrame);
         }
@@ -264,10 +265,10 @@ impl Outcome {
     }
 }
 
-/// Whether this is choice 0; one without an index is.
-pub(super) fn is_choice_zero(choice: &Members<'_>) -> bool {
-    match choice.get("index") {
-        None | Some("null") => true,
+/// Whether this is the index of choice 0; a choice without an index is.
+pub(super) fn is_zero(index: Option<&str>) -> bool {
+    match index {
+        None | Some("null" | "0") => true,
         Some(index) => raw::decode(index).trim().parse() == Ok(0),
     }
 }

@@ -4,8 +4,8 @@ use std::{fmt, ops::ControlFlow};
 
 use super::{
     OpenAiChat,
-    assembly::{Assembly, is_choice_zero},
-    raw::{self, Members},
+    assembly::{Assembly, is_zero},
+    raw,
 };
 use crate::protocol::{
     Recorder, Reply, ReplyLimits, Skip,
@@ -129,19 +129,21 @@ fn chunk(assembly: &mut Assembly, json: &str) -> Result<(), Skip> {
     if !raw::is_object(json) {
         return if json.is_empty() || raw::is_json(json) { Ok(()) } else { Err(Skip::Unparseable) };
     }
-    let chunk = Members::read(json).ok_or(Skip::Unparseable)?;
-    if chunk.get("error").is_some_and(raw::is_truthy) {
+    let chunk = raw::pick(json, ["error", "model", "usage", "choices"]);
+    let [error, model, usage, choices] = chunk.ok_or(Skip::Unparseable)?;
+    if error.is_some_and(raw::is_truthy) {
         return Err(Skip::ErrorFrame);
     }
-    assembly.outcome.read(&chunk);
-    let Some(choices) = chunk.get("choices").filter(|choices| !raw::is_null(choices)) else { return Ok(()) };
+    assembly.outcome.read(model, usage);
+    let Some(choices) = choices.filter(|choices| !raw::is_null(choices)) else { return Ok(()) };
     for choice in raw::elements(choices).ok_or(Skip::Unparseable)? {
-        let choice = Members::read(choice).ok_or(Skip::Unparseable)?;
-        if !is_choice_zero(&choice) {
+        let choice = raw::pick(choice, ["index", "finish_reason", "delta"]);
+        let [index, finish_reason, delta] = choice.ok_or(Skip::Unparseable)?;
+        if !is_zero(index) {
             continue;
         }
-        assembly.outcome.read_finish_reason(&choice)?;
-        if let Some(delta) = choice.get("delta").filter(|delta| !raw::is_null(delta)) {
+        assembly.outcome.read_finish_reason(finish_reason)?;
+        if let Some(delta) = delta.filter(|delta| !raw::is_null(delta)) {
             assembly.merge(delta)?;
         }
     }

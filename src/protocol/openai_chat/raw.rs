@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -58,6 +58,73 @@ impl<'de> Deserialize<'de> for Members<'de> {
         }
 
         deserializer.deserialize_map(Read)
+    }
+}
+
+/// The values of these names in an object, each as [`Members::get`] gives it; `None` if this is no object. It
+/// costs less than reading every member, and chunks are read by the thousand.
+pub(super) fn pick<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let picked = Pick(names).deserialize(&mut deserializer);
+    if let (Ok(picked), Ok(())) = (picked, deserializer.end()) {
+        return Some(picked);
+    }
+    // A name may hold a lone surrogate, which only this way of reading minds.
+    let members = Members::read(json)?;
+    Some(names.map(|name| members.get(name)))
+}
+
+struct Pick<'n, const N: usize>([&'n str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
+    type Value = [Option<&'de str>; N];
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
+    type Value = [Option<&'de str>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut picked = [None; N];
+        while let Some(at) = map.next_key_seed(Position(&self.0))? {
+            match at.and_then(|at| picked.get_mut(at)) {
+                Some(value) => *value = Some(map.next_value::<&RawValue>()?.get()),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(picked)
+    }
+}
+
+/// Reads a name as its place among those that are picked.
+struct Position<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Position<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Position<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|picked| *picked == name))
     }
 }
 
@@ -268,6 +335,21 @@ mod tests {
         let sent = [("\"a\"", "a", "1e999"), ("\"\\u0062\"", "b", "\"\\ud83d\""), ("\"a\"", "a", "[ 1 ]")];
         assert_eq!(seen, sent);
         assert_eq!(members.get("a"), Some("[ 1 ]"), "the last of two counts");
+    }
+
+    #[test]
+    fn picking_finds_what_reading_every_member_finds() {
+        for json in [
+            r#" {"b":1,"a":[{"b":2}],"\u0062": "x" } "#,
+            r#"{"\ud83d":0,"a":null,"b":1e999}"#,
+            "{}",
+            "[]",
+            r#"{"a":1}x"#,
+            r#"{"a":1"#,
+        ] {
+            let read = Members::read(json).map(|members| ["a", "b"].map(|name| members.get(name)));
+            assert_eq!(pick(json, ["a", "b"]), read, "{json}");
+        }
     }
 
     #[test]

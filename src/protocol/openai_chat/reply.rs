@@ -5,7 +5,8 @@ use std::{fmt, mem, ops::Range};
 use bytes::Bytes;
 
 use super::{
-    assembly::{DROPPED, Outcome, is_choice_zero},
+    assembly::{DROPPED, Outcome, is_zero},
+    budget::Budget,
     nesting::Nesting,
     raw::{self, Member, Members},
     tool_calls,
@@ -83,22 +84,23 @@ impl fmt::Debug for JsonReply {
 
 fn read(body: &[u8]) -> Result<Reply, Skip> {
     let body = String::from_utf8_lossy(body.strip_prefix(BOM).unwrap_or(body));
-    let reply = Members::read(&body).ok_or(Skip::Unparseable)?;
-    if reply.get("error").is_some_and(raw::is_truthy) {
+    let reply = raw::pick(&body, ["error", "model", "usage", "choices"]);
+    let [error, model, usage, choices] = reply.ok_or(Skip::Unparseable)?;
+    if error.is_some_and(raw::is_truthy) {
         return Err(Skip::ErrorBody);
     }
     let mut outcome = Outcome::default();
-    outcome.read(&reply);
-    let choices = reply.get("choices").filter(|choices| !raw::is_null(choices)).unwrap_or("[]");
+    outcome.read(model, usage);
+    let choices = choices.filter(|choices| !raw::is_null(choices)).unwrap_or("[]");
     for choice in raw::elements(choices).ok_or(Skip::Unparseable)? {
-        let choice = Members::read(choice).ok_or(Skip::Unparseable)?;
-        if is_choice_zero(&choice) {
-            outcome.read_finish_reason(&choice)?;
+        let choice = raw::pick(choice, ["index", "finish_reason", "message"]);
+        let [index, finish_reason, message] = choice.ok_or(Skip::Unparseable)?;
+        if is_zero(index) {
+            outcome.read_finish_reason(finish_reason)?;
             let finish_reason = outcome.finish_reason.as_deref().ok_or(Skip::NoFinishReason)?;
             let cut = matches!(finish_reason, "length" | "content_filter");
-            let message = choice.get("message").filter(|message| !raw::is_null(message));
-            let message = replayable(message.ok_or(Skip::EmptyMessage)?, cut)?;
-            return Ok(outcome.reply(message));
+            let message = message.filter(|message| !raw::is_null(message)).ok_or(Skip::EmptyMessage)?;
+            return Ok(outcome.reply(replayable(message, cut)?));
         }
     }
     Err(Skip::NoFinishReason)
@@ -171,6 +173,9 @@ fn content_says(content: &str) -> bool {
 /// The calls of a message without their `index` and each with an id, if that takes a change; and their ids.
 fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String>), Skip> {
     let calls = raw::elements(json).ok_or(Skip::Unparseable)?;
+    if calls.len() > Budget::ENTRIES {
+        return Err(Skip::TooLarge);
+    }
     let mut ids = Vec::with_capacity(calls.len());
     let mut out = String::with_capacity(json.len());
     let mut copied = 0;

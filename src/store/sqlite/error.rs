@@ -143,6 +143,11 @@ pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
+/// Whether another connection holds the lock.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
 pub(super) fn damaged(error: RecordError) -> StoreError {
     StoreError::with_source(StoreErrorKind::Corrupt, error)
 }

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
 
-use super::{OpenProblem, Synchronous};
+use super::{OpenProblem, Synchronous, error::is_busy};
 use crate::store::Durability;
 
 /// `PRAGMA application_id`: "TSM1".
@@ -167,10 +167,7 @@ fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), Open
         match mode {
             Ok(mode) if mode == "wal" => return Ok(()),
             Ok(_) => return Err(OpenProblem::NoWal),
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && Instant::now() < deadline =>
-            {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
                 #[expect(clippy::disallowed_methods, reason = "this thread is the store's own")]
                 thread::sleep(Duration::from_millis(5));
             }

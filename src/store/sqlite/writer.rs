@@ -3,18 +3,20 @@
 
 use std::{
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, config::DbConfig};
+use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::oneshot;
 
 use super::{
-    error::{is_failed_sync, store_error},
+    error::{is_busy, is_failed_sync, store_error},
+    file::FileId,
     log,
     queue::{Closed, Popped, Queue},
     reader::Read,
+    transaction::{Failed, apart, within},
 };
 use crate::{
     failpoint::{self, Point},
@@ -51,7 +53,9 @@ pub(super) struct Writer {
     /// How long a transaction waits for those of other processes.
     pub(super) patience: Duration,
     pub(super) sweep_interval: Duration,
-    /// A sync to disk failed.
+    /// Which file was opened.
+    pub(super) file: FileId,
+    /// The file cannot be trusted any more.
     pub(super) failed: bool,
 }
 
@@ -112,13 +116,14 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
+        self.notice_a_lost_file();
         if self.failed {
             return batch.into_iter().for_each(|write| write.answer(Err(closed())));
         }
         match self.transaction(&batch) {
             Ok(done) => batch.into_iter().zip(done).for_each(|(write, done)| write.answer(done)),
             Err(Failed::Begin(error)) => refuse(batch, error),
-            Err(Failed::Commit(error)) if is_failed_sync(&error) => self.fail(batch, error),
+            Err(Failed::Commit(error)) if is_failed_sync(&error) => self.fail(batch, &error),
             Err(failed) => self.retry_alone(batch, failed),
         }
     }
@@ -144,9 +149,16 @@ impl Writer {
         })
     }
 
+    /// A file that was deleted or replaced can still be written, and nobody will ever read what it holds.
+    fn notice_a_lost_file(&mut self) {
+        if !self.failed && !self.file.is_still_there() {
+            self.fail(Vec::new(), &"the file was deleted or replaced");
+        }
+    }
+
     /// Stops for good: see [`is_failed_sync`].
-    fn fail(&mut self, batch: Vec<Write>, error: rusqlite::Error) {
-        tracing::error!(%error, "a sync to disk failed: the SQLite session store closes itself");
+    fn fail(&mut self, batch: Vec<Write>, error: &dyn std::fmt::Display) {
+        tracing::error!(%error, "the SQLite session store closes itself: what it writes may not be kept");
         self.failed = true;
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         drop(self.reads.abandon());
@@ -156,40 +168,33 @@ impl Writer {
     }
 
     /// Removes some of what expired; whether more is left.
-    fn sweep(&self) -> bool {
+    fn sweep(&mut self) -> bool {
+        self.notice_a_lost_file();
+        if self.failed {
+            return false;
+        }
         let now = self.retention.clock.now();
         let sweep = |connection: &Connection| log::sweep(connection, now).map_err(Failed::Commit);
-        within(&self.connection, Duration::ZERO, sweep).unwrap_or_else(|failed| {
-            let error = failed.into_error();
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "expired sessions could not be removed yet"
-            );
-            false
-        })
+        match within(&self.connection, Duration::ZERO, sweep) {
+            Ok(more) => more,
+            Err(Failed::Begin(error)) if is_busy(&error) => true,
+            Err(Failed::Commit(error)) if is_failed_sync(&error) => {
+                self.fail(Vec::new(), &error);
+                false
+            }
+            Err(failed) => {
+                let error = failed.into_error();
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "expired sessions could not be removed yet");
+                false
+            }
+        }
     }
 }
 
 /// The error of everything that a closed store is asked for.
 pub(super) fn closed() -> StoreError {
     StoreError::with_source(StoreErrorKind::Other, Closed)
-}
-
-/// Where a transaction failed. It was rolled back.
-enum Failed {
-    Begin(rusqlite::Error),
-    /// A change made SQLite roll back the whole transaction, as it does when the disk is full.
-    Work(StoreError),
-    Commit(rusqlite::Error),
-}
-
-impl Failed {
-    fn into_error(self) -> StoreError {
-        match self {
-            Self::Work(error) => error,
-            Self::Begin(error) | Self::Commit(error) => store_error(error),
-        }
-    }
 }
 
 impl Write {
@@ -220,61 +225,6 @@ impl Work {
     }
 }
 
-/// Runs work in a transaction, which is committed or leaves nothing.
-fn within<T>(
-    connection: &Connection,
-    patience: Duration,
-    work: impl FnOnce(&Connection) -> Result<T, Failed>,
-) -> Result<T, Failed> {
-    begin(connection, patience).map_err(Failed::Begin)?;
-    let done = work(connection).and_then(|done| execute(connection, "COMMIT").map(|()| done));
-    if done.is_err() && !connection.is_autocommit() {
-        // Should this fail too, the next BEGIN says so.
-        let _ = execute(connection, "ROLLBACK");
-    }
-    done
-}
-
-/// Takes the write lock. SQLite's own way to wait for it sleeps longer and longer, up to a tenth of a second:
-/// beside a busy process that would mean to miss every gap that it leaves.
-fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && Instant::now() < deadline =>
-            {
-                #[expect(clippy::disallowed_methods, reason = "this thread is the store's own")]
-                thread::sleep(BETWEEN_TRIES);
-            }
-            begun => return begun.map(drop),
-        }
-    }
-}
-
-/// Runs one change of a transaction so that its failure undoes nothing but itself.
-fn apart(
-    connection: &Connection,
-    work: impl FnOnce() -> Result<Done, StoreError>,
-) -> Result<Result<Done, StoreError>, Failed> {
-    execute(connection, "SAVEPOINT work")?;
-    let done = work();
-    if done.is_err() {
-        if connection.is_autocommit() {
-            return done.map(Ok).map_err(Failed::Work);
-        }
-        execute(connection, "ROLLBACK TO work")?;
-    }
-    execute(connection, "RELEASE work")?;
-    Ok(done)
-}
-
-fn execute(connection: &Connection, sql: &str) -> Result<(), Failed> {
-    connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(Failed::Commit)?;
-    Ok(())
-}
-
 fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
     let error = Arc::new(error);
     for write in batch {
@@ -285,8 +235,6 @@ fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
-
-const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// How long the writer waits between two rounds of a sweep, so that appends come first.
 const MORE_TO_SWEEP: Duration = Duration::from_millis(20);
@@ -301,5 +249,80 @@ impl Drop for CloseAtEnd {
     fn drop(&mut self) {
         self.reads.close();
         drop(self.writes.abandon());
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+    use crate::session::Principal;
+
+    fn deletion() -> (Write, oneshot::Receiver<Result<Done, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        let key = SessionKey::new("test", Principal::anonymous(), "a".parse().unwrap());
+        (
+            Write { work: Work::Delete { key }, deadline: Instant::now() + Duration::from_secs(60), answer },
+            answered,
+        )
+    }
+
+    fn error(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    /// A store that has just one thread: the test's.
+    fn writer() -> Writer {
+        Writer {
+            connection: Connection::open_in_memory().unwrap(),
+            writes: Arc::new(Queue::new(8)),
+            reads: Arc::new(Queue::new(8)),
+            readers: Vec::new(),
+            retention: Retention::default(),
+            patience: Duration::ZERO,
+            sweep_interval: Duration::from_secs(60),
+            file: FileId::of(std::path::Path::new("/")),
+            failed: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+        let mut writer = writer();
+        let (failed, first) = deletion();
+        let (waiting, second) = deletion();
+        let (late, third) = deletion();
+        writer.writes.push(waiting).await.ok().unwrap();
+        writer.fail(vec![failed], &error(ffi::SQLITE_IOERR_FSYNC));
+        writer.commit(vec![late]);
+        for answer in [first, second, third] {
+            let error = answer.await.unwrap().err().unwrap();
+            assert_eq!(error.kind(), StoreErrorKind::Other, "neither done nor worth another try");
+        }
+        assert!(writer.writes.push(deletion().0).await.is_err(), "the store takes nothing more");
+        assert!(writer.reads.abandon().is_empty(), "nor does it answer loads");
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_from_other_failures() {
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC] {
+            assert!(is_failed_sync(&error(code)));
+        }
+        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_FULL, ffi::SQLITE_BUSY] {
+            assert!(!is_failed_sync(&error(code)));
+            assert_eq!(store_error(error(code)).kind(), StoreErrorKind::Unavailable);
+        }
+    }
+
+    #[test]
+    fn a_change_that_waited_too_long_is_refused_and_not_done() {
+        let mut writer = writer();
+        let (mut late, mut answer) = deletion();
+        late.deadline = Instant::now();
+        writer.commit(vec![late]);
+        let error = answer.try_recv().unwrap().err().unwrap();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     }
 }

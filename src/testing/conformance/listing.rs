@@ -58,6 +58,24 @@ pub(super) async fn a_turn_moves_its_session_to_the_front<H: Harness>(harness: &
     assert_eq!(listed(&fixture, &scope).await, ["a", "c", "b"], "the most recently appended to comes first");
 }
 
+pub(super) async fn a_session_that_moves_while_pages_are_read_is_never_listed_twice<H: Harness>(harness: &H) {
+    let fixture = Fixture::new(harness).await;
+    let scope = fixture.scope("somebody");
+    for id in ["a", "b", "c", "d"] {
+        fixture.say(&fixture.key(id), &["hi"]).await;
+    }
+    let mut found = Vec::new();
+    let mut after = None;
+    for moves in ["d", "b"] {
+        let page = Page { limit: 2, after };
+        let page = fixture.store.sessions(&scope, &page).await.expect("a listing succeeds");
+        found.extend(page.sessions.iter().map(|session| session.id.as_str().to_owned()));
+        after = page.next;
+        fixture.say(&fixture.key(moves), &["again"]).await;
+    }
+    assert_eq!(found, ["d", "c", "b", "a"], "what did not move is listed once, in its order");
+}
+
 pub(super) async fn deleted_sessions_are_not_listed<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let scope = fixture.scope("somebody");

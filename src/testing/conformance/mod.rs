@@ -1,5 +1,5 @@
 //! What every store must do, as tests: one for each sentence of the contract in
-//! [`HistoryStore`](crate::store::HistoryStore).
+//! [`HistoryStore`].
 //!
 //! A crate that brings a store, or a wrapper around one, implements [`Harness`] and writes one line; each check
 //! is then a test of its own.
@@ -122,6 +122,7 @@ macro_rules! __conformance_checks {
             trim a_turn_that_was_trimmed_is_not_stored_again
             listing sessions_are_listed_from_the_newest_page_by_page
             listing a_turn_moves_its_session_to_the_front
+            listing a_session_that_moves_while_pages_are_read_is_never_listed_twice
             listing deleted_sessions_are_not_listed
             listing a_listing_is_of_one_principal_in_one_namespace
             listing a_page_that_no_listing_named_is_an_error

@@ -28,15 +28,22 @@ pub(crate) fn unasked_upgrade() -> Refusal {
     )
 }
 
+/// The upstream's reply is coded in a way that cannot be passed on.
+pub(crate) fn unknown_coding() -> Refusal {
+    tracing::warn!("the upstream's reply has a transfer coding other than chunked");
+    Refusal::upstream(
+        StatusCode::BAD_GATEWAY,
+        "upstream_failed",
+        "the upstream's reply has a transfer coding other than chunked",
+    )
+}
+
 /// What an error of the client means to the one who asked.
 ///
 /// The upstream's address is in the log only.
 pub(crate) fn refusal(error: &legacy::Error) -> Refusal {
     if let Some(stalled @ Stalled::Client(_)) = cause::<Stalled>(error) {
-        return Refusal {
-            code: "request_timeout",
-            ..Refusal::invalid(StatusCode::REQUEST_TIMEOUT, stalled.to_string())
-        };
+        return Refusal::invalid(StatusCode::REQUEST_TIMEOUT, stalled.to_string());
     }
     tracing::warn!(error = crate::chain(error), "the upstream could not be asked");
     if let Some(timed_out) = cause::<TimedOut>(error) {

@@ -18,14 +18,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BoxError,
     body::{BoxBody, Stalled, Timed, boxed},
     config::Config,
+    drain::Work,
     gate::Client,
-    headers::strip_hop_by_hop,
+    headers::{strip_hop_by_hop, tokens_of},
     reply::Refusal,
     upgrade::Upgrade,
 };
@@ -42,24 +42,20 @@ struct Inner {
     forwarded_headers: bool,
     head_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    body_read_timeout: Option<Duration>,
     pooled: connect::HttpClient,
     /// HTTP/1.1 only: what upgrades, and what carries a host of its own, cannot be HTTP/2.
     http1: connect::HttpClient,
-    tunnels: TaskTracker,
-    abort: CancellationToken,
+    work: Work,
 }
 
 impl Forward {
-    /// `tunnels` tracks upgraded connections, which end at `abort`.
+    /// Upgraded connections are part of `work`.
     ///
     /// # Errors
     ///
     /// When there are no certificates to trust, or a file with them cannot be read.
-    pub(crate) fn new(
-        config: &Config,
-        tunnels: TaskTracker,
-        abort: CancellationToken,
-    ) -> Result<Self, BoxError> {
+    pub(crate) fn new(config: &Config, work: Work) -> Result<Self, BoxError> {
         let settings = &config.settings;
         let (pooled, http1) = connect::clients(config)?;
         Ok(Self(Arc::new(Inner {
@@ -68,10 +64,10 @@ impl Forward {
             forwarded_headers: settings.forwarded_headers,
             head_timeout: settings.head_timeout,
             idle_timeout: settings.idle_timeout,
+            body_read_timeout: settings.body_read_timeout,
             pooled,
             http1,
-            tunnels,
-            abort,
+            work,
         })))
     }
 }
@@ -91,7 +87,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inner = Arc::clone(&self.0);
-        let request = request.map(boxed);
+        // A session's request has been read by the layer, within the same limit; this is for all others.
+        let limit = inner.body_read_timeout;
+        let request = request.map(|body| boxed(Timed::new(body, limit, Stalled::Client)));
         Box::pin(async move { Ok(inner.forward(request).await.unwrap_or_else(Refusal::into_response)) })
     }
 }
@@ -104,6 +102,7 @@ impl Inner {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, upgrade);
         }
+        settle_framing(response.headers_mut())?;
         let refused_upgrade = upgrade.is_some();
         strip_hop_by_hop(response.headers_mut());
         if refused_upgrade {
@@ -158,7 +157,7 @@ impl Inner {
     ) -> Result<Response<BoxBody>, Refusal> {
         let Some(upgrade) = upgrade else { return Err(failure::unasked_upgrade()) };
         let protocol = response.headers().get(header::UPGRADE).cloned();
-        upgrade.join(&mut response, &self.tunnels, self.abort.clone());
+        upgrade.join(&mut response, &self.work);
         let mut response = response.map(boxed);
         strip_hop_by_hop(response.headers_mut());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -166,6 +165,22 @@ impl Inner {
             response.headers_mut().insert(header::UPGRADE, protocol);
         }
         Ok(response)
+    }
+}
+
+/// A reply that is chunked has no other length (RFC 9112, section 6.3): the client must not count by one. And a
+/// coding that nobody here undoes would be lost with the header that names it.
+fn settle_framing(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    if !headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    let known = ["chunked", "identity"];
+    match tokens_of(headers, header::TRANSFER_ENCODING)
+        .all(|coding| known.iter().any(|known| coding.eq_ignore_ascii_case(known)))
+    {
+        true => Ok(()),
+        false => Err(failure::unknown_coding()),
     }
 }
 

@@ -1,0 +1,37 @@
+//! Stored records: any bytes are read or refused, and what was read gives the same bytes back.
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use tower_session_memory::{
+    history::Turn,
+    session::{Principal, SessionKey},
+};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(id) = "fuzz".parse() else { return };
+    let key = SessionKey::new("default", Principal::anonymous(), id);
+    // The seeds and whatever grows out of them carry a placeholder for the session's digest.
+    let digest = key.digest().to_hex();
+    let text = data.to_vec();
+    let record = match find(&text, b"SESSIONSESSIONSESSIONSESSIONSESS") {
+        Some(at) => [&text[..at], digest.as_bytes(), &text[at + 32..]].concat(),
+        None => text,
+    };
+    let record = Bytes::from(record);
+    let Ok(turn) = Turn::decode(record.clone(), key.digest()) else { return };
+    assert_eq!(turn.record(), &record, "a record is kept as it was stored");
+    let messages: Vec<_> = turn.messages().map(|message| message.raw().clone()).collect();
+    assert_eq!(messages.join(&b","[..]), turn.message_bytes(), "the messages are the spliced bytes");
+    assert_eq!(messages.len(), turn.len());
+    for count in 0..=turn.len() {
+        assert_eq!(messages[..count].join(&b","[..]), turn.first_message_bytes(count));
+    }
+    let instructions: Vec<_> = turn.instructions().map(|message| message.raw().clone()).collect();
+    assert_eq!(instructions.join(&b","[..]), turn.instruction_bytes());
+    assert!(Turn::decode(record, SessionKey::new("other", Principal::anonymous(), key.id().clone()).digest()).is_err());
+});
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
