@@ -37,7 +37,7 @@ use crate::{
         identify::{Control, Identity, consume},
     },
     status::{Remembered, Status},
-    store::{Cursor, Loaded},
+    store::{Cursor, Loaded, StoreError, StoreErrorKind},
     telemetry,
 };
 
@@ -157,8 +157,9 @@ async fn load(config: &Config, key: &SessionKey) -> Option<(Loaded, Settled)> {
         telemetry::unsettled(key);
     }
     let loaded = match timeout(config.load_timeout, config.store.load_dyn(key, None)).await {
-        Ok(Ok(loaded)) => Some(loaded),
-        Ok(Err(error)) => {
+        Ok(Ok(loaded)) if loaded.turns.iter().all(|turn| turn.envelope().is_none()) => Some(loaded),
+        Ok(loaded) => {
+            let error = loaded.err().unwrap_or_else(unopened);
             telemetry::store_failed("load", key, &error);
             None
         }
@@ -172,6 +173,12 @@ async fn load(config: &Config, key: &SessionKey) -> Option<(Loaded, Settled)> {
     }
     failpoint::hit(Point::Loaded);
     loaded.map(|loaded| (loaded, settled))
+}
+
+/// Without what they say, these turns would be left out of the history in silence.
+fn unopened() -> StoreError {
+    let source = "a stored record is compressed or encrypted, and the store is set up to read neither";
+    StoreError::with_source(StoreErrorKind::Conflict, source)
 }
 
 /// Forwards a request without memory and says so.

@@ -63,6 +63,8 @@
 //! |---|---|
 //! | `cookies` | [`session::Cookie`](crate::session): session ids in cookies, plain and signed |
 //! | `compression` | request bodies with `content-encoding` gzip, deflate, br, zstd; recording of compressed replies |
+//! | `encrypt` | `store::Encrypted`: records encrypted at rest |
+//! | `zstd` | `store::Compressed`: records compressed |
 //! | `sqlite` | `store::SqliteStore`, with SQLite bundled |
 //! | `metrics` | counters and histograms through the `metrics` facade, named `session_memory_*` |
 //! | `testing` | the store conformance suite and a scripted upstream |

@@ -136,6 +136,7 @@ fn settings_that_contradict_each_other_are_refused() {
         (&["--session-cookie", "sid", "--missing-session", "issue"], "needs a cookie secret"),
         (&["--max-reply", "1 MiB"], "max_event is larger"),
         (&["--admin", "127.0.0.1:8080"], "the same address"),
+        (&["--encryption-accept-plain", "true"], "there is no encryption key"),
         (&["--listen", "0.0.0.0:9"], "would ask itself"),
         (&["--cookie-secret-file", "/nonexistent/secret"], "cannot read cookie_secret"),
     ] {

@@ -15,7 +15,7 @@ pub use log::{Log, Path};
 pub use message::{About, Canonical, Message, Role};
 pub use plan::{ClientCase, Instructions, Mode, Plan};
 pub use reconcile::{Incoming, reconcile};
-pub use turn::{Parent, RecordError, Turn, TurnId, TurnParts, TurnState};
+pub use turn::{Envelope, Parent, RecordError, Turn, TurnId, TurnParts, TurnState};
 pub use window::Window;
 
 #[cfg(test)]

@@ -22,6 +22,25 @@
 //!
 //! A reader takes any record of major version 1, ignores header fields that it does not know, and keeps the
 //! record's bytes as they are. A record of another major version is refused.
+//!
+//! # Envelopes
+//!
+//! A store wrapper that compresses or encrypts puts a whole record into an *envelope*, which is a record too: a
+//! header line that tells whose turn it is, and the changed bytes.
+//!
+//! ```text
+//! {"v":"1.0","id":"0198…","session":"9f2c…","at":1763800000000,"coding":"zstd"}⏎
+//! (any bytes, to the end)
+//! ```
+//!
+//! `id`, `parent`, `session` and `at` are those of the turn inside. `coding` says what was done to its record,
+//! `key` (optional) with which key. What is inside may be an envelope again. Stores keep envelopes as they keep
+//! any turn; only the wrapper that made one can tell what its turn says: see [`Turn::envelope`].
+
+mod envelope;
+mod memory;
+
+pub use envelope::Envelope;
 
 use std::{
     fmt,
@@ -101,6 +120,8 @@ pub enum TurnState {
 /// One turn: the client's new messages and the reply, whole or not at all.
 ///
 /// Cheap to clone. `Debug` shows no content.
+///
+/// A turn that is an [envelope](Self::envelope) has an id, a parent and a time, and no messages.
 #[derive(Clone)]
 pub struct Turn {
     header: Arc<Header>,
@@ -151,6 +172,9 @@ pub enum RecordError {
     /// The record belongs to another session.
     #[error("the store answered with a record of another session")]
     Foreign,
+    /// What is inside an envelope is not the turn that its header names.
+    #[error("the stored record is in the envelope of another one")]
+    Misplaced,
 }
 
 const VERSION: &str = "1.0";
@@ -174,6 +198,8 @@ struct Header {
     instructions: Vec<Entry>,
     messages: Vec<Entry>,
     sent: usize,
+    #[serde(skip)]
+    envelope: Option<envelope::About>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,6 +233,7 @@ impl TurnParts {
             instructions: entries(&self.instructions),
             messages: entries(&messages),
             sent,
+            envelope: None,
         };
         let mut record =
             BytesMut::with_capacity(512 + messages.iter().map(|m| m.raw().len() + 1).sum::<usize>());
@@ -238,7 +265,10 @@ impl Turn {
     /// of another session.
     pub fn decode(record: Bytes, session: KeyDigest) -> Result<Self, RecordError> {
         let end = memchr::memchr(b'\n', &record).ok_or(RecordError::Malformed("no header line"))?;
-        let header = Header::read(&record[..end])?;
+        let header = match Header::read(&record[..end]) {
+            Ok(header) => header,
+            Err(error) => return envelope::decode(record, end, session).unwrap_or(Err(error)),
+        };
         if !session.is_hex(&header.session) {
             return Err(RecordError::Foreign);
         }
@@ -323,7 +353,7 @@ impl Turn {
         self.header.messages.len()
     }
 
-    /// Never: a turn holds at least its reply.
+    /// Only of an [envelope](Self::envelope): a turn holds at least its reply.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.header.messages.is_empty()

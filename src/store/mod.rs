@@ -3,8 +3,16 @@
 //! [`HistoryStore`] is the contract; its documentation is normative, and the suite in
 //! `testing::conformance` (feature `testing`) checks a store against it. `InMemoryStore` is for
 //! tests and single processes, `SqliteStore` (feature `sqlite`) for one machine.
+//!
+//! Wrappers go around any store, in this order: [`Cached`] outermost, then `Compressed` (feature `zstd`), then
+//! `Encrypted` (feature `encrypt`).
 
+mod cached;
+#[cfg(feature = "zstd")]
+mod compressed;
 mod cursor;
+#[cfg(feature = "encrypt")]
+pub mod encrypted;
 mod erased;
 mod error;
 mod head;
@@ -13,7 +21,12 @@ mod retention;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use cached::{CacheStats, Cached};
+#[cfg(feature = "zstd")]
+pub use compressed::Compressed;
 pub use cursor::{Cursor, Epoch};
+#[cfg(feature = "encrypt")]
+pub use encrypted::Encrypted;
 pub use erased::DynHistoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use in_memory::{InMemoryStats, InMemoryStore};
@@ -132,6 +145,9 @@ pub struct Loaded {
     pub turns: Vec<Turn>,
     /// Whether `turns` begins at the start of the log.
     pub from_start: bool,
+    /// How many turns at the start of the log are kept no more; 0 for an unknown session. From the start,
+    /// `turns` holds the `cursor.count - trimmed` that are kept.
+    pub trimmed: u64,
 }
 
 /// The answer to an append.

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::Path};
 
 use secrecy::{ExposeSecret, SecretString};
+use tower_session_memory::store::encrypted::{InvalidKeyRing, KeyRing};
 
 use crate::settings::{MissingSession, PrincipalFrom, Settings, UpstreamUrl};
 
@@ -20,6 +21,8 @@ pub(crate) struct Secrets {
     pub(crate) cookie: Vec<SecretString>,
     /// Keys the digest of credentials.
     pub(crate) principal: Option<SecretString>,
+    /// Encrypts turns.
+    pub(crate) encryption: Option<KeyRing>,
     shown: Vec<(&'static str, String)>,
 }
 
@@ -34,6 +37,8 @@ pub(crate) enum ConfigError {
     Unreadable { name: &'static str, path: String, source: std::io::Error },
     #[error("{name}: a secret of {length} bytes is too short; {SHORTEST} or more are accepted")]
     ShortSecret { name: &'static str, length: usize },
+    #[error("encryption_key: {0}")]
+    KeyRing(#[source] InvalidKeyRing),
     #[error("{0}: there is no secret in it")]
     NoSecret(&'static str),
     #[error("{0} is set both as a file and in the environment; give one")]
@@ -66,6 +71,9 @@ impl Config {
         }
         if secrets.principal.is_some() && settings.principal != PrincipalFrom::Credential {
             return contradiction("there is a principal secret, but principal is not credential");
+        }
+        if settings.encryption_accept_plain && secrets.encryption.is_none() {
+            return contradiction("encryption_accept_plain is set, but there is no encryption key");
         }
         if settings.max_event.as_u64() > settings.max_reply.as_u64() {
             return contradiction("max_event is larger than max_reply");
@@ -104,7 +112,13 @@ impl Secrets {
             settings.principal_secret_file.as_deref(),
             "SESSION_MEMORY_PRINCIPAL_SECRET",
         )?;
-        Ok(Self { cookie, principal: principal.into_iter().next(), shown })
+        let file = settings.encryption_key_file.as_deref();
+        let keys = text("encryption_key", file, env("SESSION_MEMORY_ENCRYPTION_KEY"))?;
+        let encryption = keys.map(|keys| KeyRing::parse(keys.expose_secret())).transpose();
+        let encryption = encryption.map_err(ConfigError::KeyRing)?;
+        let keys = encryption.as_ref().map_or(0, |ring| ring.ids().count());
+        shown.push(("encryption_key", describe(keys, file.is_some())));
+        Ok(Self { cookie, principal: principal.into_iter().next(), encryption, shown })
     }
 
     /// Which secrets are set, and where; never what they are.
@@ -121,23 +135,15 @@ fn describe(keys: usize, in_file: bool) -> String {
     }
 }
 
+/// Secrets, one a line.
 fn secret(
     name: &'static str,
     file: Option<&Path>,
     variable: Option<OsString>,
 ) -> Result<Vec<SecretString>, ConfigError> {
-    let variable = variable.filter(|value| !value.is_empty());
-    let text =
-        match (file, variable) {
-            (None, None) => return Ok(Vec::new()),
-            (Some(_), Some(_)) => return Err(ConfigError::TwoSecrets(name)),
-            (Some(path), None) => std::fs::read_to_string(path).map_err(|source| {
-                ConfigError::Unreadable { name, path: path.display().to_string(), source }
-            })?,
-            (None, Some(value)) => value.into_string().map_err(|_| ConfigError::NoSecret(name))?,
-        };
-    let keys: Vec<SecretString> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from).collect();
+    let Some(text) = text(name, file, variable)? else { return Ok(Vec::new()) };
+    let lines = text.expose_secret().lines().map(str::trim);
+    let keys: Vec<SecretString> = lines.filter(|line| !line.is_empty()).map(SecretString::from).collect();
     if keys.is_empty() {
         return Err(ConfigError::NoSecret(name));
     }
@@ -145,4 +151,23 @@ fn secret(
         Some(length) => Err(ConfigError::ShortSecret { name, length }),
         None => Ok(keys),
     }
+}
+
+/// What a file or the environment holds.
+fn text(
+    name: &'static str,
+    file: Option<&Path>,
+    variable: Option<OsString>,
+) -> Result<Option<SecretString>, ConfigError> {
+    let variable = variable.filter(|value| !value.is_empty());
+    let text =
+        match (file, variable) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return Err(ConfigError::TwoSecrets(name)),
+            (Some(path), None) => std::fs::read_to_string(path).map_err(|source| {
+                ConfigError::Unreadable { name, path: path.display().to_string(), source }
+            })?,
+            (None, Some(value)) => value.into_string().map_err(|_| ConfigError::NoSecret(name))?,
+        };
+    Ok(Some(SecretString::from(text)))
 }

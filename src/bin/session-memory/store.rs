@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tower_session_memory::store::{DynHistoryStore, InMemoryStore, SqliteStore, TtlRefresh};
+use tower_session_memory::store::{
+    Cached, Compressed, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, SqliteStore, TtlRefresh,
+};
 
 use crate::{
     BoxError,
@@ -33,10 +35,10 @@ impl Opened {
 pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
     let settings = &config.settings;
     let opened = match &settings.store {
-        StoreUrl::Memory => Opened { store: Arc::new(in_memory(settings)), sqlite: None },
+        StoreUrl::Memory => Opened { store: encrypted(in_memory(settings), config), sqlite: None },
         StoreUrl::Sqlite(path) => {
             let store = sqlite(settings, path).await?;
-            Opened { store: Arc::new(store.clone()), sqlite: Some(store) }
+            Opened { store: encrypted(store.clone(), config), sqlite: Some(store) }
         }
     };
     let required = settings.require_durability;
@@ -49,6 +51,35 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
         .into());
     }
     Ok(opened)
+}
+
+/// The store with the wrappers around it that are asked for, innermost first.
+fn encrypted(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistoryStore> {
+    match config.secrets.encryption.clone() {
+        None => compressed(store, config),
+        Some(ring) if config.settings.encryption_accept_plain => {
+            compressed(Encrypted::new(store, ring).danger_accept_plain_records(), config)
+        }
+        Some(ring) => compressed(Encrypted::new(store, ring), config),
+    }
+}
+
+/// What is compressed is read whether or not more is to be.
+fn compressed(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistoryStore> {
+    let Settings { max_request_body, max_reply, .. } = &config.settings;
+    // A record names every message in its header, which may be longer than what it names.
+    let largest = (max_request_body.as_u64() + max_reply.as_u64()).saturating_mul(4).max(64 << 20);
+    let store = Compressed::new(store).with_max_bytes(usize::try_from(largest).unwrap_or(usize::MAX));
+    cached(if config.settings.compress { store } else { store.with_min_bytes(usize::MAX) }, config)
+}
+
+fn cached(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistoryStore> {
+    match config.settings.cache_bytes {
+        Some(bytes) if config.settings.store != StoreUrl::Memory => {
+            Arc::new(Cached::new(store).with_max_bytes(bytes.as_u64()))
+        }
+        _ => Arc::new(store),
+    }
 }
 
 fn in_memory(settings: &Settings) -> InMemoryStore {

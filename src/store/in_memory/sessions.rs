@@ -219,6 +219,7 @@ impl Session {
             cursor: self.head.cursor(),
             turns: self.turns.iter().skip(skip.unwrap_or(0)).cloned().collect(),
             from_start: skip.is_none(),
+            trimmed: self.head.trimmed,
         }
     }
 

@@ -140,14 +140,18 @@ pub(super) fn seq(connection: &Connection, row: i64, id: TurnId) -> rusqlite::Re
         .optional()
 }
 
-/// The records after that many turns.
-pub(super) fn records(connection: &Connection, row: i64, skipped: u64) -> rusqlite::Result<Vec<Bytes>> {
+/// The records after that many turns, each with the id that its row names.
+pub(super) fn records(
+    connection: &Connection,
+    row: i64,
+    skipped: u64,
+) -> rusqlite::Result<Vec<(TurnId, Bytes)>> {
     connection
         .prepare_cached(
-            "SELECT record FROM turns WHERE session = ?1 AND seq > ?2 AND record IS NOT NULL ORDER BY seq",
+            "SELECT id, record FROM turns WHERE session = ?1 AND seq > ?2 AND record IS NOT NULL ORDER BY seq",
         )?
         .query_map(params![row, skipped as i64], |row| {
-            Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?))
+            Ok((TurnId::from_bytes(row.get(0)?), Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
         })?
         .collect()
 }

@@ -91,13 +91,15 @@ impl Reader {
         let found = log::find(&transaction, key).map_err(store_error)?;
         let Some(session) = found.filter(|session| session.expires > now) else {
             let cursor = Cursor::start_of(Epoch::UNBORN);
-            let loaded = Loaded { cursor, turns: Vec::new(), from_start: after != Some(&cursor) };
+            let from_start = after != Some(&cursor);
+            let loaded = Loaded { cursor, turns: Vec::new(), from_start, trimmed: 0 };
             return Ok(Answer { loaded, refresh: None });
         };
         let known = known(&transaction, &session, after).map_err(store_error)?;
         let turns = turns(&transaction, key, &session, known.unwrap_or(session.head.trimmed))?;
         let refresh = self.retention.refreshed(session.expires, now).filter(|_| session.head.count > 0);
-        let loaded = Loaded { cursor: session.head.cursor(), turns, from_start: known.is_none() };
+        let Head { trimmed, .. } = session.head;
+        let loaded = Loaded { cursor: session.head.cursor(), turns, from_start: known.is_none(), trimmed };
         Ok(Answer { loaded, refresh })
     }
 
@@ -188,7 +190,11 @@ fn turns(
     let records = log::records(connection, session.row, skipped).map_err(store_error)?;
     let turns: Vec<Turn> = records
         .into_iter()
-        .map(|record| Turn::decode(record, key.digest()).map_err(damaged))
+        .map(|(id, record)| {
+            let turn = Turn::decode(record, key.digest()).map_err(damaged)?;
+            // The row of one turn with the record of another.
+            if turn.id() != id { Err(StoreError::new(StoreErrorKind::Corrupt)) } else { Ok(turn) }
+        })
         .collect::<Result<_, _>>()?;
     let Head { count, newest, .. } = session.head;
     let whole =

@@ -15,6 +15,7 @@ pub(super) async fn an_unknown_session_is_empty<H: Harness>(harness: &H) {
     assert!(loaded.from_start, "a load without a cursor is from the start");
     assert_eq!(loaded.cursor.count, 0, "an unknown session has no turns");
     assert_eq!(loaded.cursor.newest, None, "an unknown session has no newest turn");
+    assert_eq!(loaded.trimmed, 0, "nothing of an unknown session was trimmed");
     appended(fixture.append(&key, &loaded.cursor, &turn(&key, "first")).await);
 }
 
@@ -27,6 +28,7 @@ pub(super) async fn turns_come_back_in_the_order_of_their_commits<H: Harness>(ha
     assert!(loaded.from_start, "a load without a cursor is from the start");
     assert_eq!(loaded.cursor, cursor, "a load ends where the last append ended");
     assert_eq!(cursor.count, 4, "a cursor counts the turns");
+    assert_eq!(loaded.trimmed, 0, "every turn is kept");
     assert_eq!(cursor.newest, Some(turns[3].id()), "a cursor names the newest turn");
 }
 

@@ -109,6 +109,16 @@ settings! {
         session_ttl_on_load: bool = "false",
         /// The newest turns of a session that are kept; instructions that older ones brought are forgotten with them.
         max_turns: Option<NonZeroUsize> = "none",
+        /// Memory for sessions that were loaded lately: of these only the newest turns are read from the store.
+        /// Not used with `memory`.
+        cache_bytes: Option<ByteSize> = "128 MiB",
+        /// Compress new turns (zstd). Compressed ones are read either way.
+        compress: bool = "false",
+        /// File with the keys that encrypt turns, one a line, an id and 32 random bytes in base64: the first
+        /// encrypts, all decrypt. Or set SESSION_MEMORY_ENCRYPTION_KEY.
+        encryption_key_file: Option<PathBuf> = "none",
+        /// Read turns that are not encrypted, too: while a store that has some is taken over.
+        encryption_accept_plain: bool = "false",
     }
     "Who is talking" {
         /// Request headers that may carry the session id; the first that does counts. Some clients have their

@@ -99,8 +99,12 @@ pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<St
 }
 
 /// The variables that are no settings of the table.
-const OTHERS: [&str; 3] =
-    ["SESSION_MEMORY_CONFIG", "SESSION_MEMORY_COOKIE_SECRET", "SESSION_MEMORY_PRINCIPAL_SECRET"];
+const OTHERS: [&str; 4] = [
+    "SESSION_MEMORY_CONFIG",
+    "SESSION_MEMORY_COOKIE_SECRET",
+    "SESSION_MEMORY_ENCRYPTION_KEY",
+    "SESSION_MEMORY_PRINCIPAL_SECRET",
+];
 
 /// What the macro asks for each setting.
 pub(super) struct Pick<'a> {
@@ -158,7 +162,9 @@ fn parse<T: Value>(text: &str, place: impl FnOnce() -> String) -> Result<T, Sett
 fn describe(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
     let quoted = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    if quoted.to_ascii_lowercase().contains("secret") && !quoted.contains("secret_file") {
+    let quoted_lower = quoted.to_ascii_lowercase();
+    let holds_secret = ["secret", "encryption_key"].iter().any(|name| quoted_lower.contains(name));
+    if holds_secret && !quoted.contains("secret_file") && !quoted.contains("key_file") {
         let key = quoted.split('=').next().unwrap_or_default().trim();
         return format!(
             "line {line}: {key}: secrets are given in a file of their own, or in the environment"
@@ -240,11 +246,13 @@ mod tests {
 
     #[test]
     fn a_secret_in_a_file_is_not_quoted() {
-        let text = "cookie_secret = \"hunter2hunter2\"";
-        let error = toml::from_str::<File>(text).err().unwrap();
-        let message = describe(&error, text);
-        assert!(!message.contains("hunter2"), "the secret is in the message: {message}");
-        assert!(message.contains("cookie_secret"), "the key is not named: {message}");
+        for name in ["cookie_secret", "encryption_key"] {
+            let text = format!("{name} = \"hunter2hunter2\"");
+            let error = toml::from_str::<File>(&text).err().unwrap();
+            let message = describe(&error, &text);
+            assert!(!message.contains("hunter2"), "the secret is in the message: {message}");
+            assert!(message.contains(name), "the key is not named: {message}");
+        }
     }
 
     #[test]

@@ -1,0 +1,99 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{CacheStats, log::CachedLog};
+use crate::session::SessionKey;
+
+/// Logs by key, and the order in which they were last used. The bound holds after every call.
+pub(super) struct Lru {
+    max_bytes: u64,
+    by_key: HashMap<SessionKey, Slot>,
+    /// By [`Slot::used`], which is unique.
+    by_use: BTreeMap<u64, SessionKey>,
+    uses: u64,
+    /// Counts removals. A load that began before one may bring back what was removed.
+    generation: u64,
+    stats: CacheStats,
+}
+
+struct Slot {
+    log: Arc<CachedLog>,
+    used: u64,
+}
+
+impl Lru {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self {
+            max_bytes,
+            by_key: HashMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            generation: 0,
+            stats: CacheStats::default(),
+        }
+    }
+
+    pub(super) fn stats(&self) -> CacheStats {
+        CacheStats { sessions: self.by_key.len() as u64, ..self.stats }
+    }
+
+    /// The log, if it is kept, and the generation for [`put`](Self::put).
+    pub(super) fn get(&self, key: &SessionKey) -> (Option<Arc<CachedLog>>, u64) {
+        (self.by_key.get(key).map(|slot| slot.log.clone()), self.generation)
+    }
+
+    /// Keeps what a load found, as the most recently used.
+    pub(super) fn put(&mut self, key: &SessionKey, log: &Arc<CachedLog>, generation: u64, hit: bool) {
+        match hit {
+            true => self.stats.hits += 1,
+            false => self.stats.misses += 1,
+        }
+        if generation != self.generation {
+            return;
+        }
+        let kept = self.take(key).filter(|kept| is_ahead(kept, log));
+        let log = kept.unwrap_or_else(|| log.clone());
+        let weight = weight(key, &log);
+        if log.is_empty() || weight > self.max_bytes {
+            return;
+        }
+        self.uses += 1;
+        self.stats.bytes += weight;
+        self.by_use.insert(self.uses, key.clone());
+        self.by_key.insert(key.clone(), Slot { log, used: self.uses });
+        while self.stats.bytes > self.max_bytes
+            && let Some(oldest) = self.by_use.values().next().cloned()
+        {
+            self.take(&oldest);
+            self.stats.evicted += 1;
+        }
+    }
+
+    /// Forgets a log, also for the loads that are under way.
+    pub(super) fn remove(&mut self, key: &SessionKey) {
+        self.generation += 1;
+        self.take(key);
+    }
+
+    fn take(&mut self, key: &SessionKey) -> Option<Arc<CachedLog>> {
+        let slot = self.by_key.remove(key)?;
+        self.by_use.remove(&slot.used);
+        self.stats.bytes -= weight(key, &slot.log);
+        Some(slot.log)
+    }
+}
+
+/// Whether a load that overtook this one found more of the same log.
+fn is_ahead(kept: &CachedLog, log: &CachedLog) -> bool {
+    kept.cursor().epoch == log.cursor().epoch && kept.cursor().count > log.cursor().count
+}
+
+fn weight(key: &SessionKey, log: &CachedLog) -> u64 {
+    let key = key.namespace().len() + key.principal().as_str().len() + key.id().as_str().len();
+    log.weight() + key as u64 + TABLES
+}
+
+/// What the two tables take for one log, generously.
+const TABLES: u64 = 512;

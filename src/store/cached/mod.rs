@@ -1,0 +1,170 @@
+//! A wrapper that keeps session logs in memory, and asks the store only for what came since.
+
+mod log;
+mod lru;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use self::{log::CachedLog, lru::Lru};
+use super::{
+    Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
+};
+use crate::{history::Turn, session::SessionKey};
+
+/// Any store, with a cache of session logs in front of it, so that loading a session costs the turns that are
+/// new and not the whole log.
+///
+/// # It is never stale
+///
+/// Nothing is answered from memory alone. Every load is one round trip that hands the store the cursor of the
+/// log that is kept; the store says what came after it, or that it does not know it. In that case (the
+/// session was deleted, expired, or lost turns with its server) the kept log is dropped and the store's is
+/// taken from its start, in the same answer. Any number of replicas may cache one store.
+///
+/// A turn that was appended through this cache comes back with the next load once. To add it here already would
+/// be wrong where a server can lose acknowledged turns: the place before it may hold another turn by then, and
+/// its own cursor would no longer tell.
+///
+/// # Bounds
+///
+/// At most [`max_bytes`](Self::with_max_bytes) of memory, counted as what records, their headers and the tables
+/// take; past that the logs that were not loaded for longest go. A log that is larger by itself is
+/// not kept. A session that another replica deletes, or that expires, leaves this memory when it is loaded next
+/// or when room is needed; a deletion through this cache drops it at once.
+///
+/// # Order of wrappers
+///
+/// Outermost: `Cached<Compressed<Encrypted<S>>>`. Kept turns are then neither unpacked nor decrypted again.
+///
+/// # Defaults
+///
+/// 128 MiB.
+///
+/// # Example
+///
+/// ```
+/// use tower_session_memory::{
+///     SessionMemoryLayer,
+///     store::{Cached, InMemoryStore},
+/// };
+///
+/// let store = Cached::new(InMemoryStore::new()).with_max_bytes(64 * 1024 * 1024);
+/// let layer = SessionMemoryLayer::new(store);
+/// # let _ = layer;
+/// ```
+pub struct Cached<S> {
+    inner: S,
+    cache: Mutex<Lru>,
+}
+
+/// What a [`Cached`] store holds now, and what it was good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Logs that are kept.
+    pub sessions: u64,
+    /// Bytes of memory that they take.
+    pub bytes: u64,
+    /// Loads that took only what was new from the store.
+    pub hits: u64,
+    /// Loads that took a whole log from the store.
+    pub misses: u64,
+    /// Logs that went to make room.
+    pub evicted: u64,
+}
+
+impl<S> Cached<S> {
+    /// A cache of the default size before this store.
+    #[must_use]
+    pub fn new(inner: S) -> Self {
+        Self { inner, cache: Mutex::new(Lru::new(DEFAULT_MAX_BYTES)) }
+    }
+
+    /// Takes at most so many bytes of memory. Default: 128 MiB.
+    #[must_use]
+    pub fn with_max_bytes(self, bytes: u64) -> Self {
+        Self { cache: Mutex::new(Lru::new(bytes)), ..self }
+    }
+
+    /// What it holds now.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        self.cache().stats()
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Lru> {
+        // Nothing between lock and unlock panics half way through a change, short of a bug of ours.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<S: HistoryStore> HistoryStore for Cached<S> {
+    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+        let (known, generation) = self.cache().get(key);
+        let cursor = known.as_ref().map(|log| log.cursor());
+        let loaded = self.inner.load(key, cursor.as_ref().or(after)).await?;
+        let hit = !loaded.from_start;
+        let log = match known {
+            // The end of a log alone cannot be kept.
+            None if hit => return Ok(loaded),
+            Some(log) if hit => log.extended(&loaded),
+            _ => CachedLog::whole(&loaded).map(Arc::new),
+        };
+        let (log, hit) = match log {
+            Some(log) => (log, hit),
+            // What the store says came after the cursor does not. Its whole log decides.
+            None if hit => (whole(&self.inner.load(key, None).await?)?, false),
+            None => return Err(StoreError::new(StoreErrorKind::Corrupt)),
+        };
+        self.cache().put(key, &log, generation, hit);
+        Ok(log.after(after))
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+        let answer = self.inner.append(key, at, turn).await?;
+        if answer == Appended::Gone {
+            self.cache().remove(key);
+        }
+        Ok(answer)
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
+        self.cache().remove(key);
+        let deleted = self.inner.delete(key).await;
+        // A load that the store answered before the deletion may have come between.
+        self.cache().remove(key);
+        deleted
+    }
+
+    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+        self.inner.sessions(scope, page).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.inner.durability().await
+    }
+
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Cached<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cached")
+            .field("inner", &self.inner)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+const DEFAULT_MAX_BYTES: u64 = 128 * 1024 * 1024;
+
+fn whole(loaded: &Loaded) -> Result<Arc<CachedLog>, StoreError> {
+    let log = CachedLog::whole(loaded).map(Arc::new);
+    log.filter(|_| loaded.from_start).ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt))
+}

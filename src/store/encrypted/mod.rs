@@ -1,0 +1,186 @@
+//! A wrapper that encrypts records.
+//!
+//! ```
+//! use tower_session_memory::store::{Encrypted, InMemoryStore, encrypted::KeyRing};
+//!
+//! // `openssl rand -base64 32` makes a key.
+//! let ring = KeyRing::parse("2026-05 6RU8JcSCP1Q1F9d5bUz0pY3mV3q0Jx2T0p8m2qkQ0cE=").unwrap();
+//! let store = Encrypted::new(InMemoryStore::new(), ring);
+//! # let _ = store;
+//! ```
+//!
+//! # What is encrypted
+//!
+//! The whole record: messages, instructions, model, usage. What a store needs stays readable: namespace, principal
+//! and session id as the store keeps them, ids, parents and times of turns, and how long each record is.
+//!
+//! # Format
+//!
+//! A record goes into an [envelope](crate::history::Turn::envelope) of coding `xchacha20-poly1305` with the id of
+//! the key. Its body is a random nonce of 24 bytes and the ciphertext with its tag; the envelope's header line is
+//! the associated data. The plaintext is the cursor that the turn was built on (epoch, 16 bytes; count, 8 bytes,
+//! big endian; id of the newest turn or zeros, 16 bytes) and the record. Each session has a key of its own,
+//! HKDF-Expand of the master key over the session's key.
+//!
+//! # What is noticed
+//!
+//! Whoever can write to the store can destroy sessions, and cannot make them say something else. A load is refused
+//! when
+//!
+//! - a byte of a record was changed, its header included;
+//! - a record was put in another session, or the key is another one;
+//! - a record that was never encrypted was put among the others;
+//! - a record stands twice, or turns stand in another order than the one they were built in;
+//! - a record of a deleted session was put in the one that came after it, but in first place or when it began a
+//!   session itself.
+//!
+//! What was built on the same turn at the same time may be swapped without notice: either order was possible. So
+//! may the newest turns be taken away, or the oldest where turns are [trimmed](crate::store::Loaded::trimmed):
+//! a store that is set back to an earlier state looks like that state. A single turn that is missing before the
+//! newest is logged as a warning, since a server may also have lost it. A load after a cursor, as
+//! [`Cached`](crate::store::Cached) makes them, checks the new turns against that cursor and each other.
+
+mod keys;
+mod order;
+mod seal;
+
+pub use keys::{InvalidKeyRing, KeyRing};
+
+use std::fmt;
+
+use super::{
+    Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
+};
+use crate::{
+    history::{RecordError, Turn, TurnId},
+    session::SessionKey,
+};
+
+/// Any store, with records encrypted and bound to their sessions and places. The [module](self) tells how, and
+/// what is noticed.
+///
+/// A record that does not open is an error that names the id of its key, never an empty or shortened history.
+/// Encrypting and decrypting happen on the calling thread: microseconds for a usual turn, some ten milliseconds
+/// for one of 8 MiB.
+#[derive(Clone)]
+pub struct Encrypted<S> {
+    inner: S,
+    ring: KeyRing,
+    accepts_plain: bool,
+}
+
+/// Why a record was not sealed or opened.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("a stored record is not encrypted")]
+    Plain,
+    #[error("a stored record does not name its key")]
+    NoKey,
+    #[error("a stored record is encrypted with the key {0}, which is not in the key ring")]
+    UnknownKey(String),
+    #[error("a stored record does not open with the key {0}: it was changed or moved, or the key is another")]
+    Broken(String),
+    #[error("what a stored record holds is no record of its turn")]
+    Record(#[source] RecordError),
+    #[error("the stored turns do not stand in the order in which they were appended")]
+    Misplaced,
+    #[error("the record is too large to be encrypted")]
+    TooLarge,
+    #[error("the operating system gave no random bytes")]
+    Randomness(#[source] getrandom::Error),
+}
+
+impl<S> Encrypted<S> {
+    /// Encrypts what goes into this store. The first key of the ring seals, all open.
+    #[must_use]
+    pub fn new(inner: S, ring: KeyRing) -> Self {
+        Self { inner, ring, accepts_plain: false }
+    }
+
+    /// Reads records that are not encrypted, for a store that already has some. Default: they are refused.
+    ///
+    /// Until it is taken away again, whoever can write to the store can add turns to sessions.
+    #[must_use]
+    pub fn danger_accept_plain_records(mut self) -> Self {
+        self.accepts_plain = true;
+        self
+    }
+
+    fn open(&self, key: &SessionKey, turn: Turn) -> Result<(Turn, Option<Cursor>), Refused> {
+        let sealed = turn.envelope().is_some_and(|envelope| envelope.coding == seal::CODING);
+        if !sealed && self.accepts_plain {
+            return Ok((turn, None));
+        }
+        let opened = seal::open(&self.ring, key, &turn)?;
+        Ok((opened.turn, Some(opened.base)))
+    }
+
+    fn open_all(
+        &self,
+        key: &SessionKey,
+        after: Option<&Cursor>,
+        mut loaded: Loaded,
+    ) -> Result<Loaded, Refused> {
+        let mut opened: Vec<(TurnId, Option<Cursor>)> = Vec::with_capacity(loaded.turns.len());
+        for turn in &mut loaded.turns {
+            let (plain, base) = self.open(key, turn.clone())?;
+            opened.push((plain.id(), base));
+            *turn = plain;
+        }
+        order::check(&loaded, after, &opened)?;
+        Ok(loaded)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<S: HistoryStore> HistoryStore for Encrypted<S> {
+    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+        let loaded = self.inner.load(key, after).await?;
+        Ok(self.open_all(key, after, loaded)?)
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+        let sealed = seal::seal(&self.ring, key, at, turn)?;
+        self.inner.append(key, at, &sealed).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+
+    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+        self.inner.sessions(scope, page).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.inner.durability().await
+    }
+
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Encrypted<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encrypted")
+            .field("inner", &self.inner)
+            .field("ring", &self.ring)
+            .field("accepts_plain", &self.accepts_plain)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Refused> for StoreError {
+    fn from(refused: Refused) -> Self {
+        let kind = match &refused {
+            Refused::Plain | Refused::UnknownKey(_) => StoreErrorKind::Conflict,
+            Refused::TooLarge => StoreErrorKind::TooLarge,
+            Refused::Randomness(_) => StoreErrorKind::Unavailable,
+            Refused::NoKey | Refused::Broken(_) | Refused::Record(_) | Refused::Misplaced => {
+                StoreErrorKind::Corrupt
+            }
+        };
+        Self::with_source(kind, refused)
+    }
+}

@@ -1,0 +1,9 @@
+//! The wrappers around stores: the conformance suite through each, and what each promises beyond it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cached;
+mod compressed;
+mod conformance;
+mod encrypted;
+mod support;
