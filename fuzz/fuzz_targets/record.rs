@@ -22,13 +22,13 @@ fuzz_target!(|data: &[u8]| {
     let Ok(turn) = Turn::decode(record.clone(), key.digest()) else { return };
     assert_eq!(turn.record(), &record, "a record is kept as it was stored");
     let messages: Vec<_> = turn.messages().map(|message| message.raw().clone()).collect();
-    assert_eq!(messages.join(&b","[..]), turn.message_bytes(), "the messages are the spliced bytes");
+    assert_eq!(messages.join(&b","[..]), &turn.message_bytes()[..], "the messages are the spliced bytes");
     assert_eq!(messages.len(), turn.len());
     for count in 0..=turn.len() {
-        assert_eq!(messages[..count].join(&b","[..]), turn.first_message_bytes(count));
+        assert_eq!(messages[..count].join(&b","[..]), &turn.first_message_bytes(count)[..]);
     }
     let instructions: Vec<_> = turn.instructions().map(|message| message.raw().clone()).collect();
-    assert_eq!(instructions.join(&b","[..]), turn.instruction_bytes());
+    assert_eq!(instructions.join(&b","[..]), &turn.instruction_bytes()[..]);
     assert!(Turn::decode(record, SessionKey::new("other", Principal::anonymous(), key.id().clone()).digest()).is_err());
 });
 
