@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// What the layer is set to. One value, shared by every clone of the service.
+#[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) store: Arc<dyn DynHistoryStore>,
     pub(crate) protocol: Arc<dyn Protocol>,
@@ -53,31 +54,6 @@ impl Config {
             on_append_error: OnAppendError::default(),
             on_disconnect: OnDisconnect::default(),
             commit_wait: Duration::from_secs(2),
-        }
-    }
-}
-
-// A config is cloned only while a layer is being set up.
-impl Clone for Config {
-    fn clone(&self) -> Self {
-        Self {
-            store: Arc::clone(&self.store),
-            protocol: Arc::clone(&self.protocol),
-            namespace: Arc::clone(&self.namespace),
-            sources: self.sources.clone(),
-            missing: self.missing,
-            principal: self.principal.clone(),
-            trusted_origins: self.trusted_origins.clone(),
-            forwarded_id: self.forwarded_id.clone(),
-            instructions: self.instructions,
-            window: self.window,
-            limits: self.limits,
-            load_timeout: self.load_timeout,
-            on_load_error: self.on_load_error,
-            on_append_error: self.on_append_error,
-            on_disconnect: self.on_disconnect,
-            commit_wait: self.commit_wait,
-            commits: self.commits.clone(),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time:
 
 use bytesize::ByteSize;
 use http::{HeaderName, Uri, uri::Scheme};
-use humantime_serde::re::humantime;
 use tower_session_memory::store::Durability;
 
 /// A type that a setting may have.
