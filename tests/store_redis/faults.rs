@@ -1,6 +1,7 @@
 //! What goes wrong between the store and its server.
 
 use std::{
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -23,20 +24,20 @@ use crate::{
     support::{key, say, texts, turn},
 };
 
-async fn patient(url: &str) -> RedisStore {
+pub(crate) async fn patient(url: &str) -> RedisStore {
     let builder = RedisStore::builder(url).with_timeouts(Duration::from_millis(500), Duration::from_secs(30));
     builder.connect().await.unwrap()
 }
 
 /// Appends to sessions of their own from many tasks until told to end, and answers what was acknowledged.
-struct Load {
+pub(crate) struct Load {
     tasks: JoinSet<Vec<(String, TurnId)>>,
     end: Arc<AtomicBool>,
     done: Arc<AtomicU32>,
 }
 
 impl Load {
-    fn start(store: &RedisStore, tasks: usize) -> Self {
+    pub(crate) fn start(store: &RedisStore, tasks: usize) -> Self {
         let mut load = Self { tasks: JoinSet::new(), end: Arc::default(), done: Arc::default() };
         for task in 0..tasks {
             let (store, end, done) = (store.clone(), load.end.clone(), load.done.clone());
@@ -60,7 +61,7 @@ impl Load {
     }
 
     /// Waits for so many more acknowledged turns.
-    async fn more(&self, turns: u32) {
+    pub(crate) async fn more(&self, turns: u32) {
         let goal = self.done.load(Ordering::Relaxed) + turns;
         tokio::time::timeout(Duration::from_secs(60), async {
             while self.done.load(Ordering::Relaxed) < goal {
@@ -72,7 +73,7 @@ impl Load {
     }
 
     /// Every acknowledged turn is in the store, once.
-    async fn check(self, store: &RedisStore) {
+    pub(crate) async fn check(self, store: &RedisStore) {
         self.end.store(true, Ordering::Relaxed);
         for acknowledged in self.tasks.join_all().await {
             let session = acknowledged[0].0.clone();
@@ -141,6 +142,7 @@ async fn a_server_that_is_killed_and_started_again_has_every_acknowledged_turn()
 async fn a_server_that_is_away_is_unavailable_in_time_and_comes_back() {
     let mut server = Redis::start();
     let builder = RedisStore::builder(server.url())
+        .with_connections(NonZeroUsize::MIN)
         .with_timeouts(Duration::from_millis(200), Duration::from_millis(600));
     let store = builder.connect().await.unwrap();
     let at = say(&store, &key("a"), "one").await;
@@ -149,7 +151,7 @@ async fn a_server_that_is_away_is_unavailable_in_time_and_comes_back() {
     let error = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "nothing was sent");
     server.run();
-    crate::support::say(&patient(&server.url()).await, &key("b"), "one").await;
+    say(&patient(&server.url()).await, &key("b"), "one").await;
     let again = async { while store.load(&key("a"), None).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(30), again).await.expect("the store finds it again");
     let refused = RedisStore::builder("redis://127.0.0.1:1")

@@ -2,7 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tower_session_memory::store::{DynHistoryStore, InMemoryStore, SqliteStore, TtlRefresh};
+use secrecy::{ExposeSecret, SecretString};
+use tower_session_memory::store::{DynHistoryStore, InMemoryStore, RedisStore, SqliteStore, TtlRefresh};
 
 use crate::{
     BoxError,
@@ -38,6 +39,7 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
             let store = sqlite(settings, path).await?;
             Opened { store: Arc::new(store.clone()), sqlite: Some(store) }
         }
+        StoreUrl::Redis(url, _) => Opened { store: Arc::new(redis(settings, url).await?), sqlite: None },
     };
     let required = settings.require_durability;
     let offered = opened.store.durability_dyn().await?;
@@ -61,6 +63,14 @@ async fn sqlite(settings: &Settings, path: &Path) -> Result<SqliteStore, BoxErro
     let builder =
         settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
     Ok(builder.open().await?)
+}
+
+async fn redis(settings: &Settings, url: &SecretString) -> Result<RedisStore, BoxError> {
+    let builder =
+        RedisStore::builder(url.expose_secret()).with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
+    let builder =
+        settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
+    Ok(builder.connect().await?)
 }
 
 fn ttl(settings: &Settings) -> Duration {

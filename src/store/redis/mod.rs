@@ -47,7 +47,7 @@
 //!
 //! `ACL SETUSER memory on >password ~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange
 //! +set +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
-//! +hello +client|setinfo +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
+//! +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
 //! `+role` behind Sentinels, `+cluster|slots` in a Cluster.
 //!
 //! # Layout

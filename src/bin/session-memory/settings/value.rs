@@ -5,7 +5,11 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time:
 use bytesize::ByteSize;
 use http::{HeaderName, Uri, uri::Scheme};
 use humantime_serde::re::humantime;
-use tower_session_memory::store::Durability;
+use secrecy::SecretString;
+use tower_session_memory::store::{
+    Durability,
+    redis::{InvalidRedisUrl, RedisUrl},
+};
 
 /// A type that a setting may have.
 pub(crate) trait Value: Sized {
@@ -264,10 +268,12 @@ impl Value for UpstreamUrl {
 }
 
 /// Which store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum StoreUrl {
     Memory,
     Sqlite(PathBuf),
+    /// As it was written, with its password.
+    Redis(SecretString, RedisUrl),
 }
 
 impl Value for StoreUrl {
@@ -277,7 +283,11 @@ impl Value for StoreUrl {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("expected sqlite:PATH or memory".to_owned()),
+            Some((scheme, _)) if scheme.starts_with("redis") || scheme == "unix" => {
+                let url = text.parse().map_err(|error: InvalidRedisUrl| error.to_string())?;
+                Ok(Self::Redis(text.into(), url))
+            }
+            _ => Err("expected sqlite:PATH, the URL of a Redis, or memory".to_owned()),
         }
     }
 
@@ -285,6 +295,7 @@ impl Value for StoreUrl {
         match self {
             Self::Memory => "memory".to_owned(),
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Redis(_, url) => url.to_string(),
         }
     }
 }
@@ -402,12 +413,23 @@ mod tests {
     }
 
     #[test]
+    fn the_password_of_a_store_is_never_shown() {
+        let text = "rediss-sentinel://me:s3cret@a,b/main/2?sentinel_password=s3cret";
+        let value = StoreUrl::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(value.show(), "rediss-sentinel://a:26379,b:26379/main/2");
+        assert!(!format!("{value:?}").contains("s3cret"));
+        let error = StoreUrl::parse("redis://me:s3cret@host:port").expect_err("no port");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
     fn values_that_mean_nothing_are_refused() {
         assert!(ByteSize::parse("12 apples").is_err());
         assert!(ByteSize::parse("0").is_err());
         assert!(Duration::parse("5").is_err(), "a time without a unit is a guess");
         assert!(Duration::parse("0s").is_err());
-        assert!(StoreUrl::parse("redis://localhost").is_err());
+        assert!(StoreUrl::parse("mysql://localhost").is_err());
+        assert!(StoreUrl::parse("redis://").is_err());
         assert!(StoreUrl::parse("sqlite:").is_err());
         assert!(UpstreamUrl::parse("ftp://host").is_err());
         assert!(UpstreamUrl::parse("localhost:8080").is_err());
