@@ -95,7 +95,7 @@ settings! {
         admin: Option<SocketAddr> = "none",
     }
     "Where conversations are kept" {
-        /// `sqlite:PATH`, or `memory`, which forgets when the process ends.
+        /// `sqlite:PATH`, the URL of a Redis, or `memory`, which forgets when the process ends.
         store: StoreUrl = "sqlite:session-memory.db",
         /// Refuse to start if an acknowledged turn survives less than this.
         require_durability: Durability = "none",

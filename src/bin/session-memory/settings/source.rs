@@ -158,6 +158,9 @@ fn parse<T: Value>(text: &str, place: impl FnOnce() -> String) -> Result<T, Sett
 fn describe(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
     let quoted = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    if quoted.trim_start().starts_with("store") && quoted.contains(['@', '?', '/']) {
+        return format!("line {line}: store: {}", error.message());
+    }
     if quoted.to_ascii_lowercase().contains("secret") && !quoted.contains("secret_file") {
         let key = quoted.split('=').next().unwrap_or_default().trim();
         return format!(
@@ -245,6 +248,18 @@ mod tests {
         let message = describe(&error, text);
         assert!(!message.contains("hunter2"), "the secret is in the message: {message}");
         assert!(message.contains("cookie_secret"), "the key is not named: {message}");
+    }
+
+    #[test]
+    fn the_password_in_the_url_of_a_store_is_not_quoted() {
+        let text = "\nstore = \"redis://me:hunter2@host:port\"";
+        let error = toml::from_str::<File>(text).err().unwrap();
+        let message = describe(&error, text);
+        assert!(!message.contains("hunter2"), "the password is in the message: {message}");
+        assert!(
+            message.contains("line 2") && message.contains("port"),
+            "it is said what is wrong: {message}"
+        );
     }
 
     #[test]

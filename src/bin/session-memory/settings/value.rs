@@ -273,7 +273,7 @@ pub(crate) enum StoreUrl {
     Memory,
     Sqlite(PathBuf),
     /// As it was written, with its password.
-    Redis(SecretString, RedisUrl),
+    Redis(SecretString, Box<RedisUrl>),
 }
 
 impl Value for StoreUrl {
@@ -284,7 +284,7 @@ impl Value for StoreUrl {
             None if text == "memory" => Ok(Self::Memory),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some((scheme, _)) if scheme.starts_with("redis") || scheme == "unix" => {
-                let url = text.parse().map_err(|error: InvalidRedisUrl| error.to_string())?;
+                let url = text.parse().map(Box::new).map_err(|error: InvalidRedisUrl| error.to_string())?;
                 Ok(Self::Redis(text.into(), url))
             }
             _ => Err("expected sqlite:PATH, the URL of a Redis, or memory".to_owned()),
