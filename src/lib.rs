@@ -96,6 +96,7 @@ mod error;
 mod exchange;
 mod failpoint;
 mod future;
+mod head;
 mod layer;
 mod service;
 mod status;

@@ -102,7 +102,8 @@ kills() {
 
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
-    cargo deny check
+    # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
+    cargo deny check bans licenses sources
 }
 
 fuzz() {

@@ -27,7 +27,7 @@ async fn a_store_follows_the_sentinels_to_the_new_master() {
         let text = format!("after round {round}");
         say(&store, &key("a"), &text).await;
         said.push(text);
-        assert_ne!(watched.master(), master);
+        wait_until("all sentinels to know", || watched.master() != master);
         watched.servers[master].run();
         watched.settle();
     }

@@ -16,7 +16,12 @@ pub(crate) fn run() -> Result<ExitCode, BoxError> {
         Some(("serve", flags)) => {
             let config = load(flags)?;
             log::install(&config)?;
-            warn_of_unknown_variables();
+            for name in unknown_variables() {
+                tracing::warn!(
+                    name,
+                    "this environment variable looks like a setting, but there is none of its name"
+                );
+            }
             serve::run(config)
         }
         Some(("check", flags)) => {
@@ -24,6 +29,11 @@ pub(crate) fn run() -> Result<ExitCode, BoxError> {
             let secrets = crate::config::Secrets::load(&settings, &environment)?;
             print!("{}", settings::list(&settings, &secrets.shown()));
             Config::new(settings, secrets)?;
+            for name in unknown_variables() {
+                eprintln!(
+                    "session-memory: WARNING: {name} looks like a setting, but there is none of its name"
+                );
+            }
             println!("\nThe settings are valid.");
             Ok(ExitCode::SUCCESS)
         }
@@ -92,10 +102,8 @@ fn environment(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-fn warn_of_unknown_variables() {
-    for name in settings::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
-        tracing::warn!(name, "this environment variable looks like a setting, but there is none of its name");
-    }
+fn unknown_variables() -> Vec<String> {
+    settings::unknown_variables(std::env::vars_os().map(|(name, _)| name))
 }
 
 #[cfg(test)]

@@ -54,7 +54,10 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
 }
 
 fn in_memory(settings: &Settings) -> InMemoryStore {
-    let store = InMemoryStore::new().with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
+    let store = InMemoryStore::new()
+        .with_max_bytes(settings.max_memory.as_u64())
+        .with_ttl(ttl(settings))
+        .with_ttl_refresh(refresh(settings));
     settings.max_turns.into_iter().fold(store, InMemoryStore::with_max_turns)
 }
 

@@ -242,6 +242,18 @@ impl Value for Listen {
 #[derive(Debug, Clone)]
 pub(crate) struct UpstreamUrl(pub(crate) Uri);
 
+impl UpstreamUrl {
+    /// Whether it plainly names the place where `listen` listens. (A name that resolves to it goes unnoticed.)
+    pub(crate) fn is_at(&self, listen: &str) -> bool {
+        let here = |host: &str| ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"].contains(&host);
+        let (host, port) = listen.rsplit_once(':').unwrap_or_default();
+        let default = if self.0.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let (own_host, own_port) = (self.0.host().unwrap_or_default(), self.0.port_u16().unwrap_or(default));
+        let same_host = own_host == host || (here(own_host) && here(host));
+        same_host && own_port > 0 && port.parse() == Ok(own_port)
+    }
+}
+
 impl Value for UpstreamUrl {
     const PLACEHOLDER: &'static str = "URL";
 
@@ -282,6 +294,10 @@ impl Value for StoreUrl {
     fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
+            // The first part of `//NAME` would be a host, and without one it is a path that nobody meant.
+            Some(("sqlite", path)) if path.starts_with("//") && !path.starts_with("///") => {
+                Err(format!("expected sqlite:PATH, such as sqlite:{}", path.trim_start_matches('/')))
+            }
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some((scheme, _)) if scheme.starts_with("redis") || scheme == "unix" => {
                 let url = text.parse().map(Box::new).map_err(|error: InvalidRedisUrl| error.to_string())?;
@@ -423,6 +439,16 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_that_is_the_proxy_itself_is_noticed() {
+        let at = |url, listen| UpstreamUrl::parse(url).is_ok_and(|url| url.is_at(listen));
+        assert!(at("http://127.0.0.1:8080", "127.0.0.1:8080"));
+        assert!(at("http://localhost:8080/v1", "0.0.0.0:8080"));
+        assert!(at("http://[::1]", "[::]:80"));
+        assert!(!at("http://127.0.0.1:8081", "127.0.0.1:8080"));
+        assert!(!at("http://10.0.0.1:8080", "127.0.0.1:8080"));
+    }
+
+    #[test]
     fn values_that_mean_nothing_are_refused() {
         assert!(ByteSize::parse("12 apples").is_err());
         assert!(ByteSize::parse("0").is_err());
@@ -431,6 +457,7 @@ mod tests {
         assert!(StoreUrl::parse("mysql://localhost").is_err());
         assert!(StoreUrl::parse("redis://").is_err());
         assert!(StoreUrl::parse("sqlite:").is_err());
+        assert!(StoreUrl::parse("sqlite://s.db").is_err(), "that would be a file in the root directory");
         assert!(UpstreamUrl::parse("ftp://host").is_err());
         assert!(UpstreamUrl::parse("localhost:8080").is_err());
         assert!(UpstreamUrl::parse("http://user:secret@host").is_err());
