@@ -222,6 +222,7 @@ async fn an_append_that_waits_for_replicas_is_unknown_without_them() {
     other.cli(&["replicaof", "127.0.0.1", &server.port().to_string()]);
     crate::servers::wait_until("the replica", || other.cli(&["role"]).contains("connected"));
     crate::servers::wait_until("the log", || !other.cli(&["keys", "*:log:*"]).is_empty());
+    let store = patient(&url).await;
     let answer = store.append(&key("a"), &at, &one).await.unwrap();
     assert!(matches!(answer, Appended::AlreadyThere(_)), "the same turn again: {answer:?}");
     assert_eq!(texts(&store, "a").await, ["one"]);

@@ -434,8 +434,8 @@ mod tests {
         let value = StoreUrl::parse(text).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(value.show(), "rediss-sentinel://a:26379,b:26379/main/2");
         assert!(!format!("{value:?}").contains("s3cret"));
-        let error = StoreUrl::parse("redis://me:s3cret@host:port").expect_err("no port");
-        assert!(!error.contains("s3cret"), "{error}");
+        let error = StoreUrl::parse("redis://me:s3cret@host:port").err();
+        assert!(error.is_some_and(|error| !error.contains("s3cret")), "it is refused, and not quoted");
     }
 
     #[test]
