@@ -56,6 +56,8 @@ tools() {
     have curl || install 'curl ca-certificates' curl
     python3 -c 'import venv, ensurepip' 2>/dev/null || install 'python3 python3-venv' python3
     have node && have npm || install 'nodejs npm' node
+    have redis-server || install redis-server redis
+    have openssl || install openssl openssl
     if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
         PATH=$HOME/.cargo/bin:$PATH
     elif ! have cargo; then

@@ -2,7 +2,8 @@
 //!
 //! [`HistoryStore`] is the contract; its documentation is normative, and the suite in
 //! `testing::conformance` (feature `testing`) checks a store against it. `InMemoryStore` is for
-//! tests and single processes, `SqliteStore` (feature `sqlite`) for one machine.
+//! tests and single processes, `SqliteStore` (feature `sqlite`) for one machine, `RedisStore` (feature `redis`)
+//! for several.
 //!
 //! Wrappers go around any store, in this order: [`Cached`] outermost, then `Compressed` (feature `zstd`), then
 //! `Encrypted` (feature `encrypt`).
@@ -17,6 +18,8 @@ mod erased;
 mod error;
 mod head;
 mod in_memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod retention;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -30,6 +33,8 @@ pub use encrypted::Encrypted;
 pub use erased::DynHistoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use in_memory::{InMemoryStats, InMemoryStore};
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 pub use retention::TtlRefresh;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

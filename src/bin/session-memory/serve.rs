@@ -115,10 +115,15 @@ fn announce(
     durability: Durability,
 ) -> Result<(), BoxError> {
     let address = listener.address()?;
-    if config.settings.store == StoreUrl::Memory {
-        eprintln!(
+    match &config.settings.store {
+        StoreUrl::Memory => eprintln!(
             "session-memory: WARNING: store=memory: every conversation is FORGOTTEN when this process ends"
-        );
+        ),
+        StoreUrl::Redis(..) if durability == Durability::None => eprintln!(
+            "session-memory: WARNING: store=redis without an append-only file: \
+             every conversation is FORGOTTEN when that server ends"
+        ),
+        StoreUrl::Redis(..) | StoreUrl::Sqlite(_) => {}
     }
     if !address.ip().is_loopback() {
         eprintln!(

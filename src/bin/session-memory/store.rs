@@ -2,8 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use secrecy::{ExposeSecret, SecretString};
 use tower_session_memory::store::{
-    Cached, Compressed, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, SqliteStore, TtlRefresh,
+    Cached, Compressed, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, RedisStore, SqliteStore, TtlRefresh,
 };
 
 use crate::{
@@ -40,6 +41,7 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
             let store = sqlite(settings, path).await?;
             Opened { store: encrypted(store.clone(), config), sqlite: Some(store) }
         }
+        StoreUrl::Redis(url, _) => Opened { store: encrypted(redis(settings, url).await?, config), sqlite: None },
     };
     let required = settings.require_durability;
     let offered = opened.store.durability_dyn().await?;
@@ -75,7 +77,7 @@ fn compressed(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistorySt
 
 fn cached(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistoryStore> {
     match config.settings.cache_bytes {
-        Some(bytes) if config.settings.store != StoreUrl::Memory => {
+        Some(bytes) if !matches!(config.settings.store, StoreUrl::Memory) => {
             Arc::new(Cached::new(store).with_max_bytes(bytes.as_u64()))
         }
         _ => Arc::new(store),
@@ -95,6 +97,14 @@ async fn sqlite(settings: &Settings, path: &Path) -> Result<SqliteStore, BoxErro
     let builder =
         settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
     Ok(builder.open().await?)
+}
+
+async fn redis(settings: &Settings, url: &SecretString) -> Result<RedisStore, BoxError> {
+    let builder =
+        RedisStore::builder(url.expose_secret()).with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
+    let builder =
+        settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
+    Ok(builder.connect().await?)
 }
 
 fn ttl(settings: &Settings) -> Duration {

@@ -95,7 +95,7 @@ settings! {
         admin: Option<SocketAddr> = "none",
     }
     "Where conversations are kept" {
-        /// `sqlite:PATH`, or `memory`, which forgets when the process ends.
+        /// `sqlite:PATH`, the URL of a Redis, or `memory`, which forgets when the process ends.
         store: StoreUrl = "sqlite:session-memory.db",
         /// The most that the store `memory` holds; past it the sessions that rested longest go.
         max_memory: ByteSize = "256 MiB",

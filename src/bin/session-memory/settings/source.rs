@@ -162,6 +162,9 @@ fn parse<T: Value>(text: &str, place: impl FnOnce() -> String) -> Result<T, Sett
 fn describe(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
     let quoted = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    if quoted.trim_start().starts_with("store") && quoted.contains(['@', '?', '/']) {
+        return format!("line {line}: store: {}", error.message());
+    }
     let quoted_lower = quoted.to_ascii_lowercase();
     let holds_secret = ["secret", "encryption_key"].iter().any(|name| quoted_lower.contains(name));
     if holds_secret && !quoted.contains("secret_file") && !quoted.contains("key_file") {
@@ -253,6 +256,18 @@ mod tests {
             assert!(!message.contains("hunter2"), "the secret is in the message: {message}");
             assert!(message.contains(name), "the key is not named: {message}");
         }
+    }
+
+    #[test]
+    fn the_password_in_the_url_of_a_store_is_not_quoted() {
+        let text = "\nstore = \"redis://me:hunter2@host:port\"";
+        let error = toml::from_str::<File>(text).err().unwrap();
+        let message = describe(&error, text);
+        assert!(!message.contains("hunter2"), "the password is in the message: {message}");
+        assert!(
+            message.contains("line 2") && message.contains("port"),
+            "it is said what is wrong: {message}"
+        );
     }
 
     #[test]

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time:
 
 use bytesize::ByteSize;
 use http::{HeaderName, Uri, uri::Scheme};
-use tower_session_memory::store::Durability;
+use secrecy::SecretString;
+use tower_session_memory::store::{
+    Durability,
+    redis::{InvalidRedisUrl, RedisUrl},
+};
 
 /// A type that a setting may have.
 pub(crate) trait Value: Sized {
@@ -275,10 +279,12 @@ impl Value for UpstreamUrl {
 }
 
 /// Which store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum StoreUrl {
     Memory,
     Sqlite(PathBuf),
+    /// As it was written, with its password.
+    Redis(SecretString, Box<RedisUrl>),
 }
 
 impl Value for StoreUrl {
@@ -292,7 +298,11 @@ impl Value for StoreUrl {
                 Err(format!("expected sqlite:PATH, such as sqlite:{}", path.trim_start_matches('/')))
             }
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("expected sqlite:PATH or memory".to_owned()),
+            Some((scheme, _)) if scheme.starts_with("redis") || scheme == "unix" => {
+                let url = text.parse().map(Box::new).map_err(|error: InvalidRedisUrl| error.to_string())?;
+                Ok(Self::Redis(text.into(), url))
+            }
+            _ => Err("expected sqlite:PATH, the URL of a Redis, or memory".to_owned()),
         }
     }
 
@@ -300,6 +310,7 @@ impl Value for StoreUrl {
         match self {
             Self::Memory => "memory".to_owned(),
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Redis(_, url) => url.to_string(),
         }
     }
 }
@@ -417,6 +428,16 @@ mod tests {
     }
 
     #[test]
+    fn the_password_of_a_store_is_never_shown() {
+        let text = "rediss-sentinel://me:s3cret@a,b/main/2?sentinel_password=s3cret";
+        let value = StoreUrl::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(value.show(), "rediss-sentinel://a:26379,b:26379/main/2");
+        assert!(!format!("{value:?}").contains("s3cret"));
+        let error = StoreUrl::parse("redis://me:s3cret@host:port").err();
+        assert!(error.is_some_and(|error| !error.contains("s3cret")), "it is refused, and not quoted");
+    }
+
+    #[test]
     fn an_upstream_that_is_the_proxy_itself_is_noticed() {
         let at = |url, listen| UpstreamUrl::parse(url).is_ok_and(|url| url.is_at(listen));
         assert!(at("http://127.0.0.1:8080", "127.0.0.1:8080"));
@@ -432,7 +453,8 @@ mod tests {
         assert!(ByteSize::parse("0").is_err());
         assert!(Duration::parse("5").is_err(), "a time without a unit is a guess");
         assert!(Duration::parse("0s").is_err());
-        assert!(StoreUrl::parse("redis://localhost").is_err());
+        assert!(StoreUrl::parse("mysql://localhost").is_err());
+        assert!(StoreUrl::parse("redis://").is_err());
         assert!(StoreUrl::parse("sqlite:").is_err());
         assert!(StoreUrl::parse("sqlite://s.db").is_err(), "that would be a file in the root directory");
         assert!(UpstreamUrl::parse("ftp://host").is_err());

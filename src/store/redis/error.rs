@@ -1,0 +1,148 @@
+use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::url::{InvalidRedisUrl, RedisUrl};
+use crate::{
+    history::RecordError,
+    store::{StoreError, StoreErrorKind},
+};
+
+/// Why a Redis store could not be opened. Its text names the servers and never a password.
+#[derive(Debug)]
+pub struct OpenError {
+    url: Option<RedisUrl>,
+    problem: OpenProblem,
+}
+
+/// What stands in the way of opening a Redis store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenProblem {
+    /// The URL cannot be read.
+    #[error(transparent)]
+    Url(InvalidRedisUrl),
+    /// The settings contradict each other.
+    #[error("{0}")]
+    Settings(&'static str),
+    /// A file of the TLS settings cannot be read.
+    #[error("the file {0} cannot be read: {1}")]
+    File(PathBuf, #[source] io::Error),
+    /// No server took the connection, or the user and password, in time.
+    #[error("no connection: {0}")]
+    Connect(#[source] StoreError),
+}
+
+impl OpenError {
+    pub(super) fn new(url: Option<RedisUrl>, problem: OpenProblem) -> Self {
+        Self { url, problem }
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn problem(&self) -> &OpenProblem {
+        &self.problem
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.url {
+            Some(url) => write!(f, "cannot open the session store {url}: {}", self.problem)?,
+            None => write!(f, "cannot open the session store: {}", self.problem)?,
+        }
+        // What the server said is the cause of the cause; a start that fails is read by a person.
+        if let OpenProblem::Connect(error) = &self.problem
+            && let Some(cause) = error.source()
+        {
+            write!(f, " ({cause})")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.problem.source()
+    }
+}
+
+/// What an attempt's error means for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The connection is gone; whether the command was done is unknown.
+    Lost,
+    /// The server is the wrong one now: find the right one. Nothing was done.
+    WrongServer,
+    /// Not now. Nothing was done.
+    Later,
+    /// Not at all.
+    Never(StoreErrorKind),
+}
+
+pub(super) fn verdict(error: &RedisError) -> Verdict {
+    if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
+        return Verdict::Lost;
+    }
+    match error.kind() {
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask,
+        )
+        | ErrorKind::ClusterConnectionNotFound
+        | ErrorKind::MasterNameNotFoundBySentinel => return Verdict::Later,
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
+            return Verdict::WrongServer;
+        }
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
+            return Verdict::Never(StoreErrorKind::Corrupt);
+        }
+        _ => {}
+    }
+    match error.code() {
+        Some("NOREPLICAS" | "MISCONF" | "BUSY" | "OOM" | "LOADING" | "UNBLOCKED") => Verdict::Later,
+        // A script's own error says in its text what stopped it.
+        _ if says(error, "-READONLY") || says(error, "READONLY ") => Verdict::WrongServer,
+        _ if says(error, "OOM command not allowed")
+            || says(error, "MISCONF ")
+            || says(error, "NOREPLICAS ")
+            || says(error, "max number of clients") =>
+        {
+            Verdict::Later
+        }
+        Some("WRONGTYPE" | "SMCORRUPT") => Verdict::Never(StoreErrorKind::Corrupt),
+        _ if says(error, "SMCORRUPT") || says(error, "WRONGTYPE") => Verdict::Never(StoreErrorKind::Corrupt),
+        _ if says(error, "maximum allowed size") || says(error, "invalid bulk length") => {
+            Verdict::Never(StoreErrorKind::TooLarge)
+        }
+        _ => Verdict::Never(StoreErrorKind::Other),
+    }
+}
+
+fn says(error: &RedisError, text: &str) -> bool {
+    error.detail().is_some_and(|detail| detail.contains(text))
+}
+
+/// Whether the server does not have the script.
+pub(super) fn is_noscript(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// What callers are told. Nothing of a key or record is in what a server says of these commands.
+pub(super) fn store_error(kind: StoreErrorKind, error: Option<Arc<RedisError>>) -> StoreError {
+    match error {
+        Some(error) => StoreError::with_source(kind, error),
+        None => StoreError::new(kind),
+    }
+}
+
+pub(super) fn damaged(error: RecordError) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Corrupt, error)
+}
+
+pub(super) fn unexpected() -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt)
+}

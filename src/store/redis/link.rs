@@ -1,0 +1,351 @@
+//! One shared connection, the task that keeps it, and calls over it.
+//!
+//! The task dials, hands the connection out, and dials again when a call finds it broken. Callers never hold
+//! anything while they wait, so that one that leaves disturbs nobody.
+//!
+//! A connection is given up when its socket broke, when its server takes no writes any more, and after
+//! [`MISSES`] calls in a row without an answer: the client's Cluster connection can come to a halt for good
+//! after several of its sockets broke at once, and a server behind a dead route says nothing at all. A call
+//! whose caller left early counts when it had waited for a while: callers have time limits of their own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use redis::{RedisError, RedisResult, Value};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use super::{
+    dial::{Connection, Dialer},
+    error::{Verdict, is_noscript, store_error, verdict},
+    script::Invocation,
+};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// So many calls in a row without an answer, and the connection is replaced.
+const MISSES: u32 = 3;
+
+/// A call that was dropped after so long counts as one without an answer.
+const MISSED_AFTER: Duration = Duration::from_millis(400);
+
+/// The time limits of calls.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Of dialling.
+    pub(super) connect: Duration,
+    /// Of one attempt.
+    pub(super) attempt: Duration,
+    /// Of a call, with all its attempts.
+    pub(super) call: Duration,
+}
+
+/// What is asked.
+pub(super) enum Ask<'a> {
+    Command(&'a redis::Cmd),
+    /// A command for every server that takes writes.
+    Every(&'a redis::Cmd),
+    Script(&'a Invocation),
+    /// A script whose writes so many replicas must have.
+    Replicated(&'a Invocation, Replicas),
+}
+
+/// How many replicas must have a write, and how long one attempt waits for them.
+#[derive(Clone, Copy)]
+pub(super) struct Replicas {
+    pub(super) count: u8,
+    pub(super) wait: Duration,
+}
+
+pub(super) struct Link {
+    current: watch::Receiver<Current>,
+    broken: watch::Sender<u64>,
+    misses: AtomicU32,
+    _stop: DropGuard,
+}
+
+/// Which connection there is; generations count from 1.
+#[derive(Clone, Default)]
+struct Current {
+    generation: u64,
+    connection: Option<Connection>,
+    error: Option<Arc<RedisError>>,
+}
+
+/// What one attempt came to.
+enum Outcome {
+    Answered(Value),
+    /// Done, but on fewer replicas than asked.
+    Unreplicated,
+    Failed(RedisError),
+}
+
+/// A connection that gave an answer, so that it can be given up if the answer was wrong.
+pub(super) struct Used(u64);
+
+impl Link {
+    pub(super) fn new(dialer: Arc<Dialer>, limits: Limits, tasks: &TaskTracker) -> Self {
+        let (sender, current) = watch::channel(Current::default());
+        let (broken, is_broken) = watch::channel(0);
+        let stop = CancellationToken::new();
+        let keep = keep(dialer, limits.connect, sender, is_broken);
+        let stopped = stop.clone();
+        tasks.spawn(async move { stopped.run_until_cancelled_owned(keep).await });
+        Self { current, broken, misses: AtomicU32::new(0), _stop: stop.drop_guard() }
+    }
+
+    /// Asks until there is an answer or the time is over.
+    ///
+    /// What is asked must do no harm when it is done twice: an attempt whose connection broke may have been.
+    pub(super) async fn call(&self, ask: &Ask<'_>, limits: Limits) -> Result<(Value, Used), StoreError> {
+        let deadline = Instant::now() + limits.call;
+        let mut pauses = backoff();
+        let mut perhaps_done = false;
+        loop {
+            let current = match timeout_at(deadline, self.ready()).await {
+                Ok(current) => current?,
+                Err(_) => return Err(self.too_late(perhaps_done, None)),
+            };
+            let generation = current.generation;
+            let Some(connection) = current.connection else { continue };
+            let in_cluster = matches!(connection, Connection::Cluster(_));
+            let until = deadline.min(Instant::now() + limits.attempt);
+            let error = match self.attempt(generation, connection, ask, until).await {
+                Some(Outcome::Answered(value)) => return Ok((value, Used(generation))),
+                Some(Outcome::Failed(error)) => Some(error),
+                Some(Outcome::Unreplicated) | None => None,
+            };
+            match error.as_ref().map(verdict) {
+                None => perhaps_done = true,
+                Some(Verdict::Lost) => {
+                    perhaps_done = true;
+                    // A Cluster's client mends what broke by itself, as a rule: see the misses.
+                    if !in_cluster {
+                        self.give_up(generation);
+                    }
+                }
+                Some(Verdict::WrongServer) => self.give_up(generation),
+                Some(Verdict::Later) => {}
+                Some(Verdict::Never(kind)) => return Err(store_error(kind, error.map(Arc::new))),
+            }
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+            if Instant::now() + pause >= deadline {
+                return Err(self.too_late(perhaps_done, error.map(Arc::new)));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Waits for the first connection. A server that refuses the user, the password or the database will not
+    /// think better of it.
+    pub(super) async fn up(&self, limits: Limits) -> Result<(), StoreError> {
+        let mut current = self.current.clone();
+        let refused = |error: &Arc<RedisError>| matches!(verdict(error), Verdict::Never(_));
+        let decided =
+            |current: &Current| current.connection.is_some() || current.error.as_ref().is_some_and(refused);
+        match timeout(limits.call, current.wait_for(decided)).await {
+            Ok(Ok(current)) if current.connection.is_some() => Ok(()),
+            Ok(Ok(current)) => Err(store_error(StoreErrorKind::Other, current.error.clone())),
+            Ok(Err(_)) | Err(_) => Err(self.too_late(false, None)),
+        }
+    }
+
+    /// The answer that came over this connection cannot be right: nothing else over it can be trusted.
+    pub(super) fn distrust(&self, used: &Used) {
+        tracing::error!("a session store connection gave the answer to another question: it is dropped");
+        self.give_up(used.0);
+    }
+
+    /// Waits for a connection.
+    async fn ready(&self) -> Result<Current, StoreError> {
+        let mut current = self.current.clone();
+        let broken = self.broken.subscribe();
+        let usable =
+            |current: &Current| current.connection.is_some() && current.generation > *broken.borrow();
+        match current.wait_for(usable).await {
+            Ok(current) => Ok(current.clone()),
+            // The task is gone: the runtime ends.
+            Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable)),
+        }
+    }
+
+    /// `None`: no answer in time.
+    async fn attempt(
+        &self,
+        generation: u64,
+        connection: Connection,
+        ask: &Ask<'_>,
+        until: Instant,
+    ) -> Option<Outcome> {
+        let missed = Missed { link: self, generation, since: Instant::now(), end: End::Dropped };
+        let outcome = timeout_at(until, ask.send(connection)).await.ok();
+        missed.end(match &outcome {
+            None => End::Unanswered,
+            Some(Outcome::Failed(error)) if verdict(error) == Verdict::Lost => End::Unanswered,
+            Some(_) => End::Answered,
+        });
+        outcome
+    }
+
+    fn give_up(&self, generation: u64) {
+        self.misses.store(0, Ordering::Relaxed);
+        self.broken.send_if_modified(|broken| {
+            let later = generation > *broken;
+            *broken = generation.max(*broken);
+            later
+        });
+    }
+
+    fn too_late(&self, perhaps_done: bool, error: Option<Arc<RedisError>>) -> StoreError {
+        let kind = if perhaps_done { StoreErrorKind::Timeout } else { StoreErrorKind::Unavailable };
+        store_error(kind, error.or_else(|| self.current.borrow().error.clone()))
+    }
+}
+
+/// Counts an attempt that ends, or is dropped, without an answer.
+struct Missed<'a> {
+    link: &'a Link,
+    generation: u64,
+    since: Instant,
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Answered,
+    Unanswered,
+    Dropped,
+}
+
+impl Missed<'_> {
+    fn end(mut self, end: End) {
+        self.end = end;
+    }
+}
+
+impl Drop for Missed<'_> {
+    fn drop(&mut self) {
+        match self.end {
+            End::Answered => self.link.misses.store(0, Ordering::Relaxed),
+            End::Dropped if self.since.elapsed() < MISSED_AFTER => {}
+            End::Unanswered | End::Dropped => {
+                if self.link.misses.fetch_add(1, Ordering::Relaxed) + 1 >= MISSES {
+                    tracing::warn!("a session store connection gives no answers: it is replaced");
+                    self.link.give_up(self.generation);
+                }
+            }
+        }
+    }
+}
+
+impl Ask<'_> {
+    async fn send(&self, mut connection: Connection) -> Outcome {
+        let answer = match self {
+            Self::Command(cmd) => connection.command(cmd).await,
+            Self::Every(cmd) => connection.every(cmd).await,
+            Self::Script(script) => run(&mut connection, script).await,
+            Self::Replicated(script, replicas) => {
+                return match run_and_wait(&mut connection, script, *replicas).await {
+                    Ok((_, acknowledged)) if acknowledged < i64::from(replicas.count) => {
+                        Outcome::Unreplicated
+                    }
+                    Ok((answer, _)) => Outcome::Answered(answer),
+                    Err(error) => Outcome::Failed(error),
+                };
+            }
+        };
+        answer.map_or_else(Outcome::Failed, Outcome::Answered)
+    }
+}
+
+async fn run(connection: &mut Connection, script: &Invocation) -> RedisResult<Value> {
+    match connection.command(&script.by_digest()).await {
+        Err(error) if is_noscript(&error) => connection.command(&script.in_full()).await,
+        answer => answer,
+    }
+}
+
+/// Sent as one: `WAIT` tells of what its own connection wrote, and of nothing when that is another by then.
+async fn run_and_wait(
+    connection: &mut Connection,
+    script: &Invocation,
+    replicas: Replicas,
+) -> RedisResult<(Value, i64)> {
+    let mut wait = redis::cmd("WAIT");
+    wait.arg(replicas.count).arg(u64::try_from(replicas.wait.as_millis()).unwrap_or(u64::MAX));
+    let with = |script| {
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(script).add_command(wait.clone());
+        pipeline
+    };
+    let answers = match connection.pipeline(&with(script.by_digest())).await {
+        Err(error) if is_noscript(&error) => connection.pipeline(&with(script.in_full())).await?,
+        answers => answers?,
+    };
+    match <[Value; 2]>::try_from(answers) {
+        Ok([answer, Value::Int(acknowledged)]) => Ok((answer, acknowledged)),
+        Ok(_) | Err(_) => Err((redis::ErrorKind::UnexpectedReturnType, "no answer to WAIT").into()),
+    }
+}
+
+/// Keeps a connection until it is dropped.
+async fn keep(
+    dialer: Arc<Dialer>,
+    connect: Duration,
+    current: watch::Sender<Current>,
+    mut broken: watch::Receiver<u64>,
+) {
+    let mut generation = 0;
+    let mut pauses = backoff();
+    let mut earliest = Instant::now();
+    loop {
+        sleep_until(earliest).await;
+        let dialled = match timeout(connect, dialer.dial(connect)).await {
+            Ok(dialled) => dialled,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
+        match dialled {
+            Ok(connection) => {
+                generation += 1;
+                current.send_replace(Current { generation, connection: Some(connection), error: None });
+                let up_since = Instant::now();
+                if broken.wait_for(|broken| *broken >= generation).await.is_err() {
+                    return;
+                }
+                current.send_modify(|current| current.connection = None);
+                if up_since.elapsed() > LONGEST_PAUSE {
+                    pauses = backoff();
+                    earliest = Instant::now();
+                    continue;
+                }
+            }
+            Err(error) => {
+                let error = Some(Arc::new(error));
+                current.send_modify(|current| current.error = error);
+            }
+        }
+        earliest = Instant::now() + pauses.next().unwrap_or(LONGEST_PAUSE);
+    }
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+fn backoff() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(10))
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

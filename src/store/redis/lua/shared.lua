@@ -1,0 +1,77 @@
+-- What the scripts have in common: reading and writing the session header, walking the frames.
+-- The layout is described in src/store/redis/layout.rs.
+
+local NO_TURN = string.rep('0', 32)
+local FRAME = 79 -- bytes of a frame's first line, its line feed included
+local HEADER = '^{"v":"(1%.%d+)","head": *(%d+),"session":"(%x+)","epoch":"(%x+)","fresh":(%d),'
+  .. '"count": *(%d+),"trimmed": *(%d+),"at": *(%d+),"newest":"(%x+)","highest":"(%x+)",'
+  .. '"ids": *(%d+),"first": *(%d+),"last": *(%d+)'
+
+-- The header of a log or tombstone; nil if there is none. Else nil and what is wrong with it.
+local function read(key, session)
+  local line = redis.call('GETRANGE', key, 0, 1023)
+  if line == '' then return nil end
+  local v, head, owner, epoch, fresh, count, trimmed, at, newest, highest, ids, first, last =
+    string.match(line, HEADER)
+  if not v then return nil, 'SMCORRUPT the value is no session log of format 1' end
+  if owner ~= session then return nil, 'SMCORRUPT the log is of another session' end
+  head, ids = tonumber(head), tonumber(ids)
+  return {
+    v = v, head = head, session = owner, epoch = epoch, fresh = fresh == '1',
+    count = tonumber(count), trimmed = tonumber(trimmed), at = tonumber(at),
+    newest = newest, highest = highest,
+    ids = ids, base = head + ids, first = tonumber(first), last = tonumber(last),
+  }
+end
+
+-- The part of the header that this version knows. What a newer minor version put behind it stays.
+local function write(h)
+  return string.format(
+    '{"v":"%s","head":%5d,"session":"%s","epoch":"%s","fresh":%d,"count":%10d,"trimmed":%10d,"at":%16.0f,'
+    .. '"newest":"%s","highest":"%s","ids":%6d,"first":%10d,"last":%10d',
+    h.v, h.head, h.session, h.epoch, h.fresh and 1 or 0, h.count, h.trimmed, h.at,
+    h.newest, h.highest, h.ids, h.first, h.last)
+end
+
+-- A log without turns.
+local function begin(session, epoch, fresh, at)
+  local h = {
+    v = '1.0', head = 0, session = session, epoch = epoch, fresh = fresh, count = 0, trimmed = 0, at = at,
+    newest = NO_TURN, highest = NO_TURN, ids = 0, first = 0, last = 0,
+  }
+  h.head = #write(h) + 2
+  h.base, h.first = h.head, h.head
+  return h
+end
+
+-- The turn, the length of its record, and the length of the frame before, of the frame at this place.
+local function frame(key, place)
+  local id, length, back =
+    string.match(redis.call('GETRANGE', key, place, place + FRAME - 1), '^{"turn":"(%x+)","len": *(%d+),"back": *(%d+)}\n$')
+  if not id then return nil end
+  return id, tonumber(length), tonumber(back)
+end
+
+local function frame_of(id, record, back)
+  return string.format('{"turn":"%s","len":%10d,"back":%10d}\n', id, #record, back) .. record .. '\n'
+end
+
+-- Microseconds since 1970.
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- Moves a session to its place in the listing. Two sessions never share a place.
+local function list(index, id, at, ttl, limit, sweep)
+  local own = redis.call('ZSCORE', index, id)
+  if not own or tonumber(own) < at then
+    while redis.call('ZCOUNT', index, string.format('%.0f', at), string.format('%.0f', at)) > 0 do at = at + 1 end
+    redis.call('ZADD', index, string.format('%.0f', at), id)
+  end
+  if sweep == '1' then
+    redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('(%.0f', at - tonumber(ttl) * 1000))
+  end
+  redis.call('ZREMRANGEBYRANK', index, 0, -(tonumber(limit) + 1))
+  if redis.call('PTTL', index) < tonumber(ttl) then redis.call('PEXPIRE', index, ttl) end
+end

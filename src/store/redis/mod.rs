@@ -1,0 +1,346 @@
+//! A store in Redis or Valkey, for several machines: one server, a Cluster, or a server behind Sentinels.
+//!
+//! Redis 6.2 or newer. Every session is one string under one key, so that expiry, eviction and failover never
+//! tear one. A turn is added by one script, which checks and writes in one atomic step; a load is one round
+//! trip that validates the caller's cursor and returns only what came after it. Reads go to the primary.
+//!
+//! ```no_run
+//! use tower_session_memory::store::RedisStore;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = RedisStore::builder("rediss://me:password@redis.internal:6380/0").connect().await?;
+//! let cluster = RedisStore::builder("redis-cluster://node-1,node-2,node-3").connect().await?;
+//! let watched = RedisStore::builder("redis-sentinel://s-1,s-2,s-3/main").connect().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`RedisUrl`] lists the URLs, [`RedisBuilder`] the settings.
+//!
+//! # What an acknowledgement is worth
+//!
+//! What the server's own settings make of it: `durability` asks for `appendonly` and `appendfsync`. Without an
+//! append-only file it is `none`: a server that is started again has forgotten. With `appendfsync everysec`, its
+//! default, about the last second is lost with the machine; `always` waits for the disk. **Replication is
+//! asynchronous:** after a failover the newest turns may be missing, unless
+//! [`with_wait_replicas`](RedisBuilder::with_wait_replicas) has replicas acknowledge each. A user that may not
+//! read the settings makes the level `unknown`.
+//!
+//! Set `maxmemory-policy` to `noeviction`, or sessions disappear when memory runs out; then appends are
+//! refused as unavailable instead.
+//!
+//! # Failures
+//!
+//! Calls over a connection that broke, to a server that is loading or no longer the primary, and during a
+//! failover are sent again until their [time](RedisBuilder::with_timeouts) is over. That is safe: a turn is
+//! stored once, however often it is sent, and a deletion sent again spares what began after it.
+//!
+//! # Keys
+//!
+//! `PREFIX:log:{DIGEST}:SESSION` is a session; `PREFIX:list:{DIGEST}:PRINCIPAL` a sorted set that lists a
+//! principal's sessions by the time of their newest turn. The digest in braces decides on the hash slot in a
+//! Cluster. On one server both are written in one step. In a Cluster they are in different slots: the listing
+//! is written after the session, in a step of its own. If that fails it is logged, and the session is not listed until
+//! its next turn; what is listed is always looked up, so a deleted or expired session never is.
+//!
+//! # What a user of the server may do
+//!
+//! `ACL SETUSER memory on >password ~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange
+//! +set +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
+//! +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
+//! `+role` behind Sentinels, `+cluster|slots` in a Cluster.
+//!
+//! # Layout
+//!
+#![doc = include_str!("layout.md")]
+
+mod dial;
+mod error;
+mod keys;
+mod layout;
+mod link;
+mod options;
+mod script;
+mod sessions;
+mod settings;
+mod url;
+
+pub use error::{OpenError, OpenProblem};
+pub use options::RedisBuilder;
+pub use url::{InvalidRedisUrl, RedisUrl};
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ::redis::{FromRedisValue, Value};
+use bytes::Bytes;
+
+use self::{
+    error::{damaged, unexpected},
+    keys::Keys,
+    layout::{Log, cursor, hex},
+    link::{Ask, Limits, Link, Replicas, Used},
+    script::Invocation,
+};
+use super::{
+    Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
+    StoreErrorKind, TtlRefresh, retention::Retention,
+};
+use crate::{
+    history::{Parent, RecordError, Turn, TurnId},
+    session::SessionKey,
+};
+
+/// A store in Redis or Valkey. The [module](self) tells how it works; [`RedisStore::builder`] has the settings.
+///
+/// Clones are handles to the same connections, which close when the last one is dropped.
+#[derive(Clone)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    links: Box<[Link]>,
+    /// For writes that wait for replicas.
+    waiting: Box<[Link]>,
+    next: AtomicUsize,
+    keys: Keys,
+    retention: Retention,
+    listed: std::num::NonZeroUsize,
+    limits: Limits,
+    replicas: Option<Replicas>,
+    in_cluster: bool,
+}
+
+impl RedisStore {
+    /// The settings, to begin with where the server is: see [`RedisUrl`].
+    pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
+        RedisBuilder::new(url.as_ref())
+    }
+}
+
+impl HistoryStore for RedisStore {
+    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+        let shared = &self.shared;
+        let link = shared.link();
+        let refresh = shared.retention.refresh == TtlRefresh::OnLoad;
+        let (found, used) = if after.is_none() && !refresh {
+            shared.whole(link, key).await?
+        } else {
+            shared.tail(link, key, after, refresh).await?
+        };
+        let loaded = found.map_or_else(|| Ok(unknown(after)), |found| found.loaded(key, after));
+        loaded.map_err(|error| {
+            if matches!(error, RecordError::Foreign) {
+                link.distrust(&used);
+            }
+            damaged(error)
+        })
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+        if !turn.belongs_to(key.digest()) {
+            return Err(StoreError::new(StoreErrorKind::Corrupt));
+        }
+        let shared = &self.shared;
+        let value = shared.write(&shared.appending(key, at, turn)?).await?;
+        if matches!(value, Value::Int(0)) {
+            return Ok(Appended::Gone);
+        }
+        let (status, epoch, count, newest, time): (u8, String, u64, String, u64) = read(value)?;
+        let cursor = cursor(&epoch, count, &newest).ok_or_else(unexpected)?;
+        if shared.in_cluster {
+            shared.list(key, time).await;
+        }
+        Ok(if status == 1 { Appended::Appended(cursor) } else { Appended::AlreadyThere(cursor) })
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let tombstone = new_epoch()?;
+        let deletion = Invocation::new(&script::DELETE, shared.written_keys(key))
+            .arg(key.digest().to_hex())
+            .arg(hex(tombstone.as_bytes()))
+            .arg(millis(shared.retention.tombstone_ttl))
+            .arg(key.id().as_str());
+        shared.write(&deletion).await?;
+        if shared.in_cluster {
+            shared.unlist(key).await;
+        }
+        Ok(())
+    }
+
+    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+        self.shared.sessions(scope, page).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.shared.durability().await
+    }
+
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+}
+
+/// What a load found: the log's header, and frames.
+struct Found {
+    log: Log,
+    frames: Bytes,
+    /// Whether the frames are what came after the cursor.
+    known: bool,
+}
+
+impl Found {
+    fn loaded(self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, RecordError> {
+        let known = after.filter(|_| self.known).map(|after| after.count);
+        let turns = self.log.turns(&self.frames, key, known)?;
+        let Log { cursor, kept, .. } = self.log;
+        Ok(Loaded { cursor, turns, from_start: !self.known, trimmed: cursor.count - kept })
+    }
+}
+
+fn unknown(after: Option<&Cursor>) -> Loaded {
+    let cursor = Cursor::start_of(Epoch::UNBORN);
+    Loaded { cursor, turns: Vec::new(), from_start: after != Some(&cursor), trimmed: 0 }
+}
+
+impl Shared {
+    fn link(&self) -> &Link {
+        &self.links[self.next.fetch_add(1, Ordering::Relaxed) % self.links.len()]
+    }
+
+    /// All of a log, without a script: the server need not copy it twice.
+    async fn whole(&self, link: &Link, key: &SessionKey) -> Result<(Option<Found>, Used), StoreError> {
+        let mut get = ::redis::cmd("GET");
+        get.arg(self.keys.log(key));
+        let (value, used) = link.call(&Ask::Command(&get), self.limits).await?;
+        let found = match value {
+            Value::Nil => None,
+            Value::BulkString(bytes) => {
+                let log = self.header(&bytes, key, link, &used)?;
+                if log.first > bytes.len() {
+                    return Err(damaged(RecordError::Malformed("the log is cut off")));
+                }
+                Some(Found { frames: Bytes::from(bytes).slice(log.first..), log, known: false })
+            }
+            _ => return Err(unexpected()),
+        };
+        Ok((found, used))
+    }
+
+    async fn tail(
+        &self,
+        link: &Link,
+        key: &SessionKey,
+        after: Option<&Cursor>,
+        refresh: bool,
+    ) -> Result<(Option<Found>, Used), StoreError> {
+        let start = Cursor::start_of(Epoch::UNBORN);
+        let cursor = after.unwrap_or(&start);
+        let count = after.map_or_else(|| "-1".to_owned(), |after| after.count.to_string());
+        let load = Invocation::new(&script::LOAD, vec![self.keys.log(key)])
+            .arg(key.digest().to_hex())
+            .arg(hex(cursor.epoch.as_bytes()))
+            .arg(count)
+            .arg(turn_hex(cursor.newest))
+            .arg(if refresh { millis(self.retention.ttl) } else { "0".to_owned() });
+        let (value, used) = link.call(&Ask::Script(&load), self.limits).await?;
+        if matches!(value, Value::Nil) {
+            return Ok((None, used));
+        }
+        let Value::Array(parts) = value else { return Err(unexpected()) };
+        match <[Value; 3]>::try_from(parts) {
+            Ok([Value::BulkString(header), Value::Int(known), Value::BulkString(frames)]) => {
+                let log = self.header(&header, key, link, &used)?;
+                Ok((Some(Found { log, frames: frames.into(), known: known == 1 }), used))
+            }
+            Ok(_) | Err(_) => Err(unexpected()),
+        }
+    }
+
+    fn header(&self, value: &[u8], key: &SessionKey, link: &Link, used: &Used) -> Result<Log, StoreError> {
+        Log::read(value, key.digest()).map_err(|error| {
+            if matches!(error, RecordError::Foreign) {
+                link.distrust(used);
+            }
+            damaged(error)
+        })
+    }
+
+    fn appending(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Invocation, StoreError> {
+        let parent = match turn.parent() {
+            Parent::Previous | Parent::Root => String::new(),
+            Parent::Turn(parent) => hex(parent.as_bytes()),
+        };
+        Ok(Invocation::new(&script::APPEND, self.written_keys(key))
+            .arg(key.digest().to_hex())
+            .arg(hex(at.epoch.as_bytes()))
+            .arg(hex(turn.id().as_bytes()))
+            .arg(parent)
+            .arg(hex(new_epoch()?.as_bytes()))
+            .arg(millis(self.retention.ttl))
+            .arg(self.retention.max_turns.map_or(0, |turns| turns.get()).to_string())
+            .arg(&turn.record()[..])
+            .arg(key.id().as_str())
+            .arg(self.listed.to_string())
+            .arg(self.sweeps())
+            .arg(if self.replicas.is_some() { "1" } else { "0" }))
+    }
+
+    async fn write(&self, script: &Invocation) -> Result<Value, StoreError> {
+        let answer = match self.replicas {
+            None => self.link().call(&Ask::Script(script), self.limits).await?,
+            Some(replicas) => {
+                let next = self.next.fetch_add(1, Ordering::Relaxed);
+                let link = &self.waiting[next % self.waiting.len()];
+                link.call(&Ask::Replicated(script, replicas), self.limits).await?
+            }
+        };
+        Ok(answer.0)
+    }
+
+    /// The keys that a write to a session changes; in a Cluster the listing is elsewhere.
+    fn written_keys(&self, key: &SessionKey) -> Vec<String> {
+        let mut keys = vec![self.keys.log(key)];
+        if !self.in_cluster {
+            keys.push(self.keys.listing(key.namespace(), key.principal().as_str()));
+        }
+        keys
+    }
+
+    /// Whether what was listed longer ago than a session lives can be taken off the listing: not where loads
+    /// put the expiry off.
+    fn sweeps(&self) -> &'static str {
+        if self.retention.refresh == TtlRefresh::OnLoad { "0" } else { "1" }
+    }
+}
+
+fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    T::from_redis_value(value).map_err(|_| unexpected())
+}
+
+fn turn_hex(id: Option<TurnId>) -> String {
+    id.map_or_else(|| "0".repeat(32), |id| hex(id.as_bytes()))
+}
+
+fn new_epoch() -> Result<Epoch, StoreError> {
+    Epoch::random().map_err(|error| StoreError::with_source(StoreErrorKind::Unavailable, error))
+}
+
+/// At least one millisecond; at most about a hundred years, past which a server counts wrong.
+fn millis(time: Duration) -> String {
+    time.as_millis().clamp(1, 100 * 365 * 24 * 3600 * 1000).to_string()
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("in_cluster", &self.shared.in_cluster).finish_non_exhaustive()
+    }
+}

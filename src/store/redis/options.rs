@@ -1,0 +1,223 @@
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use tokio_util::task::TaskTracker;
+
+use super::{
+    OpenError, OpenProblem, RedisStore, Shared,
+    dial::{Certificates, Dialer},
+    keys::Keys,
+    link::{Limits, Link, Replicas},
+    url::{Place, RedisUrl},
+};
+use crate::store::{StoreError, StoreErrorKind, TtlRefresh, retention::Retention};
+
+/// The settings of a [`RedisStore`].
+///
+/// # Defaults
+///
+/// Keys begin with `session-memory`; sessions expire 30 days after their newest turn, any number of turns
+/// each; what a deletion leaves behind expires after a day; the newest 100,000 sessions of a principal are
+/// listed; two connections; one attempt takes 2 seconds at most, a call 5; no waiting for replicas.
+#[must_use]
+pub struct RedisBuilder {
+    url: Result<RedisUrl, OpenError>,
+    certificates: Certificates,
+    prefix: String,
+    retention: Retention,
+    listed: NonZeroUsize,
+    connections: NonZeroUsize,
+    limits: Limits,
+    replicas: u8,
+}
+
+impl RedisBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        let url = url.parse::<RedisUrl>().map_err(|error| OpenError::new(None, OpenProblem::Url(error)));
+        Self {
+            url,
+            certificates: Certificates::default(),
+            prefix: "session-memory".to_owned(),
+            retention: Retention::default(),
+            listed: const { NonZeroUsize::new(100_000).unwrap() },
+            connections: const { NonZeroUsize::new(2).unwrap() },
+            limits: Limits {
+                connect: Duration::from_secs(2),
+                attempt: Duration::from_secs(2),
+                call: Duration::from_secs(5),
+            },
+            replicas: 0,
+        }
+    }
+
+    /// What the names of all keys begin with; no braces, which would gather them in one hash slot. Default:
+    /// `session-memory`. A `prefix` in the URL counts instead.
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sessions expire so long after their newest turn. Default: 30 days; at most about 100 years. Applies to
+    /// what is appended from now on.
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.retention.ttl = ttl;
+        self
+    }
+
+    /// Whether loads put off the expiry too. Default: only appends do.
+    pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
+        self.retention.refresh = refresh;
+        self
+    }
+
+    /// For so long after a deletion, turns that were in flight are refused. Default: one day. Longer than any
+    /// reply and its retries take.
+    pub fn with_tombstone_ttl(mut self, ttl: Duration) -> Self {
+        self.retention.tombstone_ttl = ttl;
+        self
+    }
+
+    /// Keeps only the newest turns of each session. Default: all. Applies to sessions that are appended to.
+    pub fn with_max_turns(mut self, turns: NonZeroUsize) -> Self {
+        self.retention.max_turns = Some(turns);
+        self
+    }
+
+    /// How many sessions of a principal are listed at most, the newest. Default: 100,000. Older ones can still
+    /// be loaded.
+    pub fn with_max_listed(mut self, sessions: NonZeroUsize) -> Self {
+        self.listed = sessions;
+        self
+    }
+
+    /// How many connections all calls share; to a Cluster, so many to each of its nodes. Default: 2. More than
+    /// one keeps small answers from waiting behind large ones.
+    pub fn with_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// How long one attempt waits for an answer, and a call for all its attempts. Default: 2 and 5 seconds. An
+    /// attempt without an answer may have been done, and is sent again.
+    pub fn with_timeouts(mut self, attempt: Duration, call: Duration) -> Self {
+        self.limits = Limits { attempt, call: call.max(attempt), ..self.limits };
+        self
+    }
+
+    /// How long it takes at most to connect. Default: 2 seconds.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.connect = timeout;
+        self
+    }
+
+    /// An append, and a deletion, is acknowledged when so many replicas have it too (`WAIT`). Default: none.
+    /// Until then it is sent again, and is [unknown](StoreErrorKind::Timeout) past its time. Not with a Cluster.
+    /// A `wait_replicas` in the URL counts instead.
+    pub fn with_wait_replicas(mut self, replicas: u8) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// The certificates of authorities that servers are checked against, as PEM. Default: those of the
+    /// operating system. A `tls_ca` in the URL counts instead.
+    pub fn with_tls_ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates.ca = Some(pem.into());
+        self
+    }
+
+    /// The certificate and the key to show to servers that ask for one, as PEM. Default: none. `tls_cert` and
+    /// `tls_key` in the URL count instead.
+    pub fn with_tls_client(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.certificates.client = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Starts the tasks that keep the connections, and waits until a server answers.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`]. A server that cannot be reached is tried for the time of a call.
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped nothing stays open.
+    pub async fn connect(self) -> Result<RedisStore, OpenError> {
+        let url = self.url?;
+        let problem = |problem| OpenError::new(Some(url.clone()), problem);
+        let prefix = url.query.prefix.clone().unwrap_or(self.prefix);
+        let replicas = url.query.wait_replicas.unwrap_or(self.replicas);
+        if prefix.contains(['{', '}']) {
+            return Err(problem(OpenProblem::Settings("the key prefix holds a brace")));
+        }
+        if replicas > 0 && matches!(url.place, Place::Cluster(_)) {
+            return Err(problem(OpenProblem::Settings("wait_replicas does not go with a Cluster")));
+        }
+        let certificates = read(self.certificates, &url).map_err(problem)?;
+        if url.tls {
+            provide_crypto();
+        }
+        let limits = self.limits;
+        let dialer = Dialer::new(&url, &certificates, limits.attempt).map_err(|error| {
+            problem(OpenProblem::Connect(StoreError::with_source(StoreErrorKind::Other, error)))
+        })?;
+        let (dialer, tasks) = (Arc::new(dialer), TaskTracker::new());
+        let links = |count: usize| {
+            (0..count).map(|_| Link::new(dialer.clone(), limits, &tasks)).collect::<Box<[Link]>>()
+        };
+        let replicas = (replicas > 0).then_some(Replicas { count: replicas, wait: limits.attempt / 2 });
+        let store = RedisStore {
+            shared: Arc::new(Shared {
+                links: links(self.connections.get()),
+                // WAIT holds up what else goes over its connection.
+                waiting: links(replicas.map_or(0, |_| self.connections.get())),
+                next: AtomicUsize::new(0),
+                keys: Keys::new(&prefix),
+                retention: self.retention,
+                listed: self.listed,
+                limits,
+                replicas,
+                in_cluster: matches!(url.place, Place::Cluster(_)),
+            }),
+        };
+        for link in &store.shared.links {
+            link.up(limits).await.map_err(|error| problem(OpenProblem::Connect(error)))?;
+        }
+        Ok(store)
+    }
+}
+
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBuilder")
+            .field("url", &self.url.as_ref().ok())
+            .field("prefix", &self.prefix)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read(mut certificates: Certificates, url: &RedisUrl) -> Result<Certificates, OpenProblem> {
+    let file = |path: &Path| std::fs::read(path).map_err(|error| OpenProblem::File(path.to_owned(), error));
+    if let Some(path) = &url.query.tls_ca {
+        certificates.ca = Some(file(path)?);
+    }
+    match (&url.query.tls_cert, &url.query.tls_key) {
+        (Some(cert), Some(key)) => certificates.client = Some((file(cert)?, file(key)?)),
+        (None, None) => {}
+        _ => return Err(OpenProblem::Settings("tls_cert and tls_key belong together")),
+    }
+    Ok(certificates)
+}
+
+/// The client takes the process's cryptography, and panics where a build offers two and nobody chose.
+fn provide_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Somebody else may have been quicker, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+}

@@ -1,0 +1,320 @@
+//! What one server holds, says and allows.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use tower_session_memory::{
+    session::{Principal, SessionKey},
+    store::{
+        Appended, Durability, HistoryStore, Page, RedisStore, Scope, StoreErrorKind, redis::OpenProblem,
+    },
+};
+
+use crate::{
+    servers::Redis,
+    support::{key, say, texts, turn},
+};
+
+async fn open(server: &Redis) -> RedisStore {
+    RedisStore::builder(server.url()).connect().await.unwrap()
+}
+
+fn the_log(server: &Redis) -> String {
+    server.cli(&["keys", "session-memory:log:*"])
+}
+
+#[tokio::test]
+async fn redis_cli_shows_a_session_as_lines_of_json() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let cursor = say(&store, &key("a"), r#"{"role":"user","content":"hi"}"#).await;
+    say(&store, &key("a"), r#"{"role":"user","content":"again"}"#).await;
+    let shown = server.cli(&["get", &the_log(&server)]);
+    let lines: Vec<&str> = shown.lines().collect();
+    let header: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+    assert_eq!((&header["v"], &header["count"]), (&"1.0".into(), &2.into()));
+    assert_eq!(header["session"], key("a").digest().to_hex());
+    assert_eq!(header["head"], lines[0].len() + 1);
+    let frame: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
+    assert_eq!(frame["turn"], cursor.newest.unwrap().to_string().replace('-', ""));
+    assert_eq!(lines[4], r#"{"role":"user","content":"hi"},{"role":"assistant","content":"yes"}"#);
+}
+
+#[tokio::test]
+async fn a_trimmed_log_stays_small_and_remembers_what_it_held() {
+    let server = Redis::start();
+    let store = RedisStore::builder(server.url())
+        .with_max_turns(NonZeroUsize::new(3).unwrap())
+        .connect()
+        .await
+        .unwrap();
+    let mut turns = Vec::new();
+    let mut at = store.load(&key("a"), None).await.unwrap().cursor;
+    for number in 0..200 {
+        let turn = turn(&key("a"), &format!("{number:0500}"));
+        let Appended::Appended(next) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+        (at, _) = (next, turns.push(turn));
+        let loaded = store.load(&key("a"), None).await.unwrap();
+        assert_eq!(loaded.cursor, at);
+        assert_eq!(loaded.turns.len(), turns.len().min(3));
+        assert_eq!(loaded.turns.last().unwrap().id(), turns.last().unwrap().id());
+    }
+    let length: usize = server.cli(&["strlen", &the_log(&server)]).parse().unwrap();
+    assert!(length < 8 * 900 + 200 * 32, "{length} bytes for three turns of less than 900");
+    for turn in &turns {
+        let answer = store.append(&key("a"), &at, turn).await.unwrap();
+        assert_eq!(
+            answer,
+            Appended::AlreadyThere(at),
+            "a turn that was trimmed long ago is not stored again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_warm_load_moves_only_what_is_new() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let mut cursor = say(&store, &key("a"), &"x".repeat(1 << 20)).await;
+    for _ in 0..2 {
+        cursor = say(&store, &key("a"), "short").await;
+    }
+    let sent = || -> u64 {
+        let stats = server.cli(&["info", "stats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let before = sent();
+    for _ in 0..10 {
+        assert!(store.load(&key("a"), Some(&cursor)).await.unwrap().turns.is_empty());
+    }
+    let moved = sent() - before;
+    assert!(moved < 100_000, "{moved} bytes for ten loads that found nothing new");
+}
+
+#[tokio::test]
+async fn a_header_of_a_newer_minor_version_is_kept_and_a_newer_major_refused() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    say(&store, &key("a"), "one").await;
+    // What a 1.7 might write: one member more, and everything after it further back.
+    let name = the_log(&server);
+    let value = server.cli(&["get", &name]);
+    let (header, rest) = value.split_once('\n').unwrap();
+    let more = r#","novelty":[1,2.50]}"#;
+    let grown = |field: &str, by: usize, header: String| {
+        let (before, after) = header.split_once(&format!("\"{field}\":")).unwrap();
+        let end = after.find([',', '}']).unwrap();
+        let number: usize = after[..end].trim().parse().unwrap();
+        format!("{before}\"{field}\":{:end$}{}", number + by, &after[end..])
+    };
+    let mut newer = header.replace("\"1.0\"", "\"1.7\"").replace('}', more);
+    for field in ["head", "first", "last"] {
+        newer = grown(field, more.len() - 1, newer);
+    }
+    server.cli(&["set", &name, &format!("{newer}\n{rest}\n"), "keepttl"]);
+    say(&store, &key("a"), "two").await;
+    assert_eq!(texts(&store, "a").await, ["one", "two"]);
+    let header = server.cli(&["get", &name]).lines().next().unwrap().to_owned();
+    assert!(header.ends_with(more) && header.starts_with("{\"v\":\"1.7\""), "{header}");
+
+    server.cli(&["setrange", &name, "6", "2"]);
+    let error = store.load(&key("a"), None).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    let at = store.load(&key("b"), None).await.unwrap().cursor;
+    let error = store.append(&key("a"), &at, &turn(&key("a"), "three")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "what cannot be read is not written over");
+}
+
+#[tokio::test]
+async fn a_log_that_was_moved_to_another_key_is_refused() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let mine = say(&store, &key("a"), "mine").await;
+    let from = the_log(&server);
+    say(&store, &key("b"), "theirs").await;
+    let to = server.cli(&["keys", "*:b"]);
+    server.cli(&["copy", &from, &to, "replace"]);
+    for after in [None, Some(&mine)] {
+        let error = store.load(&key("b"), after).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "a log of another session is no answer");
+    }
+    let error = store.append(&key("b"), &mine, &turn(&key("b"), "more")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert_eq!(texts(&store, "a").await, ["mine"], "the store goes on");
+    store.delete(&key("b")).await.unwrap();
+    say(&store, &key("b"), "anew").await;
+}
+
+#[tokio::test]
+async fn a_key_that_holds_something_else_is_an_error_and_not_written_over() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let at = say(&store, &key("a"), "one").await;
+    let name = the_log(&server);
+    for damage in [&["set", &name, "something else"][..], &["setrange", &name, "700", "x"]] {
+        server.cli(&["del", &name]);
+        server.cli(damage);
+        assert_eq!(store.load(&key("a"), None).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    }
+    server.cli(&["del", &name]);
+    server.cli(&["rpush", &name, "a list"]);
+    assert_eq!(store.load(&key("a"), None).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    let error = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert_eq!(server.cli(&["lrange", &name, "0", "-1"]), "a list");
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_off_is_never_read_as_a_shorter_one() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let first = say(&store, &key("a"), "one").await;
+    say(&store, &key("a"), "two").await;
+    let name = the_log(&server);
+    let whole = server.cli(&["get", &name]);
+    for length in (1..whole.len()).step_by(7) {
+        server.cli(&["set", &name, &whole[..length]]);
+        for after in [None, Some(&first)] {
+            let error = store.load(&key("a"), after).await.err();
+            let kind = error.map(|error| error.kind());
+            assert_eq!(kind, Some(StoreErrorKind::Corrupt), "cut at {length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_worth_what_the_server_is_set_to() {
+    for (args, level) in [
+        (&["--appendonly", "no"][..], Durability::None),
+        (&["--appendonly", "yes"], Durability::AboutOneSecond),
+        (&["--appendonly", "yes", "--appendfsync", "no"], Durability::Process),
+        (&["--appendonly", "yes", "--appendfsync", "always"], Durability::Fsync),
+    ] {
+        let server = Redis::start_with(args);
+        assert_eq!(open(&server).await.durability().await.unwrap(), level, "{args:?}");
+    }
+}
+
+/// The user that the documentation names.
+const RIGHTS: &str = "~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange +set +pexpire \
+    +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore +hello \
+    +select +ping";
+
+#[tokio::test]
+async fn the_rights_that_are_documented_are_enough_and_leave_the_durability_unknown() {
+    let server = Redis::start();
+    let mut args = vec!["acl", "setuser", "memory", "on", ">pass@word"];
+    args.extend(RIGHTS.split_whitespace());
+    assert_eq!(server.cli(&args), "OK");
+    let url = format!("redis://memory:pass%40word@127.0.0.1:{}/0", server.port());
+    let store =
+        RedisStore::builder(&url).with_max_turns(NonZeroUsize::new(2).unwrap()).connect().await.unwrap();
+    for text in ["one", "two", "three", "four", "five"] {
+        say(&store, &key("a"), text).await;
+    }
+    store.delete(&key("a")).await.unwrap();
+    let cursor = say(&store, &key("a"), "six").await;
+    assert_eq!(store.load(&key("a"), Some(&cursor)).await.unwrap().cursor, cursor);
+    let scope = Scope { namespace: "test".to_owned(), principal: Principal::anonymous() };
+    let page = Page { limit: 10, after: None };
+    assert_eq!(store.sessions(&scope, &page).await.unwrap().sessions.len(), 1);
+    assert_eq!(store.durability().await.unwrap(), Durability::Unknown);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_at_once_and_never_shown() {
+    let server = Redis::start_with(&["--requirepass", "right"]);
+    for user in ["", "default"] {
+        let url = format!("redis://{user}:s3cret-word@127.0.0.1:{}", server.port());
+        let builder =
+            RedisStore::builder(&url).with_timeouts(Duration::from_secs(30), Duration::from_secs(60));
+        assert!(!format!("{builder:?}").contains("s3cret"), "{builder:?}");
+        let error = builder.connect().await.unwrap_err();
+        assert!(matches!(error.problem(), OpenProblem::Connect(error) if !error.is_transient()), "{error}");
+        let mut text = format!("{error} {error:?}");
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text.push_str(&format!("{error} {error:?}"));
+            cause = error.source();
+        }
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(text.contains(&server.port().to_string()), "it says where: {text}");
+    }
+    let url = format!("redis://:right@127.0.0.1:{}/3", server.port());
+    say(&RedisStore::builder(url).connect().await.unwrap(), &key("a"), "one").await;
+    assert!(server.cli(&["-n", "3", "keys", "*:log:*"]).contains("session-memory"), "in its database");
+}
+
+#[tokio::test]
+async fn a_unix_socket_and_a_prefix_reach_the_same_server_and_other_keys() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    say(&store, &key("a"), "one").await;
+    let socket = format!("unix:{}", server.socket().display());
+    let same = RedisStore::builder(&socket).connect().await.unwrap();
+    assert_eq!(texts(&same, "a").await, ["one"]);
+    let other = RedisStore::builder(format!("{socket}?prefix=other")).connect().await.unwrap();
+    assert!(texts(&other, "a").await.is_empty());
+    say(&other, &key("a"), "two").await;
+    assert!(server.cli(&["keys", "other:*"]).contains("other:log:"));
+}
+
+#[tokio::test]
+async fn what_a_deletion_leaves_holds_nothing_and_expires() {
+    let server = Redis::start();
+    let store = RedisStore::builder(server.url()).with_tombstone_ttl(Duration::from_secs(2)).connect().await;
+    let store = store.unwrap();
+    say(&store, &key("a"), "a secret").await;
+    let name = the_log(&server);
+    store.delete(&key("a")).await.unwrap();
+    let left = server.cli(&["get", &name]);
+    assert!(left.contains("\"count\":         0") && !left.contains("secret"), "{left}");
+    assert_eq!(server.cli(&["keys", "*:list:*"]), "", "nor is it listed");
+    crate::servers::wait_until("the tombstone to expire", || server.cli(&["keys", "*"]).is_empty());
+}
+
+#[tokio::test]
+async fn every_key_expires() {
+    let server = Redis::start();
+    let store = RedisStore::builder(server.url()).with_ttl(Duration::from_secs(500)).connect().await.unwrap();
+    for id in ["a", "b"] {
+        say(&store, &key(id), "one").await;
+        say(&store, &key(id), "two").await;
+    }
+    for name in server.cli(&["keys", "*"]).lines() {
+        let left: u64 = server.cli(&["ttl", name]).parse().unwrap();
+        assert!((400..=500).contains(&left), "{name} lives {left} s");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_was_lost_comes_back_turn_by_turn_and_one_that_lies_is_corrected() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    for id in ["a", "b"] {
+        say(&store, &key(id), "one").await;
+    }
+    let listing = server.cli(&["keys", "*:list:*"]);
+    let scope = Scope { namespace: "test".to_owned(), principal: Principal::anonymous() };
+    let page = Page { limit: 10, after: None };
+    server.cli(&["del", &listing]);
+    say(&store, &key("a"), "two").await;
+    server.cli(&["zadd", &listing, "1", "never-there"]);
+    let listed = store.sessions(&scope, &page).await.unwrap().sessions;
+    assert_eq!(listed.iter().map(|s| (s.id.as_str(), s.turns)).collect::<Vec<_>>(), [("a", 2)]);
+    assert_eq!(server.cli(&["zcard", &listing]), "1", "what is not there is taken off");
+}
+
+#[tokio::test]
+async fn a_session_id_cannot_choose_its_hash_slot() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    for number in 0..50 {
+        let key = SessionKey::new("{x}", Principal::new("{x}"), format!("{{x}}-{number}").parse().unwrap());
+        say(&store, &key, "one").await;
+    }
+    let names = server.cli(&["keys", "*:log:*"]);
+    let tags: std::collections::HashSet<_> =
+        names.lines().map(|name| &name[name.find('{').unwrap()..name.find('}').unwrap()]).collect();
+    assert_eq!(tags.len(), 50, "every session has a tag of its own");
+}
