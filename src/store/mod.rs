@@ -2,13 +2,16 @@
 //!
 //! [`HistoryStore`] is the contract; its documentation is normative, and the suite in
 //! `testing::conformance` (feature `testing`) checks a store against it. `InMemoryStore` is for
-//! tests and single processes, `SqliteStore` (feature `sqlite`) for one machine.
+//! tests and single processes, `SqliteStore` (feature `sqlite`) for one machine, `PostgresStore` (feature
+//! `postgres`) for several.
 
 mod cursor;
 mod erased;
 mod error;
 mod head;
 mod in_memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod retention;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -17,6 +20,8 @@ pub use cursor::{Cursor, Epoch};
 pub use erased::DynHistoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use in_memory::{InMemoryStats, InMemoryStore};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use retention::TtlRefresh;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
