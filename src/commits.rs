@@ -43,16 +43,20 @@ struct Inner {
     tracker: TaskTracker,
     turns: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// Replies that are read on for clients that left.
+    drains: Arc<Semaphore>,
     in_flight: Mutex<HashMap<KeyDigest, Waiting>>,
+    announced: AtomicU64,
     pending: AtomicU64,
     lost: AtomicU64,
 }
 
-/// How many replies of a session are about to be, or being, stored, and who waits for them.
+/// The replies of a session that are about to be, or being, stored, and who waits for them.
 #[derive(Default)]
 struct Waiting {
-    count: usize,
-    settled: Arc<Notify>,
+    /// Their numbers.
+    announced: Vec<u64>,
+    fewer: Arc<Notify>,
 }
 
 /// Turns that wait for the store, and how long they are tried.
@@ -153,6 +157,7 @@ struct Undecided {
 pub(crate) struct InFlight {
     commits: Commits,
     key: KeyDigest,
+    number: u64,
 }
 
 /// The bytes semaphore counts in KiB, so that its permits fit in 32 bits.
@@ -165,8 +170,10 @@ impl Commits {
             tracker: TaskTracker::new(),
             turns: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new((queue.bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS))),
+            drains: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
             queue,
             in_flight: Mutex::default(),
+            announced: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         }))
@@ -182,9 +189,9 @@ impl Commits {
     ///
     /// Dropping the future stops the waiting, not the storing.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        // A closed tracker takes tasks all the same; it only tells when it is empty.
         self.0.tracker.close();
         let _ = timeout(deadline, self.0.tracker.wait()).await;
-        self.0.tracker.reopen();
         // Every task is a turn, stored or still being answered.
         DrainReport { pending: self.0.tracker.len() as u64, lost: self.lost() }
     }
@@ -199,6 +206,11 @@ impl Commits {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Room to read one more reply on for a client that left: at most as many as turns may wait.
+    pub(crate) fn room_to_drain(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.drains).try_acquire_owned().ok()
     }
 
     /// Runs a task that a shutdown waits for.
@@ -224,27 +236,28 @@ impl Commits {
 
     /// Makes loads of this session wait until the guard is dropped.
     pub(crate) fn announce(&self, key: &SessionKey) -> InFlight {
-        self.waiting().entry(key.digest()).or_default().count += 1;
-        InFlight { commits: self.clone(), key: key.digest() }
+        let number = self.0.announced.fetch_add(1, Ordering::Relaxed);
+        self.waiting().entry(key.digest()).or_default().announced.push(number);
+        InFlight { commits: self.clone(), key: key.digest(), number }
     }
 
-    /// Waits until no turn of the session is in flight on this replica.
+    /// Waits until the turns of the session that are in flight on this replica now are stored or given up;
+    /// for those that come later it does not.
     ///
     /// # Cancel safety
     ///
     /// It may be dropped at any time.
     pub(crate) async fn settled(&self, key: &SessionKey) {
+        let next = self.0.announced.load(Ordering::Relaxed);
         loop {
-            let Some(settled) = self.waiting().get(&key.digest()).map(|waiting| Arc::clone(&waiting.settled))
-            else {
-                return;
+            let fewer = match self.waiting().get(&key.digest()) {
+                Some(waiting) if waiting.has_before(next) => Arc::clone(&waiting.fewer),
+                _ => return,
             };
-            let mut notified = std::pin::pin!(settled.notified());
+            let mut notified = std::pin::pin!(fewer.notified());
             notified.as_mut().enable();
             // It may have settled between the look and the registration.
-            let still_there =
-                self.waiting().get(&key.digest()).is_some_and(|now| Arc::ptr_eq(&now.settled, &settled));
-            if still_there {
+            if self.waiting().get(&key.digest()).is_some_and(|waiting| waiting.has_before(next)) {
                 notified.await;
             }
         }
@@ -336,6 +349,12 @@ impl fmt::Debug for Commits {
     }
 }
 
+impl Waiting {
+    fn has_before(&self, next: u64) -> bool {
+        self.announced.iter().any(|number| *number < next)
+    }
+}
+
 impl Drop for Undecided {
     fn drop(&mut self) {
         self.commits.0.pending.fetch_sub(1, Ordering::Relaxed);
@@ -349,9 +368,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let mut waiting = self.commits.waiting();
         let Some(entry) = waiting.get_mut(&self.key) else { return };
-        entry.count -= 1;
-        if entry.count == 0 {
-            entry.settled.notify_waiters();
+        entry.announced.retain(|number| *number != self.number);
+        entry.fewer.notify_waiters();
+        if entry.announced.is_empty() {
             waiting.remove(&self.key);
         }
     }

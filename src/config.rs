@@ -89,64 +89,65 @@ impl Clone for Config {
 pub struct Limits {
     /// A request body of a session, in bytes, also after decompression. Default 32 MiB. Past it: 413
     /// `request_too_large`. Requests without a session are not limited.
-    pub request_body: usize,
+    pub max_request_body: usize,
     /// How long the client may pause while it sends a request body of a session. Default 30 s. Past it: 408.
-    pub body_idle: Duration,
+    pub body_read_timeout: Duration,
     /// A recorded reply, assembled, in bytes. Default 8 MiB.
-    pub reply: usize,
+    pub max_reply: usize,
     /// One server-sent event of a recorded reply, in bytes. Default 4 MiB.
-    pub event: usize,
+    pub max_event: usize,
     /// The stored messages that are put in front of the client's, in bytes. Default 32 MiB. The window keeps
-    /// far below it unless a single turn is larger; past it: 413 `request_too_large`.
-    pub history: usize,
+    /// below it; a turn that is larger by itself is not recorded. Past it, which leaves one long tool exchange:
+    /// 413 `request_too_large`.
+    pub max_history: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
         Self {
-            request_body: 32 * MIB,
-            body_idle: Duration::from_secs(30),
-            reply: 8 * MIB,
-            event: 4 * MIB,
-            history: 32 * MIB,
+            max_request_body: 32 * MIB,
+            body_read_timeout: Duration::from_secs(30),
+            max_reply: 8 * MIB,
+            max_event: 4 * MIB,
+            max_history: 32 * MIB,
         }
     }
 }
 
 impl Limits {
-    /// Sets [`request_body`](Self::request_body), in bytes.
+    /// Sets [`max_request_body`](Self::max_request_body), in bytes.
     #[must_use]
-    pub fn with_request_body(mut self, bytes: usize) -> Self {
-        self.request_body = bytes;
+    pub fn with_max_request_body(mut self, bytes: usize) -> Self {
+        self.max_request_body = bytes;
         self
     }
 
-    /// Sets [`body_idle`](Self::body_idle).
+    /// Sets [`body_read_timeout`](Self::body_read_timeout).
     #[must_use]
-    pub fn with_body_idle(mut self, idle: Duration) -> Self {
-        self.body_idle = idle;
+    pub fn with_body_read_timeout(mut self, idle: Duration) -> Self {
+        self.body_read_timeout = idle;
         self
     }
 
-    /// Sets [`reply`](Self::reply), in bytes.
+    /// Sets [`max_reply`](Self::max_reply), in bytes.
     #[must_use]
-    pub fn with_reply(mut self, bytes: usize) -> Self {
-        self.reply = bytes;
+    pub fn with_max_reply(mut self, bytes: usize) -> Self {
+        self.max_reply = bytes;
         self
     }
 
-    /// Sets [`event`](Self::event), in bytes.
+    /// Sets [`max_event`](Self::max_event), in bytes.
     #[must_use]
-    pub fn with_event(mut self, bytes: usize) -> Self {
-        self.event = bytes;
+    pub fn with_max_event(mut self, bytes: usize) -> Self {
+        self.max_event = bytes;
         self
     }
 
-    /// Sets [`history`](Self::history), in bytes.
+    /// Sets [`max_history`](Self::max_history), in bytes.
     #[must_use]
-    pub fn with_history(mut self, bytes: usize) -> Self {
-        self.history = bytes;
+    pub fn with_max_history(mut self, bytes: usize) -> Self {
+        self.max_history = bytes;
         self
     }
 }
@@ -185,7 +186,8 @@ pub enum OnAppendError {
     /// It goes out; the append is tried on in the background, and a turn that is lost is logged and counted.
     #[default]
     Deliver,
-    /// It is withheld and the body ends in an error, so that an end that was seen always means stored.
+    /// It is withheld and the body ends in an error, so that the end of a reply that can be stored always means
+    /// stored. (A reply that gives no turn, such as one past the recording limit, ends as the upstream ends it.)
     Cut,
 }
 

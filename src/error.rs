@@ -1,6 +1,6 @@
 //! The layer's own failures: responses in the shape that OpenAI clients understand.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -21,26 +21,30 @@ impl Rejection {
         Self::new(StatusCode::BAD_REQUEST, "invalid_session_id", cause.to_string())
     }
 
-    pub(crate) fn missing_session_id(hint: impl std::fmt::Display) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "missing_session_id",
-            format!("the request names no session; send its id in {hint}"),
-        )
+    pub(crate) fn missing_session_id() -> Self {
+        let message = "the request names no session; by default its id is read from the header x-session-id";
+        Self::new(StatusCode::BAD_REQUEST, "missing_session_id", message)
     }
 
     pub(crate) fn invalid_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    pub(crate) fn too_slow() -> Self {
-        let message = "the request body did not arrive in time; the limit is body_idle";
+    pub(crate) fn too_slow(limit: Duration) -> Self {
+        let message =
+            format!("the request body paused for more than {limit:?}, the limit set by body_read_timeout");
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", message)
     }
 
     /// `what` has more than `limit` bytes; `setting` moves the limit.
     pub(crate) fn too_large(what: &str, limit: usize, setting: &'static str) -> Self {
         let message = format!("{what} is larger than {limit} bytes, the limit set by {setting}");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    }
+
+    pub(crate) fn bomb() -> Self {
+        let message =
+            "the request body grows suspiciously when it is decoded: to over 1 MiB and 200 times its size";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
     }
 

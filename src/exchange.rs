@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request, response};
+use http::{HeaderMap, HeaderValue, Request, Response, header, request};
 use http_body::Body;
 use tokio::{
     runtime::Handle,
@@ -26,14 +26,15 @@ use crate::{
         encoding::{self, DecodeError, Decoder},
         recording::{Listener, OpenTurn, Recording},
     },
-    config::{Config, OnDisconnect, OnLoadError},
+    config::{Config, Limits, OnDisconnect, OnLoadError},
     error::Rejection,
     failpoint::{self, Point},
+    head::{SIGNED, is_retry, not_ours, rewrite, unrecorded},
     history::{Incoming, Mode, Plan, Turn, reconcile},
     protocol::{Draft, ReplyLimits, splice::splice},
     session::{
         SessionKey,
-        identify::{Control, Identity, consume, essence, is_json},
+        identify::{Control, Identity, consume},
     },
     status::{Remembered, Status},
     store::{Cursor, Loaded},
@@ -89,10 +90,10 @@ where
     let Ok(coding) = encoding::coding(&parts.headers) else {
         return Ok(reject(Rejection::unsupported_encoding()));
     };
-    let limit = config.limits.request_body;
-    let collected = match collect(body, limit, config.limits.body_idle).await {
+    let limit = config.limits.max_request_body;
+    let collected = match collect(body, limit, config.limits.body_read_timeout).await {
         Ok(collected) => collected,
-        Err(error) => return Ok(reject(uncollected(error, limit))),
+        Err(error) => return Ok(reject(uncollected(error, config.limits))),
     };
     let body = match coding {
         None => collected.body.clone(),
@@ -112,7 +113,7 @@ where
         }
     };
 
-    let loaded = match (load(&config, &identity.key).await, config.on_load_error) {
+    let (loaded, settled) = match (load(&config, &identity.key).await, config.on_load_error) {
         (Some(loaded), _) => loaded,
         (None, OnLoadError::Reject) => return Ok(reject(Rejection::store_unavailable())),
         (None, OnLoadError::Bypass) => {
@@ -122,10 +123,10 @@ where
         }
     };
     drop(collected);
-    let cursor = loaded.cursor;
+    let at = loaded.cursor;
     let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
-    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.history {
-        let limit = config.limits.history;
+    if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.max_history {
+        let limit = config.limits.max_history;
         return Ok(reject(Rejection::too_large("the history to be sent", limit, "max_history")));
     }
 
@@ -139,33 +140,20 @@ where
     failpoint::hit(Point::Forwarded);
     let response = service.call(request).await?;
 
-    Ok(remember(&config, &identity, cursor, &draft, plan, response))
+    let base = Base { at, settled };
+    Ok(remember(&config, &identity, base, &draft, plan, response))
 }
 
-const SIGNED: &str = "signed";
-
-/// Why a request is forwarded before its body is looked at.
-fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'static str> {
-    let headers = &parts.headers;
-    if identity.control == Control::Off {
-        return Some("off");
-    }
-    // A signature over the body (AWS Signature Version 4, RFC 9421) would not survive the splice.
-    let signed = headers.get(header::AUTHORIZATION).is_some_and(|v| v.as_bytes().starts_with(b"AWS4-"))
-        || headers.contains_key("x-amz-content-sha256")
-        || headers.contains_key("signature-input");
-    if signed {
-        return Some(SIGNED);
-    }
-    (!headers.get(header::CONTENT_TYPE).is_none_or(is_json)).then_some("content_type")
-}
+/// Whether every turn that was in flight here when the load began is in what was loaded.
+type Settled = bool;
 
 /// The session's log. It has every turn whose end a client of this replica has seen, unless one of them could
 /// not be stored within the load's limit.
-async fn load(config: &Config, key: &SessionKey) -> Option<Loaded> {
+async fn load(config: &Config, key: &SessionKey) -> Option<(Loaded, Settled)> {
     failpoint::hit(Point::BeforeLoad);
     let started = Instant::now();
-    if timeout(config.load_timeout, config.commits.settled(key)).await.is_err() {
+    let settled = timeout(config.load_timeout, config.commits.settled(key)).await.is_ok();
+    if !settled {
         telemetry::unsettled(key);
     }
     let loaded = match timeout(config.load_timeout, config.store.load_dyn(key, None)).await {
@@ -183,19 +171,7 @@ async fn load(config: &Config, key: &SessionKey) -> Option<Loaded> {
         telemetry::loaded(started.elapsed(), loaded.turns.len());
     }
     failpoint::hit(Point::Loaded);
-    loaded
-}
-
-/// Makes a head fit a body that was collected, decoded or spliced. Digests of the old body (RFC 9530 and its
-/// forerunners) no longer hold.
-fn rewrite(headers: &mut HeaderMap, length: usize) {
-    for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
-        headers.remove(name);
-    }
-    headers.remove(header::TRANSFER_ENCODING);
-    headers.remove(header::CONTENT_ENCODING);
-    headers.remove(header::TRAILER);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    loaded.map(|loaded| (loaded, settled))
 }
 
 /// Forwards a request without memory and says so.
@@ -230,10 +206,12 @@ fn reject<R>(rejection: Rejection) -> Response<ResponseBody<R>> {
     rejection.into_response()
 }
 
-fn uncollected(error: CollectError, limit: usize) -> Rejection {
+fn uncollected(error: CollectError, limits: Limits) -> Rejection {
     match error {
-        CollectError::TooLarge => Rejection::too_large("the request body", limit, "max_request_body"),
-        CollectError::TooSlow => Rejection::too_slow(),
+        CollectError::TooLarge => {
+            Rejection::too_large("the request body", limits.max_request_body, "max_request_body")
+        }
+        CollectError::TooSlow => Rejection::too_slow(limits.body_read_timeout),
         CollectError::Broken => Rejection::invalid_request("the request body broke off"),
     }
 }
@@ -241,6 +219,7 @@ fn uncollected(error: CollectError, limit: usize) -> Rejection {
 fn undecoded(error: DecodeError, limit: usize) -> Rejection {
     match error {
         DecodeError::TooLarge => Rejection::too_large("the decoded request body", limit, "max_request_body"),
+        DecodeError::Bomb => Rejection::bomb(),
         DecodeError::Corrupt => {
             Rejection::invalid_request("the request body is not what its content-encoding says")
                 .with_param("content-encoding")
@@ -267,7 +246,8 @@ fn plan(
         },
         retried: is_retry(&parts.headers),
         instructions: config.instructions,
-        window: config.window,
+        // A limit below the window moves the window, or ordinary turns would run into it.
+        window: config.window.with_bytes(config.window.bytes.min(config.limits.max_history)),
     };
     let plan = reconcile(&incoming, &|message| config.protocol.canonical(message));
     if plan.sent < plan.messages {
@@ -276,17 +256,17 @@ fn plan(
     plan
 }
 
-/// OpenAI's and Anthropic's SDKs count their retries in this header.
-fn is_retry(headers: &HeaderMap) -> bool {
-    const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-    headers.get(RETRY_COUNT).and_then(|v| v.to_str().ok()?.parse::<u32>().ok()).is_some_and(|count| count > 0)
+/// What a turn is built on.
+struct Base {
+    at: Cursor,
+    settled: Settled,
 }
 
 /// The response, with what it says of its session, and with a body that completes the turn.
 fn remember<R>(
     config: &Config,
     identity: &Identity,
-    at: Cursor,
+    base: Base,
     draft: &Draft,
     plan: Plan,
     response: Response<R>,
@@ -296,7 +276,7 @@ where
 {
     let (mut head, body) = response.into_parts();
     let decoder = encoding::coding(&head.headers)
-        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.reply.saturating_mul(4))));
+        .map(|coding| coding.map(|coding| Decoder::new(coding, config.limits.max_reply.saturating_mul(4))));
     let unrecorded = unrecorded(identity, &head).or(decoder.is_err().then_some("content_encoding"));
     if let Some(reason) = unrecorded {
         telemetry::not_recorded(reason);
@@ -307,6 +287,7 @@ where
         messages: plan.messages,
         sent: plan.sent,
         store: config.store.name_dyn(),
+        settled: base.settled,
         unrecorded,
     });
     telemetry::request(status.word(), plan.case.as_str());
@@ -315,10 +296,10 @@ where
     let (Ok(decoder), None) = (decoder, unrecorded) else {
         return Response::from_parts(head, ResponseBody::inner(body));
     };
-    let limits = ReplyLimits { reply: config.limits.reply, event: config.limits.event };
+    let limits = ReplyLimits { reply: config.limits.max_reply, event: config.limits.max_event };
     let turn = OpenTurn {
         key: identity.key.clone(),
-        at,
+        at: base.at,
         parent: plan.parent,
         instructions: draft.messages[..if plan.stores_instructions { draft.leading } else { 0 }].to_vec(),
         sent: draft.messages[plan.new].to_vec(),
@@ -327,6 +308,7 @@ where
         turn,
         protocol: Arc::clone(&config.protocol),
         limits,
+        max_turn: config.limits.max_history,
         decoder,
         commits: config.commits.clone(),
         runtime: Handle::current(),
@@ -339,20 +321,4 @@ where
         on_disconnect: config.on_disconnect,
     };
     Response::from_parts(head, ResponseBody::recorded(Tee::new(body, recording, reactions)))
-}
-
-/// Why a reply will not be recorded, as far as its head tells.
-fn unrecorded(identity: &Identity, head: &response::Parts) -> Option<&'static str> {
-    if identity.control == Control::Read {
-        return Some("read");
-    }
-    if !head.status.is_success() {
-        return Some("status");
-    }
-    let recordable = head.headers.get(header::CONTENT_TYPE).is_none_or(|value| {
-        is_json(value)
-            || essence(value).eq_ignore_ascii_case(b"text/event-stream")
-            || essence(value).eq_ignore_ascii_case(b"text/plain")
-    });
-    (!recordable).then_some("content_type")
 }

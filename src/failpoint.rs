@@ -12,7 +12,7 @@ pub(crate) enum Point {
     BeforeLoad,
     /// The history is there, nothing was forwarded.
     Loaded,
-    /// The upstream's head has arrived.
+    /// The request is spliced and about to be sent.
     Forwarded,
     /// A piece of the reply went by.
     MidStream,
@@ -23,7 +23,7 @@ pub(crate) enum Point {
     Committing,
     /// The store has acknowledged; the end is still held back.
     Committed,
-    /// The end was handed to the server.
+    /// The server has taken the end, and may have sent it.
     Ended,
 }
 

@@ -27,6 +27,11 @@ use crate::{
 ///   goes on in the background.
 /// - A client that leaves keeps what it was sent.
 ///
+/// # Runtime
+///
+/// Requests of sessions must be handled on a Tokio runtime with its time driver: loads and commits have time
+/// limits, and turns are stored by tasks of that runtime. Await [`Commits::drain`] before it ends.
+///
 /// # Placement
 ///
 /// Put authentication outside of it, so that it can insert a [`Principal`](crate::session::Principal). Put
@@ -126,8 +131,9 @@ impl SessionMemoryLayer {
         self.set(|config| config.limits = limits)
     }
 
-    /// How long a load may take, and how long it waits for turns of its session that are being stored.
-    /// Default 1 s; then [`on_load_error`](Self::on_load_error) decides.
+    /// How long a load may take, and before that, how long it waits for turns of its session that are being
+    /// stored. Default 1 s each. A load that takes longer is left to [`on_load_error`](Self::on_load_error); if
+    /// a turn takes longer, the history is loaded without it, which is logged and counted.
     #[must_use]
     pub fn with_load_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.load_timeout = timeout)

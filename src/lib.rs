@@ -64,6 +64,7 @@
 //! | `cookies` | [`session::Cookie`](crate::session): session ids in cookies, plain and signed |
 //! | `compression` | request bodies with `content-encoding` gzip, deflate, br, zstd; recording of compressed replies |
 //! | `sqlite` | `store::SqliteStore`, with SQLite bundled |
+//! | `postgres` | `store::PostgresStore`, with TLS |
 //! | `metrics` | counters and histograms through the `metrics` facade, named `session_memory_*` |
 //! | `testing` | the store conformance suite and a scripted upstream |
 //! | `proxy` | the `session-memory` binary, and all of the above |
@@ -96,6 +97,7 @@ mod error;
 mod exchange;
 mod failpoint;
 mod future;
+mod head;
 mod layer;
 mod service;
 mod status;

@@ -31,6 +31,8 @@ pub(crate) struct Remembered {
     /// How many of them the upstream was sent.
     pub(crate) sent: usize,
     pub(crate) store: &'static str,
+    /// Whether the history is known to be whole: no turn of the session was still on its way into the store.
+    pub(crate) settled: bool,
     /// Why the reply is not recorded, if the response's head already tells.
     pub(crate) unrecorded: Option<&'static str>,
 }
@@ -47,6 +49,7 @@ impl Status {
     /// The word that the header begins with.
     pub(crate) fn word(&self) -> &'static str {
         match self {
+            Self::Remembered(Remembered { settled: false, .. }) => "degraded",
             Self::Remembered(Remembered { turns: 0, .. }) => "new",
             Self::Remembered(_) => "hit",
             Self::Bypass { .. } => "bypass",
@@ -66,7 +69,10 @@ impl fmt::Display for Status {
         f.write_str(self.word())?;
         match self {
             Self::Bypass { reason } | Self::Degraded { reason } => write!(f, "; reason={reason}"),
-            Self::Remembered(Remembered { client, turns, messages, sent, store, unrecorded }) => {
+            Self::Remembered(Remembered { client, turns, messages, sent, store, settled, unrecorded }) => {
+                if !settled {
+                    f.write_str("; reason=pending")?;
+                }
                 write!(
                     f,
                     "; client={client}; turns={turns}; messages={messages}; sent={sent}; store={store}"
@@ -89,6 +95,7 @@ mod tests {
             messages: 24,
             sent: 25,
             store: "sqlite",
+            settled: true,
             unrecorded: None,
         };
         assert_eq!(
@@ -106,6 +113,11 @@ mod tests {
         assert_eq!(
             Status::Remembered(first).to_string(),
             "new; client=new; turns=0; messages=0; sent=1; store=sqlite; unrecorded=status"
+        );
+        let pending = Remembered { settled: false, ..remembered };
+        assert_eq!(
+            Status::Remembered(pending).to_string(),
+            "degraded; reason=pending; client=delta; turns=12; messages=24; sent=25; store=sqlite"
         );
         assert_eq!(Status::degraded("load_failed").to_string(), "degraded; reason=load_failed");
     }

@@ -31,7 +31,7 @@ fn a_value_that_means_nothing_is_refused_with_its_place() {
         ("max_reply", "12 apples", "a size"),
         ("idle_timeout", "5", "a time"),
         ("on_disconnect", "shrug", "keep, discard, drain"),
-        ("store", "redis://127.0.0.1", "sqlite:PATH or memory"),
+        ("store", "redis://127.0.0.1", "sqlite:PATH, postgres://… or memory"),
         ("principal", "cookie", "header:NAME"),
         ("require_durability", "much", "about-1s"),
         ("upstream", "127.0.0.1:9", "a URL"),
@@ -136,6 +136,7 @@ fn settings_that_contradict_each_other_are_refused() {
         (&["--session-cookie", "sid", "--missing-session", "issue"], "needs a cookie secret"),
         (&["--max-reply", "1 MiB"], "max_event is larger"),
         (&["--admin", "127.0.0.1:8080"], "the same address"),
+        (&["--listen", "0.0.0.0:9"], "would ask itself"),
         (&["--cookie-secret-file", "/nonexistent/secret"], "cannot read cookie_secret"),
     ] {
         let output = run(&[&["check"][..], &UPSTREAM, args].concat());
@@ -230,6 +231,34 @@ fn the_admin_listener_tells_health_readiness_and_metrics() {
     assert_eq!(body["store"], "memory");
     assert_eq!(body["durability"], "none");
     assert_eq!(body["draining"], false);
+}
+
+#[test]
+fn a_proxy_whose_store_has_closed_itself_is_not_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let args = ["--store", "sqlite:s.db", "--admin", "127.0.0.1:0", "--log-format", "text"];
+    let proxy = Proxy::start_in(directory.path(), "http://127.0.0.1:9", &args);
+    let ready = || ask(proxy.admin.unwrap(), "GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(ready().status(), 200);
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(ready().status(), 503, "it is ready for requests that it must refuse");
+    let body = ready().text();
+    assert!(body.contains("\"ready\":false") && body.contains("\"draining\":false"), "{body}");
+    let chat = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    let reply = ask(
+        proxy.address,
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-session-id: s\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{chat}",
+            chat.len()
+        ),
+    );
+    assert_eq!(reply.status(), 503, "{}", reply.text());
+    proxy.signal("TERM");
+    let (_, log) = proxy.wait();
+    assert!(!log.contains('\x1b'), "colours in a log that is no terminal: {log}");
 }
 
 fn check_file(text: &str) -> std::process::Output {

@@ -112,6 +112,25 @@ fn a_turn_that_ends_during_the_drain_is_stored() {
 }
 
 #[test]
+fn a_reply_that_is_read_on_for_a_client_that_left_and_does_not_end_is_told() {
+    let (upstream, _go_on) = held_stream();
+    let proxy = Proxy::start(&upstream.url(), &["--drain-deadline", "300ms", "--on-disconnect", "drain"]);
+    let mut client = Wire::connect(proxy.address);
+    let chat = "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    client.write(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+         x-session-id: s\r\ncontent-length: {}\r\n\r\n{chat}",
+        chat.len()
+    ));
+    client.until("data: one\n\n");
+    drop(client);
+    proxy.signal("TERM");
+    let (code, log) = proxy.wait();
+    assert_eq!(code, Some(3), "{log}");
+    assert!(log.contains("turns NOT stored: 1"), "{log}");
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let (upstream, _go_on) = held_stream();
     let proxy = Proxy::start(&upstream.url(), &["--drain-deadline", "1h"]);

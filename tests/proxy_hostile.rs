@@ -57,6 +57,14 @@ fn a_request_that_may_be_two_is_refused_and_its_connection_ended() {
         ("another server", "GET http://127.0.0.1:1/ HTTP/1.1\r\nhost: 127.0.0.1:1\r\n\r\n"),
         ("no path", "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n"),
         (
+            "our control taken away on the way",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: session-memory\r\nsession-memory: off\r\ncontent-length: 0\r\n\r\n",
+        ),
+        (
+            "a credential taken away on the way",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close, authorization\r\nauthorization: k\r\ncontent-length: 0\r\n\r\n",
+        ),
+        (
             "an upgrade of a chat",
             "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n",
         ),
@@ -224,6 +232,39 @@ fn an_upstream_that_does_not_answer_is_504_and_one_that_hangs_up_is_502() {
     let reply = ask(proxy.address, post);
     assert_eq!((reply.status(), reply.code().as_str()), (502, "upstream_failed"));
     assert_eq!(rude.connections(), 1, "a request that had been sent was sent again");
+}
+
+#[test]
+fn a_request_that_went_out_on_a_kept_connection_is_not_sent_again() {
+    let upstream = Upstream::start(|wire| {
+        wire.message();
+        wire.write(OK);
+        wire.message();
+    });
+    let proxy = Proxy::start(&upstream.url(), &[]);
+    assert_eq!(ask(proxy.address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").status(), 200);
+    let reply = ask(proxy.address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi");
+    assert_eq!((reply.status(), reply.code().as_str()), (502, "upstream_failed"));
+    assert_eq!(upstream.connections(), 1, "it was sent again on a new connection");
+}
+
+#[test]
+fn a_reply_with_two_lengths_reaches_the_client_with_one() {
+    for length in [1, 100] {
+        let (upstream, _requests) = Upstream::answering(format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        ));
+        let proxy = Proxy::start(&upstream.url(), &[]);
+        let reply = ask(proxy.address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(reply.header("content-length"), [""; 0], "the length that does not count was passed on");
+        assert_eq!(reply.text(), "abc");
+    }
+    let (upstream, _requests) = Upstream::answering(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    );
+    let proxy = Proxy::start(&upstream.url(), &[]);
+    let reply = ask(proxy.address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!((reply.status(), reply.code().as_str()), (502, "upstream_failed"), "the coding would be lost");
 }
 
 #[test]

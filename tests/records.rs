@@ -125,6 +125,40 @@ proptest! {
         prop_assert!(matches!(error, RecordError::Foreign), "{error}");
     }
 
+    /// The digest must tell any two keys apart: also those whose parts read the same when they are put together.
+    #[test]
+    fn a_record_is_refused_under_any_other_key_although_the_parts_read_alike(
+        parts in parts(),
+        (text, cuts) in ("[a:1]{3,12}", [0_usize..12, 0..12, 0..12, 0..12]),
+    ) {
+        let key = |first: usize, second: usize| {
+            let (first, second) = (first.min(second) % text.len(), first.max(second) % text.len());
+            let (first, second) = (first.min(second), first.max(second));
+            let principal = Principal::new(&text[first..second]);
+            SessionKey::new(&text[..first], principal, text[second..].parse().unwrap())
+        };
+        let (mine, other) = (key(cuts[0], cuts[1]), key(cuts[2], cuts[3]));
+        prop_assume!(mine != other);
+        prop_assert_ne!(mine.encode(), other.encode());
+        let turn = parts.into_turn(&mine);
+        prop_assert!(!turn.belongs_to(other.digest()));
+        let error = Turn::decode(turn.record().clone(), other.digest()).unwrap_err();
+        prop_assert!(matches!(error, RecordError::Foreign), "{error}");
+    }
+
+    #[test]
+    fn a_record_is_refused_under_another_principal_or_namespace(parts in parts(), other in "[a-z]{0,4}") {
+        let key = |namespace: &str, principal: &str| {
+            SessionKey::new(namespace, Principal::new(principal), "s".parse().unwrap())
+        };
+        prop_assume!(other != "mine");
+        let turn = parts.into_turn(&key("mine", "mine"));
+        for foreign in [key(&other, "mine"), key("mine", &other)] {
+            let error = Turn::decode(turn.record().clone(), foreign.digest()).unwrap_err();
+            prop_assert!(matches!(error, RecordError::Foreign), "{error}");
+        }
+    }
+
     #[test]
     fn arbitrary_bytes_are_an_error_and_never_a_panic(bytes in vec(any::<u8>(), 0..400)) {
         prop_assert!(Turn::decode(bytes.into(), key("a").digest()).is_err());

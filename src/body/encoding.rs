@@ -23,8 +23,10 @@ pub(crate) struct Unsupported;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "compression"), expect(dead_code, reason = "only decoders make them"))]
 pub(crate) enum DecodeError {
-    /// It is larger than the limit when decoded, or grows suspiciously.
+    /// It is larger than the limit when decoded.
     TooLarge,
+    /// It grows as no text does.
+    Bomb,
     /// It is not what its coding says, or ends early.
     Corrupt,
 }
@@ -126,6 +128,7 @@ mod codecs {
             Coding::Zstd => zstd_reader(body).and_then(|reader| reader.take(most).read_to_end(&mut decoded)),
         };
         match read {
+            Ok(length) if length > cap && cap < limit => Err(DecodeError::Bomb),
             Ok(length) if length > cap => Err(DecodeError::TooLarge),
             Ok(_) => Ok(decoded.into()),
             Err(_) => Err(DecodeError::Corrupt),

@@ -22,6 +22,8 @@ pub(crate) struct Recording {
     pub(crate) turn: OpenTurn,
     pub(crate) protocol: Arc<dyn Protocol>,
     pub(crate) limits: ReplyLimits,
+    /// A turn with more bytes of messages is not recorded: it could never be sent again.
+    pub(crate) max_turn: usize,
     /// For a reply that came compressed although identity was asked for.
     pub(crate) decoder: Option<Decoder>,
     pub(crate) commits: Commits,
@@ -77,7 +79,7 @@ impl Recording {
     /// The reply has ended: stores the turn, if there is one.
     pub(crate) fn finish(mut self) -> Option<oneshot::Receiver<Outcome>> {
         match self.conclude(|recorder| recorder.finish()) {
-            Ok(reply) => Some(self.submit(reply, TurnState::Complete)),
+            Ok(reply) => self.submit(reply, TurnState::Complete),
             Err(skip) => {
                 telemetry::skipped(&self.turn.key, skip);
                 None
@@ -103,7 +105,7 @@ impl Recording {
             Ok(decoded) => self.listen(&decoded).map(|_| 0),
             Err(error) => {
                 self.listener = Listener::Deaf(match error {
-                    DecodeError::TooLarge => Skip::TooLarge,
+                    DecodeError::TooLarge | DecodeError::Bomb => Skip::TooLarge,
                     DecodeError::Corrupt => Skip::Unparseable,
                 });
                 None
@@ -134,7 +136,7 @@ impl Recording {
         }
     }
 
-    fn submit(self, reply: Reply, state: TurnState) -> oneshot::Receiver<Outcome> {
+    fn submit(self, reply: Reply, state: TurnState) -> Option<oneshot::Receiver<Outcome>> {
         let OpenTurn { key, at, parent, instructions, sent } = self.turn;
         let parts = TurnParts {
             id: TurnId::new(),
@@ -149,7 +151,11 @@ impl Recording {
             usage: reply.usage,
         };
         let turn = parts.into_turn(&key);
+        if turn.message_bytes().len() > self.max_turn {
+            telemetry::skipped(&key, Skip::TooLarge);
+            return None;
+        }
         let in_flight = self.in_flight.unwrap_or_else(|| self.commits.announce(&key));
-        self.commits.submit(&self.runtime, Commit { key, at, turn, _in_flight: in_flight })
+        Some(self.commits.submit(&self.runtime, Commit { key, at, turn, _in_flight: in_flight }))
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::{
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, oneshot},
     time::{Sleep, sleep, timeout},
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Tee<B> {
     held: VecDeque<Frame<Bytes>>,
     commit: Option<CommitWait>,
     /// Reads the reply on for a client that left. A function pointer, so that dropping needs no bounds.
-    drain: fn(Pin<Box<B>>, Recording),
+    drain: fn(Pin<Box<B>>, Recording, OwnedSemaphorePermit),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +95,6 @@ where
                     self.held.clear();
                     return Poll::Ready(Some(Err(withheld.into())));
                 }
-                failpoint::hit(Point::Ended);
                 self.ready.append(&mut self.held);
                 continue;
             }
@@ -204,9 +203,12 @@ impl CommitWait {
 impl<B> Drop for Tee<B> {
     /// The client has left, or the server has all that content-length promised; then there is no recording.
     fn drop(&mut self) {
-        let Some(recording) = self.recording.take() else { return };
+        let Some(recording) = self.recording.take() else { return failpoint::hit(Point::Ended) };
         match (self.reactions.on_disconnect, self.inner.take()) {
-            (OnDisconnect::Drain, Some(inner)) => (self.drain)(inner, recording),
+            (OnDisconnect::Drain, Some(inner)) => match recording.commits.room_to_drain() {
+                Some(room) => (self.drain)(inner, recording, room),
+                None => recording.interrupt(),
+            },
             (OnDisconnect::Discard, _) if !recording.is_finished() => {
                 telemetry::disconnected(&recording.turn.key, false);
             }
@@ -217,19 +219,27 @@ impl<B> Drop for Tee<B> {
 
 /// How long a reply that has finished is read on for what may follow its `finish_reason`.
 const AFTER_FINISH: Duration = Duration::from_secs(5);
+/// How long an upstream may be silent while its reply is read on; then what was said is kept as interrupted.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Reads the rest of a reply whose client has left, in a tracked task, and stores the turn.
-fn read_on<B>(mut inner: Pin<Box<B>>, mut recording: Recording)
+fn read_on<B>(mut inner: Pin<Box<B>>, mut recording: Recording, room: OwnedSemaphorePermit)
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
     let commits = recording.commits.clone();
     let runtime = recording.runtime.clone();
     commits.spawn(&runtime, async move {
-        // An upstream need not end after its last word.
-        let patience = |finished: bool| if finished { AFTER_FINISH } else { Duration::MAX };
-        while let Ok(Some(frame)) = timeout(patience(recording.is_finished()), inner.frame()).await {
-            let Ok(frame) = frame else { return telemetry::broken(&recording.turn.key) };
+        let _room = room;
+        loop {
+            // An upstream need not end after its last word.
+            let patience = if recording.is_finished() { AFTER_FINISH } else { SILENCE };
+            let frame = match timeout(patience, inner.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) => return telemetry::broken(&recording.turn.key),
+                Ok(None) => break,
+                Err(_) => return recording.interrupt(),
+            };
             if frame.data_ref().is_some_and(|data| recording.feed(data).is_some()) {
                 break;
             }

@@ -13,6 +13,7 @@ use super::Path;
 ///
 /// 256 turns, 512 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Window {
     /// At most so many turns.
     pub turns: NonZeroUsize,
@@ -29,6 +30,20 @@ impl Default for Window {
 impl Window {
     /// The whole history, whatever its size.
     pub const UNBOUNDED: Self = Self { turns: NonZeroUsize::MAX, bytes: usize::MAX };
+
+    /// Sets [`turns`](Self::turns).
+    #[must_use]
+    pub fn with_turns(mut self, turns: NonZeroUsize) -> Self {
+        self.turns = turns;
+        self
+    }
+
+    /// Sets [`bytes`](Self::bytes).
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
 
     /// The place on the path of the first turn that is sent.
     #[must_use]

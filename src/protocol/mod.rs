@@ -77,9 +77,12 @@ pub enum Uneditable {
     #[error("the body has more than one messages member")]
     DuplicateMessages,
     /// `messages` is no array of objects with a role each, or one of them has a member twice on which parsers
-    /// would disagree.
+    /// would disagree or more than 1,024 tool calls.
     #[error("messages is not an array of messages")]
     NotMessages,
+    /// There are more messages, or tool calls in them, than any conversation has: 65,536.
+    #[error("the body has too many messages")]
+    TooManyMessages,
     /// The list is empty.
     #[error("messages is empty")]
     EmptyMessages,
@@ -100,6 +103,7 @@ impl Uneditable {
             Self::NoMessages => "no_messages",
             Self::DuplicateMessages => "duplicate_messages",
             Self::NotMessages => "not_messages",
+            Self::TooManyMessages => "too_many_messages",
             Self::EmptyMessages => "empty_messages",
             Self::Prefill => "prefill",
             Self::UpstreamState => "upstream_state",

@@ -43,7 +43,7 @@ pub(crate) fn identify(config: &Config, parts: &request::Parts) -> Result<Option
         Some(id) => (id, false),
         None => match config.missing {
             OnMissing::Pass => return Ok(None),
-            OnMissing::Reject => return Err(Rejection::missing_session_id("header x-session-id")),
+            OnMissing::Reject => return Err(Rejection::missing_session_id()),
             OnMissing::Issue => (SessionId::random().map_err(|_| Rejection::store_unavailable())?, true),
         },
     };

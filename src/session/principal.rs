@@ -24,6 +24,10 @@ pub struct Principal(Arc<str>);
 
 impl Principal {
     /// A principal with a name of your own: a user id, a tenant.
+    ///
+    /// The names `anonymous`, `shared` and `<header>:<digest>` are those that [`PrincipalPolicy`] gives. Where
+    /// callers choose their names, and some requests come without a principal in their extensions, put a prefix
+    /// before them.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())

@@ -198,6 +198,26 @@ async fn a_client_that_pauses_its_upload_is_told_so() {
     assert_eq!(answer.expect("a bounded wait").unwrap().status(), StatusCode::REQUEST_TIMEOUT);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_past_its_limit_is_refused_before_it_comes_or_where_it_passes_the_limit() {
+    let limits = tower_session_memory::Limits::default().with_max_request_body(1_000);
+    let layer = SessionMemoryLayer::new(InMemoryStore::new()).with_limits(limits);
+    for announced in [Some(1_001), None] {
+        let (script, body) = crate::support::scripted(announced);
+        if announced.is_none() {
+            // What follows never comes: nobody may wait for it.
+            script.data(vec![b' '; 600]);
+            script.data(vec![b' '; 401]);
+        }
+        let inner = tower::service_fn(|_: Request<RequestBody<crate::support::Scripted>>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        let request = Request::post("/v1/chat/completions").header("x-session-id", "s").body(body).unwrap();
+        let response = layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "announced: {announced:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_key_in_the_extensions_beats_every_header() {
     let store = Moody::new();
@@ -265,4 +285,127 @@ async fn a_session_named_by_a_cookie_is_refused_to_other_sites_over_http_1_and_2
     ] {
         assert_eq!(ask(uri, headers).await.unwrap().status(), status, "{uri} {headers:?}");
     }
+}
+
+/// A model that calls a tool again and again, with so many bytes of arguments.
+fn calling(bytes: usize) -> (crate::support::Inner, Arc<std::sync::atomic::AtomicUsize>) {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let inner = tower::service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+        let n = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let call = serde_json::json!({"id": format!("c{n}"), "type": "function",
+                "function": {"name": "f", "arguments": format!("{{\"a\":\"{}\"}}", "x".repeat(bytes))}});
+            let message = serde_json::json!({"role": "assistant", "content": null, "tool_calls": [call]});
+            let reply = serde_json::json!({"choices": [{"message": message, "finish_reason": "tool_calls"}]});
+            let (script, body) = crate::support::scripted(None);
+            script.data(reply.to_string());
+            Ok::<_, Infallible>(Response::builder().header("content-type", JSON).body(body).unwrap())
+        }
+    });
+    (tower::util::BoxCloneSyncService::new(inner), calls)
+}
+
+#[tokio::test]
+async fn a_tool_exchange_that_outgrows_the_history_limit_is_refused_before_it_is_sent() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone())
+        .with_limits(tower_session_memory::Limits::default().with_max_history(1_000));
+    let (inner, calls) = calling(400);
+    converse(&layer, &inner, "s", "begin").await;
+    let answer = |n: usize| {
+        let body = serde_json::json!({"messages": [{"role": "tool", "tool_call_id": format!("c{n}"), "content": "ok"}]});
+        ask("s", "").map(|_| Full::from(body.to_string()))
+    };
+    let service = layer.layer(inner);
+    let second = service.clone().oneshot(answer(0)).await.unwrap();
+    second.into_body().collect().await.unwrap();
+    assert_eq!(store.turns("s").await.len(), 2);
+    let refused = service.oneshot(answer(1)).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let error = refused.into_body().collect().await.unwrap().to_bytes();
+    let error: serde_json::Value = serde_json::from_slice(&error).unwrap();
+    assert_eq!(error["error"]["code"], "request_too_large");
+    assert!(
+        error["error"]["message"].as_str().unwrap().contains("max_history"),
+        "it names the setting: {error}"
+    );
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "nothing goes upstream");
+}
+
+#[tokio::test]
+async fn a_turn_that_could_never_be_sent_again_is_not_stored_and_the_session_goes_on() {
+    let store = Moody::new();
+    let layer = SessionMemoryLayer::new(store.clone())
+        .with_limits(tower_session_memory::Limits::default().with_max_history(1_000));
+    let model = Model::default();
+    let inner = model.saying("hello");
+    converse(&layer, &inner, "s", "short").await;
+    assert_eq!(converse(&layer, &inner, "s", &"long".repeat(300)).await.status(), StatusCode::OK);
+    assert_eq!(converse(&layer, &inner, "s", "one more").await.status(), StatusCode::OK);
+    assert_eq!(model.contents(2), ["short", "hello", "one more"], "the turn past the limit was not recorded");
+    for _ in 0..20 {
+        assert_eq!(converse(&layer, &inner, "s", &"x".repeat(200)).await.status(), StatusCode::OK);
+    }
+    assert_eq!(store.turns("s").await.len(), 22, "a limit below the window moves the window");
+}
+
+#[tokio::test]
+async fn what_was_said_is_said_again_in_the_same_bytes() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (system, first) =
+        (r#"{ "content":"S" ,"role":"system"}"#, r#"{ "role":"user", "content":"caf\u00e9", "n":1.50 }"#);
+    let (answer, second) =
+        (r#"{"content" : "oui \/ non","role":"assistant"}"#, r#"{"role":"user","content":"et alors"}"#);
+    let inner = {
+        let seen = Arc::clone(&seen);
+        tower::service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                seen.lock().unwrap().push(body);
+                let reply = format!(r#"{{"choices":[{{"finish_reason":"stop","message":{answer}}}]}}"#);
+                Ok::<_, Infallible>(
+                    Response::builder().header("content-type", JSON).body(Full::from(reply)).unwrap(),
+                )
+            }
+        })
+    };
+    let service = SessionMemoryLayer::new(InMemoryStore::new()).layer(inner);
+    for body in [
+        format!(r#"{{ "temperature":1.0, "messages" : [{system}, {first} ] , "model":"m" }}"#),
+        format!(r#"{{"model":"m","messages":[  {second}],"seed":1e2}}"#),
+    ] {
+        let request =
+            Request::post("/v1/chat/completions").header("x-session-id", "s").body(Full::from(body));
+        service.clone().oneshot(request.unwrap()).await.unwrap().into_body().collect().await.unwrap();
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(
+        seen[0],
+        format!(r#"{{ "temperature":1.0, "messages" : [{system}, {first} ] , "model":"m" }}"#)
+    );
+    let replayed = format!(r#"{{"model":"m","messages":[  {system},{first},{answer},{second}],"seed":1e2}}"#);
+    assert_eq!(seen[1], replayed);
+}
+
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn a_body_that_unpacks_to_a_thousand_times_its_size_is_refused_though_it_would_fit() {
+    use std::io::Write;
+
+    let model = Model::default();
+    let service = SessionMemoryLayer::new(InMemoryStore::new()).layer(model.saying("hello"));
+    // A long text of a few words packs well, too, and is no bomb.
+    for (text, status) in [("0".repeat(2 << 20), 413), ("the quick brown fox ".repeat(20_000), 200)] {
+        let body = serde_json::json!({"messages": [{"role": "user", "content": text}]}).to_string();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(body.as_bytes()).unwrap();
+        let request = ask("s", "").map(|_| Full::from(gzip.finish().unwrap()));
+        let (mut head, body) = request.into_parts();
+        head.headers.insert("content-encoding", "gzip".parse().unwrap());
+        let response = service.clone().oneshot(Request::from_parts(head, body)).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+    assert_eq!(model.seen.lock().unwrap().len(), 1, "a bomb goes nowhere");
 }

@@ -5,7 +5,9 @@ use std::{sync::atomic::Ordering, time::Duration};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use tower::Layer;
-use tower_session_memory::{AppendQueue, OnAppendError, OnLoadError, SessionMemoryLayer};
+use tower_session_memory::{
+    AppendQueue, OnAppendError, OnLoadError, SessionMemoryLayer, store::InMemoryStore,
+};
 
 use crate::support::{DONE, EVENTS, FINISH, Model, Moody, ask, call, converse, delta, scripted};
 
@@ -17,7 +19,9 @@ async fn a_history_that_cannot_be_loaded_is_a_503_and_nothing_reaches_the_model(
     let inner = model.saying("hello");
     for flag in [&store.loads_fail, &store.hangs] {
         flag.store(true, Ordering::SeqCst);
+        let started = tokio::time::Instant::now();
         let response = converse(&layer, &inner, "s", "hi").await;
+        assert!(started.elapsed() < Duration::from_secs(2), "a load takes a second at most");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
@@ -90,21 +94,53 @@ async fn a_turn_that_can_never_be_stored_is_given_up_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_append_queue_loses_the_turn_it_cannot_hold_and_no_other() {
+async fn an_append_that_is_never_answered_is_sent_again() {
     let store = Moody::gated();
-    let queue = AppendQueue::default().with_turns(std::num::NonZeroUsize::new(2).unwrap());
-    let layer = SessionMemoryLayer::new(store.clone()).with_append_queue(queue);
-    let inner = Model::default().saying("hello");
-    for session in ["a", "b", "c"] {
-        assert_eq!(converse(&layer, &inner, session, "hi").await.status(), StatusCode::OK);
+    let layer = SessionMemoryLayer::new(store.clone());
+    converse(&layer, &Model::default().saying("hello"), "s", "hi").await;
+    let again = async {
+        while store.appends.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), again).await.expect("one attempt has a limit");
+    store.gate.add_permits(1);
+    let report = layer.commits().drain(Duration::from_secs(30)).await;
+    assert_eq!((report.pending, report.lost), (0, 0));
+    assert_eq!(store.turns("s").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_the_store_will_never_take_is_given_up_at_once() {
+    let layer = SessionMemoryLayer::new(InMemoryStore::new().with_max_bytes(100));
+    let started = tokio::time::Instant::now();
+    let response = converse(&layer, &Model::default().saying("hello"), "s", "hi").await;
+    assert_eq!(response.status(), StatusCode::OK, "the reply is delivered all the same");
+    assert_eq!((layer.commits().pending(), layer.commits().lost()), (0, 1));
+    assert_eq!(started.elapsed(), Duration::ZERO, "nobody waited for the impossible");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_append_queue_loses_the_turn_it_cannot_hold_and_no_other() {
+    for queue in [
+        AppendQueue::default().with_turns(std::num::NonZeroUsize::new(2).unwrap()),
+        // Bytes are counted in KiB, and each of these turns is smaller.
+        AppendQueue::default().with_bytes(2 * 1024),
+    ] {
+        let store = Moody::gated();
+        let layer = SessionMemoryLayer::new(store.clone()).with_append_queue(queue);
+        let inner = Model::default().saying("hello");
+        for session in ["a", "b", "c"] {
+            assert_eq!(converse(&layer, &inner, session, "hi").await.status(), StatusCode::OK);
+        }
+        assert_eq!((layer.commits().pending(), layer.commits().lost()), (2, 1), "{queue:?}");
+        store.gate.add_permits(10);
+        layer.commits().drain(Duration::from_secs(60)).await;
+        assert_eq!(
+            (store.turns("a").await.len(), store.turns("b").await.len(), store.turns("c").await.len()),
+            (1, 1, 0)
+        );
     }
-    assert_eq!((layer.commits().pending(), layer.commits().lost()), (2, 1));
-    store.gate.add_permits(10);
-    layer.commits().drain(Duration::from_secs(60)).await;
-    assert_eq!(
-        (store.turns("a").await.len(), store.turns("b").await.len(), store.turns("c").await.len()),
-        (1, 1, 0)
-    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,4 +216,40 @@ async fn a_drain_says_which_replies_it_left_unread() {
     assert_eq!(layer.commits().drain(Duration::from_secs(1)).await.pending, 1, "its turn is not stored");
     script.data([FINISH, DONE].concat());
     assert_eq!(layer.commits().drain(Duration::from_secs(1)).await.pending, 0);
+}
+
+#[cfg(feature = "proxy")]
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_in_time_is_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let counted = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let store = Moody::gated();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let inner = Model::default().saying("hello");
+    converse(&layer, &inner, "s", "hi").await;
+    layer.commits().drain(Duration::from_secs(120)).await;
+    store.hangs.store(true, Ordering::SeqCst);
+    assert_eq!(converse(&layer, &inner, "s", "hi").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    for operation in ["append", "load"] {
+        let counter =
+            format!("session_memory_store_errors_total{{operation=\"{operation}\",kind=\"timeout\"}}");
+        assert!(counted.render().contains(&counter), "no {counter}:\n{}", counted.render());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_may_lack_a_turn_says_so() {
+    let store = Moody::gated();
+    let layer = SessionMemoryLayer::new(store.clone());
+    let inner = Model::default().saying("hello");
+    converse(&layer, &inner, "s", "one").await;
+    assert_eq!(layer.commits().pending(), 1, "the first turn is still on its way");
+    let second = converse(&layer, &inner, "s", "two").await;
+    let said = second.headers()["session-memory"].to_str().unwrap();
+    assert!(said.starts_with("degraded; reason=pending; client=new;"), "{said}");
+    store.gate.add_permits(10);
+    layer.commits().drain(Duration::from_secs(60)).await;
+    let third = converse(&layer, &inner, "s", "three").await;
+    assert!(third.headers()["session-memory"].to_str().unwrap().starts_with("hit; client=delta; turns=2;"));
 }

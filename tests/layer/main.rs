@@ -6,6 +6,7 @@
 mod bodies;
 mod contract;
 mod failures;
+mod heads;
 mod identity;
 mod leaving;
 mod support;

@@ -32,8 +32,19 @@ pub type Inner = BoxCloneSyncService<Request<RequestBody<Full<Bytes>>>, Response
 pub struct Scripted {
     frames: mpsc::Receiver<Result<Frame<Bytes>, std::io::Error>>,
     left: Option<u64>,
+    tells: Tells,
     polled: Arc<AtomicUsize>,
     dropped: Arc<AtomicBool>,
+}
+
+/// How a body of known length tells that it has ended, besides a `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tells {
+    /// By its size hint alone, as a body with a content-length may.
+    Length,
+    /// By `is_end_stream` alone, as HTTP/2 does.
+    End,
+    Both,
 }
 
 /// The sending side of a [`Scripted`] body.
@@ -47,11 +58,15 @@ pub struct Script {
 }
 
 pub fn scripted(content_length: Option<u64>) -> (Script, Scripted) {
+    scripted_that(Tells::Both, content_length)
+}
+
+pub fn scripted_that(tells: Tells, length: Option<u64>) -> (Script, Scripted) {
     let (frames, receiver) = mpsc::channel(1024);
     let polled = Arc::new(AtomicUsize::new(0));
     let dropped = Arc::new(AtomicBool::new(false));
     let script = Script { frames, polled: Arc::clone(&polled), dropped: Arc::clone(&dropped) };
-    (script, Scripted { frames: receiver, left: content_length, polled, dropped })
+    (script, Scripted { frames: receiver, left: length, tells, polled, dropped })
 }
 
 impl Script {
@@ -87,11 +102,11 @@ impl Body for Scripted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == Some(0)
+        self.left == Some(0) && self.tells != Tells::Length
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.left.filter(|_| self.tells != Tells::End).map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -138,7 +153,7 @@ impl Model {
                 seen.lock().unwrap().push(serde_json::from_slice(&body).expect("JSON"));
                 let body = bodies.lock().unwrap().pop().expect("a body left");
                 let mut response = Response::builder().header("content-type", content_type);
-                if let Some(length) = body.left {
+                if let Some(length) = body.left.filter(|_| body.tells != Tells::End) {
                     response = response.header("content-length", length);
                 }
                 Ok(response.body(body).unwrap())

@@ -319,7 +319,7 @@ impl World {
 
     /// A window sends the end of what would be sent without it.
     fn check_small_window(&self, draft: &Draft, request: &Request, whole: &Plan) {
-        let small = Window { turns: NonZeroUsize::new(3).unwrap(), bytes: 2_000 };
+        let small = Window::default().with_turns(NonZeroUsize::new(3).unwrap()).with_bytes(2_000);
         let plan = self.plan(draft, request, small);
         let history = |plan: &Plan| plan.insertion().iter().rev().cloned().collect::<Vec<_>>();
         let instructed = usize::from(

@@ -178,6 +178,28 @@ async fn a_full_disk_refuses_what_does_not_fit_and_nothing_else() {
     say(&store, &key("filler"), &"y".repeat(50_000)).await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_takes_no_turn_that_nobody_would_find_again() {
+    for replaced in [false, true] {
+        let file = File::new();
+        let store = file.open().await;
+        say(&store, &key("a"), "one").await;
+        let at = store.load(&key("a"), None).await.unwrap().cursor;
+        let copy = file.directory().join("copy.db");
+        fs::copy(file.path(), &copy).unwrap();
+        if replaced {
+            fs::rename(&copy, file.path()).unwrap();
+        } else {
+            fs::remove_file(file.path()).unwrap();
+        }
+        let error = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Other, "neither done nor worth another try: {error:?}");
+        assert!(store.load(&key("a"), None).await.is_err(), "the store has closed itself");
+        store.close().await;
+    }
+}
+
 fn all_texts(error: &StoreError) -> String {
     let mut texts = format!("{error} {error:?}");
     let mut source = error.source();

@@ -9,7 +9,10 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower_session_memory::store::DynHistoryStore;
+use tower_session_memory::{
+    session::{Principal, SessionKey},
+    store::{Durability, DynHistoryStore, StoreError},
+};
 
 use crate::{
     body::{BoxBody, boxed},
@@ -19,6 +22,8 @@ use crate::{
 
 /// How long the store may take to show that it is there.
 const STORE_ANSWER: Duration = Duration::from_secs(1);
+/// How often measurements are moved into the histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a client may take to ask.
 const ASK: Duration = Duration::from_secs(10);
 /// Connections at once.
@@ -35,6 +40,7 @@ impl Admin {
     /// Answers until `stop`: through the drain, so that who asks is told of it.
     pub(crate) async fn serve(self: Arc<Self>, listener: Listener, stop: CancellationToken) {
         let tasks = TaskTracker::new();
+        tasks.spawn(upkeep(self.metrics.clone(), stop.clone()));
         while let Some(Accepted { stream, permit, .. }) = listener.accept(&stop).await {
             let admin = Arc::clone(&self);
             let stop = stop.clone();
@@ -62,18 +68,25 @@ impl Admin {
         match request.uri().path() {
             "/healthz" => text("ok\n".to_owned()),
             "/readyz" => self.ready().await,
-            "/metrics" => {
-                self.metrics.run_upkeep();
-                text(self.metrics.render())
-            }
+            "/metrics" => text(self.metrics.render()),
             _ => Refusal::invalid(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics")
                 .into_response(),
         }
     }
 
+    /// Loads a session that nobody has: a store may know what it offers and be closed all the same.
+    async fn ask_the_store(&self) -> Result<Durability, StoreError> {
+        let durability = self.store.durability_dyn().await?;
+        if let Ok(id) = "readyz".parse() {
+            let nobody = SessionKey::new("", Principal::new("readyz"), id);
+            self.store.load_dyn(&nobody, None).await?;
+        }
+        Ok(durability)
+    }
+
     async fn ready(&self) -> Response<BoxBody> {
         let draining = self.draining.is_cancelled();
-        let asked = tokio::time::timeout(STORE_ANSWER, self.store.durability_dyn()).await;
+        let asked = tokio::time::timeout(STORE_ANSWER, self.ask_the_store()).await;
         let durability = match &asked {
             Ok(Ok(durability)) => durability.as_str(),
             Ok(Err(error)) => error.kind().as_str(),
@@ -88,6 +101,14 @@ impl Admin {
             "durability": durability,
         });
         json(status, &body)
+    }
+}
+
+/// Moves what was measured into the histograms, which otherwise keep every measurement until somebody scrapes.
+async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+    let mut every = tokio::time::interval(UPKEEP);
+    while stop.run_until_cancelled(every.tick()).await.is_some() {
+        metrics.run_upkeep();
     }
 }
 

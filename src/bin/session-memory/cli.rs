@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::{BoxError, config::Config, demo, log, serve, settings};
+use crate::{BoxError, config::Config, demo, log, serve, settings, store};
 
 /// Parses the command line and does what it says.
 ///
@@ -16,7 +16,12 @@ pub(crate) fn run() -> Result<ExitCode, BoxError> {
         Some(("serve", flags)) => {
             let config = load(flags)?;
             log::install(&config)?;
-            warn_of_unknown_variables();
+            for name in unknown_variables() {
+                tracing::warn!(
+                    name,
+                    "this environment variable looks like a setting, but there is none of its name"
+                );
+            }
             serve::run(config)
         }
         Some(("check", flags)) => {
@@ -24,9 +29,15 @@ pub(crate) fn run() -> Result<ExitCode, BoxError> {
             let secrets = crate::config::Secrets::load(&settings, &environment)?;
             print!("{}", settings::list(&settings, &secrets.shown()));
             Config::new(settings, secrets)?;
+            for name in unknown_variables() {
+                eprintln!(
+                    "session-memory: WARNING: {name} looks like a setting, but there is none of its name"
+                );
+            }
             println!("\nThe settings are valid.");
             Ok(ExitCode::SUCCESS)
         }
+        Some(("migrate", flags)) => migrate(&read(flags)?),
         Some(("demo", _)) => demo::run(),
         Some(("settings", _)) => {
             print!("{}", settings::markdown());
@@ -58,6 +69,9 @@ fn command() -> Command {
         .subcommand(with_settings(
             Command::new("check").about("Validate the settings and print what is in force"),
         ))
+        .subcommand(with_settings(
+            Command::new("migrate").about("Make the store's tables, or bring them up to date"),
+        ))
         .subcommand(
             Command::new("demo")
                 .about("Hold a conversation that survives a kill, with a scripted model and no network"),
@@ -68,6 +82,16 @@ fn command() -> Command {
                 .about("Print the table of settings")
                 .arg(Arg::new("markdown").long("markdown").num_args(0)),
         )
+}
+
+fn migrate(settings: &settings::Settings) -> Result<ExitCode, BoxError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(store::migrate(settings))? {
+        None => println!("This store has nothing to migrate."),
+        Some(done) if done.from == done.to => println!("The schema has version {} already.", done.to),
+        Some(done) => println!("The schema went from version {} to {}.", done.from, done.to),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(flags: &ArgMatches) -> Result<Config, BoxError> {
@@ -92,10 +116,8 @@ fn environment(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-fn warn_of_unknown_variables() {
-    for name in settings::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
-        tracing::warn!(name, "this environment variable looks like a setting, but there is none of its name");
-    }
+fn unknown_variables() -> Vec<String> {
+    settings::unknown_variables(std::env::vars_os().map(|(name, _)| name))
 }
 
 #[cfg(test)]

@@ -74,6 +74,9 @@ impl Config {
         if admin.as_ref() == Some(&settings.listen.0) {
             return contradiction("listen and admin are the same address");
         }
+        if upstream.is_at(&settings.listen.0) {
+            return contradiction("upstream and listen are the same address: the proxy would ask itself");
+        }
         Ok(Self { upstream, settings, secrets })
     }
 }

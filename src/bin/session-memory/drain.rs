@@ -9,13 +9,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_session_memory::Commits;
 
 use crate::BoxError;
 
-/// How long the last turns may take to be stored after the last reply was cut.
+/// How long the last turns may take to be stored, however late the last reply ended.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
 /// The exit code when something was cut or not stored.
 const INCOMPLETE: u8 = 3;
@@ -82,7 +85,7 @@ pub(crate) async fn drain(
 }
 
 async fn finish(work: &Work, commits: &Commits, deadline: Duration) -> ExitCode {
-    let lost_before = commits.lost();
+    let (began, lost_before) = (Instant::now(), commits.lost());
     work.tasks.close();
     if tokio::time::timeout(deadline, work.tasks.wait()).await.is_err() {
         work.abort.cancel();
@@ -90,7 +93,8 @@ async fn finish(work: &Work, commits: &Commits, deadline: Duration) -> ExitCode 
         let _ = tokio::time::timeout(LAST_COMMITS, work.tasks.wait()).await;
     }
     let cut = work.cut.load(Ordering::Acquire);
-    let report = commits.drain(LAST_COMMITS).await;
+    let left = deadline.saturating_sub(began.elapsed());
+    let report = commits.drain(left.max(LAST_COMMITS)).await;
     let unsaved = report.pending + (report.lost - lost_before);
     if cut > 0 {
         eprintln!("session-memory: connections cut at the drain deadline of {deadline:?}: {cut}");

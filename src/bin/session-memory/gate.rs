@@ -5,9 +5,15 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header, uri::Authority,
+};
 
-use crate::{headers::strip_hop_by_hop, reply::Refusal, upgrade::Upgrade};
+use crate::{
+    headers::{named_in_connection, strip_hop_by_hop},
+    reply::Refusal,
+    upgrade::Upgrade,
+};
 
 /// What the forwarding end knows of the client.
 #[derive(Clone)]
@@ -19,6 +25,8 @@ pub(crate) struct Client {
 pub(crate) struct Gate {
     /// The ends of the paths that have a memory: they take no upgrades.
     pub(crate) suffixes: Vec<String>,
+    /// The headers that decide whose session a request belongs to, and what is done with it.
+    pub(crate) deciding: Vec<HeaderName>,
 }
 
 impl Gate {
@@ -36,6 +44,11 @@ impl Gate {
         }
         if let Err(message) = check_target(request).and_then(|()| check_framing(request.headers())) {
             return refuse(StatusCode::BAD_REQUEST, message);
+        }
+        // They would be gone before anybody read them: the request would be another one, of another caller.
+        let named = named_in_connection(request.headers());
+        if let Some(name) = named.iter().find(|name| self.deciding.contains(name)) {
+            return refuse(StatusCode::BAD_REQUEST, &format!("the connection header must not name {name}"));
         }
         if let Err(message) = settle_host(request) {
             return refuse(StatusCode::BAD_REQUEST, message);
@@ -117,7 +130,10 @@ mod tests {
 
     #[track_caller]
     fn verdict(change: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Option<StatusCode> {
-        let gate = Gate { suffixes: vec!["/chat/completions".to_owned()] };
+        let gate = Gate {
+            suffixes: vec!["/chat/completions".to_owned()],
+            deciding: vec![header::AUTHORIZATION, HeaderName::from_static("session-memory")],
+        };
         let mut request =
             change(Request::builder()).body(()).unwrap_or_else(|error| panic!("no request: {error}"));
         gate.admit(&mut request, false).err().map(|refusal| refusal.status)
@@ -148,6 +164,15 @@ mod tests {
         assert_eq!(twice, bad);
         assert_eq!(verdict(|r| host(r).header("expect", "magic")), Some(StatusCode::EXPECTATION_FAILED));
         assert_eq!(verdict(|r| host(r).method("CONNECT")), Some(StatusCode::METHOD_NOT_ALLOWED));
+    }
+
+    #[test]
+    fn a_header_that_decides_whose_session_it_is_cannot_be_taken_away_on_the_way() {
+        let named = |name: &str| verdict(|r| r.uri("/a").header("host", "a").header("connection", name));
+        let bad = Some(StatusCode::BAD_REQUEST);
+        assert_eq!(named("close, Authorization"), bad);
+        assert_eq!(named("Session-Memory"), bad);
+        assert_eq!(named("close, x-other"), None);
     }
 
     #[test]

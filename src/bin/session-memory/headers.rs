@@ -34,13 +34,17 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Whether one of the values of a list header is this token.
 pub(crate) fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name);
-    values.iter().flat_map(tokens).any(|found| found.eq_ignore_ascii_case(token))
+    tokens_of(headers, name).any(|found| found.eq_ignore_ascii_case(token))
 }
 
-fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(header::CONNECTION);
-    values.iter().flat_map(tokens).filter_map(|token| token.parse().ok()).collect()
+/// The values of a list header.
+pub(crate) fn tokens_of(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers.get_all(name).into_iter().flat_map(tokens)
+}
+
+/// The headers that `Connection` names.
+pub(crate) fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens_of(headers, header::CONNECTION).filter_map(|token| token.parse().ok()).collect()
 }
 
 fn accepts_trailers(value: &HeaderValue) -> bool {

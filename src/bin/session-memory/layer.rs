@@ -119,23 +119,21 @@ fn principal(config: &Config) -> PrincipalPolicy {
 }
 
 fn window(settings: &Settings) -> Window {
-    Window {
-        turns: settings.window_turns.unwrap_or(Window::UNBOUNDED.turns),
-        bytes: settings
-            .window_bytes
-            .map_or(Window::UNBOUNDED.bytes, |bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX)),
-    }
+    let bytes = settings
+        .window_bytes
+        .map_or(Window::UNBOUNDED.bytes, |bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
+    Window::UNBOUNDED.with_turns(settings.window_turns.unwrap_or(Window::UNBOUNDED.turns)).with_bytes(bytes)
 }
 
 fn limits(settings: &Settings) -> Result<Limits, BoxError> {
     let limits = Limits::default()
-        .with_request_body(settings.max_request_body.as_u64().try_into()?)
-        .with_reply(settings.max_reply.as_u64().try_into()?)
-        .with_event(settings.max_event.as_u64().try_into()?)
-        .with_history(settings.max_history.as_u64().try_into()?);
+        .with_max_request_body(settings.max_request_body.as_u64().try_into()?)
+        .with_max_reply(settings.max_reply.as_u64().try_into()?)
+        .with_max_event(settings.max_event.as_u64().try_into()?)
+        .with_max_history(settings.max_history.as_u64().try_into()?);
     Ok(match settings.body_read_timeout {
-        Some(idle) => limits.with_body_idle(idle),
-        None => limits.with_body_idle(std::time::Duration::MAX),
+        Some(idle) => limits.with_body_read_timeout(idle),
+        None => limits.with_body_read_timeout(std::time::Duration::MAX),
     })
 }
 
@@ -143,5 +141,6 @@ fn append_queue(settings: &Settings) -> Result<AppendQueue, BoxError> {
     Ok(AppendQueue::default()
         .with_turns(settings.append_queue_turns)
         .with_bytes(settings.append_queue_bytes.as_u64().try_into()?)
+        .with_attempt(settings.append_attempt)
         .with_retry(settings.append_retry))
 }

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc};
 
+use http::{HeaderName, header};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_session_memory::store::{Durability, DynHistoryStore};
@@ -15,7 +16,7 @@ use crate::{
     gate::Gate,
     layer,
     listen::Listener,
-    settings::{StoreUrl, Value},
+    settings::{PrincipalFrom, Settings, StoreUrl, Value},
     store,
     upstream::Forward,
 };
@@ -46,7 +47,7 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     let admin = start_admin(&config, &store, &work.draining, &admin_stop).await?;
     let server = Arc::new(Server {
         app,
-        gate: Gate { suffixes: settings.paths.iter().map(|suffix| suffix.0.clone()).collect() },
+        gate: gate(settings),
         header_read_timeout: settings.header_read_timeout,
         keep_alive_timeout: settings.keep_alive_timeout,
         work: work.clone(),
@@ -65,6 +66,21 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     admin.wait().await;
     opened.close().await;
     Ok(code)
+}
+
+fn gate(settings: &Settings) -> Gate {
+    let mut deciding = vec![
+        header::AUTHORIZATION,
+        HeaderName::from_static("x-api-key"),
+        HeaderName::from_static("api-key"),
+        header::COOKIE,
+        HeaderName::from_static("session-memory"),
+    ];
+    deciding.extend(settings.session_header.iter().cloned());
+    if let PrincipalFrom::Header(name) = &settings.principal {
+        deciding.push(name.clone());
+    }
+    Gate { suffixes: settings.paths.iter().map(|suffix| suffix.0.clone()).collect(), deciding }
 }
 
 async fn accept(listener: &Listener, server: &Arc<Server>) {

@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tower_session_memory::store::{DynHistoryStore, InMemoryStore, SqliteStore, TtlRefresh};
+use tower_session_memory::store::{
+    DynHistoryStore, InMemoryStore, PostgresStore, SqliteStore, TtlRefresh,
+    postgres::{ConnectError, Migrated, PostgresBuilder},
+};
 
 use crate::{
     BoxError,
@@ -13,14 +16,23 @@ use crate::{
 /// An open store, and what ends it.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn DynHistoryStore>,
-    sqlite: Option<SqliteStore>,
+    end: End,
+}
+
+/// What there is to finish at the end.
+enum End {
+    Nothing,
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
 }
 
 impl Opened {
     /// Finishes what was handed to the store.
     pub(crate) async fn close(self) {
-        if let Some(sqlite) = self.sqlite {
-            sqlite.close().await;
+        match self.end {
+            End::Nothing => {}
+            End::Sqlite(store) => store.close().await,
+            End::Postgres(store) => store.close().await,
         }
     }
 }
@@ -33,10 +45,14 @@ impl Opened {
 pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
     let settings = &config.settings;
     let opened = match &settings.store {
-        StoreUrl::Memory => Opened { store: Arc::new(in_memory(settings)), sqlite: None },
+        StoreUrl::Memory => Opened { store: Arc::new(in_memory(settings)), end: End::Nothing },
         StoreUrl::Sqlite(path) => {
             let store = sqlite(settings, path).await?;
-            Opened { store: Arc::new(store.clone()), sqlite: Some(store) }
+            Opened { store: Arc::new(store.clone()), end: End::Sqlite(store) }
+        }
+        StoreUrl::Postgres(url) => {
+            let store = postgres(settings, url.expose()).connect().await?;
+            Opened { store: Arc::new(store.clone()), end: End::Postgres(store) }
         }
     };
     let required = settings.require_durability;
@@ -52,7 +68,10 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
 }
 
 fn in_memory(settings: &Settings) -> InMemoryStore {
-    let store = InMemoryStore::new().with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
+    let store = InMemoryStore::new()
+        .with_max_bytes(settings.max_memory.as_u64())
+        .with_ttl(ttl(settings))
+        .with_ttl_refresh(refresh(settings));
     settings.max_turns.into_iter().fold(store, InMemoryStore::with_max_turns)
 }
 
@@ -61,6 +80,28 @@ async fn sqlite(settings: &Settings, path: &Path) -> Result<SqliteStore, BoxErro
     let builder =
         settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
     Ok(builder.open().await?)
+}
+
+/// Makes or updates the tables of the store, if it is one that has tables to migrate.
+///
+/// # Errors
+///
+/// See [`ConnectProblem`](tower_session_memory::store::postgres::ConnectProblem).
+pub(crate) async fn migrate(settings: &Settings) -> Result<Option<Migrated>, ConnectError> {
+    match &settings.store {
+        StoreUrl::Memory | StoreUrl::Sqlite(_) => Ok(None),
+        StoreUrl::Postgres(url) => postgres(settings, url.expose()).migrate().await.map(Some),
+    }
+}
+
+fn postgres(settings: &Settings, url: &str) -> PostgresBuilder {
+    let builder = PostgresStore::builder(url)
+        .with_schema(&settings.store_schema)
+        .with_migration(settings.store_migrate)
+        .with_transaction_pooler(settings.store_pooler)
+        .with_ttl(ttl(settings))
+        .with_ttl_refresh(refresh(settings));
+    settings.max_turns.into_iter().fold(builder, PostgresBuilder::with_max_turns)
 }
 
 fn ttl(settings: &Settings) -> Duration {

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde::de::{Deserializer as _, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Calls `each` with every member of the object in `json`: the decoded key and the value's text.
@@ -26,6 +26,11 @@ pub(super) fn members<'a>(
 /// The elements, if this is an array.
 pub(super) fn elements(json: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(json.get()).ok()
+}
+
+/// The elements, if this is an array of at most so many.
+pub(super) fn elements_up_to(json: &RawValue, max: usize) -> Option<Vec<&RawValue>> {
+    serde_json::Deserializer::from_str(json.get()).deserialize_seq(Elements(max)).ok()
 }
 
 /// The string that this is, decoded; `None` for any other value.
@@ -119,6 +124,27 @@ impl<'a, F: FnMut(Cow<'a, [u8]>, &'a RawValue)> Visitor<'a> for Members<F> {
             (self.0)(string(key).unwrap_or_default(), value);
         }
         Ok(())
+    }
+}
+
+struct Elements(usize);
+
+impl<'a> Visitor<'a> for Elements {
+    type Value = Vec<&'a RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an array of at most {} elements", self.0)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element()? {
+            if elements.len() == self.0 {
+                return Err(A::Error::invalid_length(elements.len() + 1, &self));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     assembly::{DROPPED, Outcome, is_zero},
+    budget::Budget,
     nesting::Nesting,
     raw::{self, Member, Members},
     tool_calls,
@@ -172,6 +173,9 @@ fn content_says(content: &str) -> bool {
 /// The calls of a message without their `index` and each with an id, if that takes a change; and their ids.
 fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String>), Skip> {
     let calls = raw::elements(json).ok_or(Skip::Unparseable)?;
+    if calls.len() > Budget::ENTRIES {
+        return Err(Skip::TooLarge);
+    }
     let mut ids = Vec::with_capacity(calls.len());
     let mut out = String::with_capacity(json.len());
     let mut copied = 0;

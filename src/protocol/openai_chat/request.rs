@@ -11,19 +11,32 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::lossless::{elements, is_null, members, string};
+use super::{
+    budget::Budget,
+    lossless::{elements_up_to, is_null, members, string},
+};
 use crate::{
     history::{About, Message, Role},
     protocol::{Draft, Uneditable},
 };
 
+/// Messages of one request, and tool calls in all of them. What is known of each takes a hundred bytes and
+/// more, and an element of an array as few as two.
+const MAX_MESSAGES: usize = 65_536;
+
 pub(super) fn read(body: &Bytes) -> Result<Draft, Uneditable> {
     let json = str::from_utf8(body).map_err(|_| Uneditable::NotJson)?;
-    let messages: Vec<Message> = find(json)?
-        .into_iter()
-        .map(|raw| Some(Message::new(body.slice_ref(raw.get().as_bytes()), about(raw.get())?)))
-        .collect::<Option<_>>()
-        .ok_or(Uneditable::NotMessages)?;
+    let found = find(json)?;
+    let mut messages = Vec::with_capacity(found.len());
+    let mut calls = 0;
+    for raw in found {
+        let about = about(raw.get()).ok_or(Uneditable::NotMessages)?;
+        calls += about.calls.len();
+        if calls > MAX_MESSAGES {
+            return Err(Uneditable::TooManyMessages);
+        }
+        messages.push(Message::new(body.slice_ref(raw.get().as_bytes()), about));
+    }
     let Some(last) = messages.last() else { return Err(Uneditable::EmptyMessages) };
     if *last.role() == Role::Assistant {
         return Err(Uneditable::Prefill);
@@ -48,8 +61,9 @@ pub(super) fn about(message: &str) -> Option<About> {
     let mut about = About::new(role);
     match about.role {
         Role::Assistant => {
-            about.calls =
-                found.tool_calls.and_then(elements).unwrap_or_default().into_iter().map(id).collect();
+            if let Some(calls) = found.tool_calls.filter(|calls| calls.get().starts_with('[')) {
+                about.calls = elements_up_to(calls, Budget::ENTRIES)?.into_iter().map(id).collect();
+            }
             if found.function_call.is_some_and(|call| !is_null(call)) {
                 about.calls.push(String::new());
             }
@@ -81,7 +95,11 @@ fn find(json: &str) -> Result<Vec<&RawValue>, Uneditable> {
     if twice {
         return Err(Uneditable::DuplicateMessages);
     }
-    elements(messages.ok_or(Uneditable::NoMessages)?).ok_or(Uneditable::NotMessages)
+    let messages = messages.ok_or(Uneditable::NoMessages)?;
+    if !messages.get().starts_with('[') {
+        return Err(Uneditable::NotMessages);
+    }
+    elements_up_to(messages, MAX_MESSAGES).ok_or(Uneditable::TooManyMessages)
 }
 
 #[derive(Default)]

@@ -119,7 +119,8 @@ impl Body {
         if decoded == *known {
             return Ok(());
         }
-        budget.take(name.len())?;
+        // All of it is looked at with every piece, so all of it counts: that bounds the work, too.
+        budget.take(self.name.len().saturating_add(name.len()))?;
         if decoded.starts_with(&*known) {
             self.name.clear();
         }

@@ -29,7 +29,8 @@
 //!
 //! A full disk refuses appends as [unavailable](crate::store::StoreErrorKind::Unavailable); they succeed again
 //! when there is room. After a sync to disk that *failed* the store closes itself and refuses everything until
-//! the process is started again: what was written before may be lost although later syncs succeed.
+//! the process is started again: what was written before may be lost although later syncs succeed. It does the
+//! same when its file was deleted or replaced: to restore a copy, stop the process first.
 //!
 //! # What is in the file
 //!
@@ -39,6 +40,7 @@
 //! does not shrink by itself.
 
 mod error;
+mod file;
 mod log;
 mod options;
 mod queue;

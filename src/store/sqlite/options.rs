@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Handle, OpenError, OpenProblem, SqliteStore,
+    file::FileId,
     queue::Queue,
     reader::Reader,
     schema::{self, Setup},
@@ -174,9 +175,15 @@ impl SqliteBuilder {
                 running,
             }),
         };
+        let file = FileId::of(&self.path);
         let mut threads = Vec::new();
         for connection in readers {
-            let reader = Reader { connection, reads: reads.clone(), retention: self.retention.clone() };
+            let reader = Reader {
+                connection,
+                reads: reads.clone(),
+                retention: self.retention.clone(),
+                file: file.clone(),
+            };
             let started = thread::Builder::new().name("sqlite-reader".to_owned()).spawn(|| reader.run());
             threads.push(started.map_err(OpenProblem::Threads)?);
         }
@@ -188,6 +195,7 @@ impl SqliteBuilder {
             retention: self.retention,
             patience: self.setup.busy_timeout,
             sweep_interval: self.sweep_interval,
+            file,
             failed: false,
         };
         Ok((store, writer, ends))

@@ -12,8 +12,10 @@ use tokio::sync::oneshot;
 
 use super::{
     error::{damaged, store_error},
+    file::FileId,
     log,
     queue::{Popped, Queue},
+    writer::closed,
 };
 use crate::{
     history::Turn,
@@ -46,6 +48,8 @@ pub(super) struct Reader {
     pub(super) connection: Connection,
     pub(super) reads: Arc<Queue<Read>>,
     pub(super) retention: Retention,
+    /// Which file was opened.
+    pub(super) file: FileId,
 }
 
 impl Reader {
@@ -61,18 +65,20 @@ impl Reader {
     }
 
     fn answer(&mut self, read: Read) {
-        let late = read.deadline <= Instant::now();
-        let late = || match late {
-            true => Err(StoreError::new(StoreErrorKind::Unavailable)),
-            false => Ok(()),
+        let refused = if read.deadline <= Instant::now() {
+            Err(StoreError::new(StoreErrorKind::Unavailable))
+        } else if !self.file.is_still_there() {
+            Err(closed()) // the writer will notice, too; until then nobody is shown a file that is gone
+        } else {
+            Ok(())
         };
         // Whoever asked may have left: before the work, which is then spared, or since.
         match read.question {
             Question::Load { key, after, answer } if !answer.is_closed() => {
-                let _ = answer.send(late().and_then(|()| self.load(&key, after.as_ref())));
+                let _ = answer.send(refused.and_then(|()| self.load(&key, after.as_ref())));
             }
             Question::Sessions { scope, page, answer } if !answer.is_closed() => {
-                let _ = answer.send(late().and_then(|()| self.sessions(&scope, &page)));
+                let _ = answer.send(refused.and_then(|()| self.sessions(&scope, &page)));
             }
             Question::Load { .. } | Question::Sessions { .. } => {}
         }

@@ -80,3 +80,57 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), Failed> {
 }
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::store::StoreErrorKind;
+
+    fn numbers(connection: &Connection) -> Vec<i64> {
+        let mut numbers = connection.prepare("SELECT n FROM numbers ORDER BY n").unwrap();
+        numbers.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    fn write(connection: &Connection, number: i64) -> Result<(), StoreError> {
+        connection.execute("INSERT INTO numbers VALUES (?1)", [number]).map(drop).map_err(store_error)
+    }
+
+    fn connection() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE numbers (n INTEGER)").unwrap();
+        connection
+    }
+
+    #[test]
+    fn a_change_that_fails_half_way_leaves_nothing_and_takes_no_other_along() {
+        let connection = connection();
+        let done = within(&connection, Duration::ZERO, |connection| {
+            let before = apart(connection, || write(connection, 1))?;
+            let half = apart(connection, || {
+                write(connection, 2)?;
+                Err::<(), _>(StoreError::new(StoreErrorKind::Corrupt))
+            })?;
+            let after = apart(connection, || write(connection, 3))?;
+            Ok((before.is_ok(), half.is_ok(), after.is_ok()))
+        });
+        assert_eq!(done.ok(), Some((true, false, true)));
+        assert_eq!(numbers(&connection), [1, 3]);
+    }
+
+    #[test]
+    fn a_transaction_that_fails_leaves_nothing_and_the_next_one_can_begin() {
+        let connection = connection();
+        let failed = within(&connection, Duration::ZERO, |connection| {
+            apart(connection, || write(connection, 1))?.map_err(Failed::Work)?;
+            Err::<(), _>(Failed::Work(StoreError::new(StoreErrorKind::Unavailable)))
+        });
+        assert!(failed.is_err());
+        assert!(numbers(&connection).is_empty());
+        let next = within(&connection, Duration::ZERO, |connection| {
+            apart(connection, || write(connection, 2))?.map_err(Failed::Work)
+        });
+        assert!(next.is_ok());
+        assert_eq!(numbers(&connection), [2]);
+    }
+}

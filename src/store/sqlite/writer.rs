@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     error::{is_busy, is_failed_sync, store_error},
+    file::FileId,
     log,
     queue::{Closed, Popped, Queue},
     reader::Read,
@@ -52,7 +53,9 @@ pub(super) struct Writer {
     /// How long a transaction waits for those of other processes.
     pub(super) patience: Duration,
     pub(super) sweep_interval: Duration,
-    /// A sync to disk failed.
+    /// Which file was opened.
+    pub(super) file: FileId,
+    /// The file cannot be trusted any more.
     pub(super) failed: bool,
 }
 
@@ -113,13 +116,14 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
+        self.notice_a_lost_file();
         if self.failed {
             return batch.into_iter().for_each(|write| write.answer(Err(closed())));
         }
         match self.transaction(&batch) {
             Ok(done) => batch.into_iter().zip(done).for_each(|(write, done)| write.answer(done)),
             Err(Failed::Begin(error)) => refuse(batch, error),
-            Err(Failed::Commit(error)) if is_failed_sync(&error) => self.fail(batch, error),
+            Err(Failed::Commit(error)) if is_failed_sync(&error) => self.fail(batch, &error),
             Err(failed) => self.retry_alone(batch, failed),
         }
     }
@@ -145,9 +149,16 @@ impl Writer {
         })
     }
 
+    /// A file that was deleted or replaced can still be written, and nobody will ever read what it holds.
+    fn notice_a_lost_file(&mut self) {
+        if !self.failed && !self.file.is_still_there() {
+            self.fail(Vec::new(), &"the file was deleted or replaced");
+        }
+    }
+
     /// Stops for good: see [`is_failed_sync`].
-    fn fail(&mut self, batch: Vec<Write>, error: rusqlite::Error) {
-        tracing::error!(%error, "a sync to disk failed: the SQLite session store closes itself");
+    fn fail(&mut self, batch: Vec<Write>, error: &dyn std::fmt::Display) {
+        tracing::error!(%error, "the SQLite session store closes itself: what it writes may not be kept");
         self.failed = true;
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         drop(self.reads.abandon());
@@ -158,13 +169,17 @@ impl Writer {
 
     /// Removes some of what expired; whether more is left.
     fn sweep(&mut self) -> bool {
+        self.notice_a_lost_file();
+        if self.failed {
+            return false;
+        }
         let now = self.retention.clock.now();
         let sweep = |connection: &Connection| log::sweep(connection, now).map_err(Failed::Commit);
         match within(&self.connection, Duration::ZERO, sweep) {
             Ok(more) => more,
             Err(Failed::Begin(error)) if is_busy(&error) => true,
             Err(Failed::Commit(error)) if is_failed_sync(&error) => {
-                self.fail(Vec::new(), error);
+                self.fail(Vec::new(), &error);
                 false
             }
             Err(failed) => {
@@ -268,6 +283,7 @@ mod tests {
             retention: Retention::default(),
             patience: Duration::ZERO,
             sweep_interval: Duration::from_secs(60),
+            file: FileId::of(std::path::Path::new("/")),
             failed: false,
         }
     }
@@ -279,7 +295,7 @@ mod tests {
         let (waiting, second) = deletion();
         let (late, third) = deletion();
         writer.writes.push(waiting).await.ok().unwrap();
-        writer.fail(vec![failed], error(ffi::SQLITE_IOERR_FSYNC));
+        writer.fail(vec![failed], &error(ffi::SQLITE_IOERR_FSYNC));
         writer.commit(vec![late]);
         for answer in [first, second, third] {
             let error = answer.await.unwrap().err().unwrap();

@@ -95,8 +95,17 @@ settings! {
         admin: Option<SocketAddr> = "none",
     }
     "Where conversations are kept" {
-        /// `sqlite:PATH`, or `memory`, which forgets when the process ends.
+        /// `sqlite:PATH`, `postgres://USER:PASSWORD@HOST/DATABASE`, or `memory`, which forgets when the process
+        /// ends. Flags are seen by every user of the machine: give a password in the file or the environment.
         store: StoreUrl = "sqlite:session-memory.db",
+        /// The PostgreSQL schema that holds the tables.
+        store_schema: String = "session_memory",
+        /// Whether `serve` makes and migrates the tables in PostgreSQL; if not, `session-memory migrate` does.
+        store_migrate: bool = "true",
+        /// Whether PostgreSQL stands behind a pooler in transaction mode, such as PgBouncer's.
+        store_pooler: bool = "false",
+        /// The most that the store `memory` holds; past it the sessions that rested longest go.
+        max_memory: ByteSize = "256 MiB",
         /// Refuse to start if an acknowledged turn survives less than this.
         require_durability: Durability = "none",
         /// Keeps deployments that share a store apart.
@@ -105,7 +114,7 @@ settings! {
         session_ttl: Option<Duration> = "30days",
         /// Whether reading a session counts as use, too.
         session_ttl_on_load: bool = "false",
-        /// The newest turns of a session that are kept.
+        /// The newest turns of a session that are kept; instructions that older ones brought are forgotten with them.
         max_turns: Option<NonZeroUsize> = "none",
     }
     "Who is talking" {
@@ -155,6 +164,8 @@ settings! {
         load_timeout: Duration = "1s",
         /// How long the end of a reply waits for its turn to be stored.
         commit_wait: Duration = "2s",
+        /// How long one attempt to store a turn may take; then the same turn is sent again.
+        append_attempt: Duration = "5s",
         /// How long a turn that could not be stored is tried again.
         append_retry: Duration = "1min",
         /// How many turns may wait to be stored.
@@ -169,7 +180,7 @@ settings! {
         max_reply: ByteSize = "8 MiB",
         /// The largest event of a stream that is recorded.
         max_event: ByteSize = "4 MiB",
-        /// The most history that is put into a request.
+        /// The most history that is put into a request. A single turn that is larger is not recorded.
         max_history: ByteSize = "32 MiB",
         /// Connections at once; more wait to be accepted.
         max_connections: NonZeroUsize = "4096",

@@ -238,6 +238,18 @@ impl Value for Listen {
 #[derive(Debug, Clone)]
 pub(crate) struct UpstreamUrl(pub(crate) Uri);
 
+impl UpstreamUrl {
+    /// Whether it plainly names the place where `listen` listens. (A name that resolves to it goes unnoticed.)
+    pub(crate) fn is_at(&self, listen: &str) -> bool {
+        let here = |host: &str| ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"].contains(&host);
+        let (host, port) = listen.rsplit_once(':').unwrap_or_default();
+        let default = if self.0.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let (own_host, own_port) = (self.0.host().unwrap_or_default(), self.0.port_u16().unwrap_or(default));
+        let same_host = own_host == host || (here(own_host) && here(host));
+        same_host && own_port > 0 && port.parse() == Ok(own_port)
+    }
+}
+
 impl Value for UpstreamUrl {
     const PLACEHOLDER: &'static str = "URL";
 
@@ -268,6 +280,38 @@ impl Value for UpstreamUrl {
 pub(crate) enum StoreUrl {
     Memory,
     Sqlite(PathBuf),
+    Postgres(SecretUrl),
+}
+
+/// A URL that may hold a password: no part that may is ever shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The URL with everything in it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Host, port and path; nothing of a URL that could be read in two ways.
+    fn redacted(&self) -> String {
+        let uri: Option<Uri> = self.0.parse().ok();
+        let plain = self.0.matches('@').count() <= 1
+            && uri.as_ref().and_then(Uri::query).is_none_or(|query| !query.contains('@'));
+        match uri.as_ref().and_then(|uri| Some((uri, uri.authority()?))) {
+            Some((uri, authority)) if plain => {
+                let port = authority.port().map(|port| format!(":{port}")).unwrap_or_default();
+                format!("postgres://{}{port}{}", authority.host(), uri.path().trim_end_matches('/'))
+            }
+            _ => "postgres://…".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.redacted())
+    }
 }
 
 impl Value for StoreUrl {
@@ -276,8 +320,14 @@ impl Value for StoreUrl {
     fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
+            // The first part of `//NAME` would be a host, and without one it is a path that nobody meant.
+            Some(("sqlite", path)) if path.starts_with("//") && !path.starts_with("///") => {
+                Err(format!("expected sqlite:PATH, such as sqlite:{}", path.trim_start_matches('/')))
+            }
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("expected sqlite:PATH or memory".to_owned()),
+            // What else is wrong with it the store says, without repeating it.
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(SecretUrl(text.to_owned()))),
+            _ => Err("expected sqlite:PATH, postgres://… or memory".to_owned()),
         }
     }
 
@@ -285,6 +335,7 @@ impl Value for StoreUrl {
         match self {
             Self::Memory => "memory".to_owned(),
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(url) => url.redacted(),
         }
     }
 }
@@ -402,6 +453,32 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_that_is_the_proxy_itself_is_noticed() {
+        let at = |url, listen| UpstreamUrl::parse(url).is_ok_and(|url| url.is_at(listen));
+        assert!(at("http://127.0.0.1:8080", "127.0.0.1:8080"));
+        assert!(at("http://localhost:8080/v1", "0.0.0.0:8080"));
+        assert!(at("http://[::1]", "[::]:80"));
+        assert!(!at("http://127.0.0.1:8081", "127.0.0.1:8080"));
+        assert!(!at("http://10.0.0.1:8080", "127.0.0.1:8080"));
+    }
+
+    #[test]
+    fn a_password_in_a_stores_url_is_never_shown() {
+        for (url, shown) in [
+            ("postgres://me:hunter2@db.example:5433/app?sslmode=require", "postgres://db.example:5433/app"),
+            ("postgresql://db/app?password=hunter2&user=me", "postgres://db/app"),
+            ("postgres://me:hunter2@h@db/app", "postgres://…"),
+            ("postgres://me:hun/ter2@db/app", "postgres://…"),
+            ("postgres://me:hun?ter2@db/app", "postgres://…"),
+            ("postgres:hunter2", "postgres://…"),
+        ] {
+            let store = StoreUrl::parse(url).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(store.show(), shown);
+            assert!(!format!("{store:?}").contains("hunter2"), "{store:?}");
+        }
+    }
+
+    #[test]
     fn values_that_mean_nothing_are_refused() {
         assert!(ByteSize::parse("12 apples").is_err());
         assert!(ByteSize::parse("0").is_err());
@@ -409,6 +486,7 @@ mod tests {
         assert!(Duration::parse("0s").is_err());
         assert!(StoreUrl::parse("redis://localhost").is_err());
         assert!(StoreUrl::parse("sqlite:").is_err());
+        assert!(StoreUrl::parse("sqlite://s.db").is_err(), "that would be a file in the root directory");
         assert!(UpstreamUrl::parse("ftp://host").is_err());
         assert!(UpstreamUrl::parse("localhost:8080").is_err());
         assert!(UpstreamUrl::parse("http://user:secret@host").is_err());

@@ -28,6 +28,16 @@ pub(crate) fn unasked_upgrade() -> Refusal {
     )
 }
 
+/// The upstream's reply is coded in a way that cannot be passed on.
+pub(crate) fn unknown_coding() -> Refusal {
+    tracing::warn!("the upstream's reply has a transfer coding other than chunked");
+    Refusal::upstream(
+        StatusCode::BAD_GATEWAY,
+        "upstream_failed",
+        "the upstream's reply has a transfer coding other than chunked",
+    )
+}
+
 /// What an error of the client means to the one who asked.
 ///
 /// The upstream's address is in the log only.

@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     drain::Work,
     gate::Client,
-    headers::strip_hop_by_hop,
+    headers::{strip_hop_by_hop, tokens_of},
     reply::Refusal,
     upgrade::Upgrade,
 };
@@ -102,6 +102,7 @@ impl Inner {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, upgrade);
         }
+        settle_framing(response.headers_mut())?;
         let refused_upgrade = upgrade.is_some();
         strip_hop_by_hop(response.headers_mut());
         if refused_upgrade {
@@ -164,6 +165,22 @@ impl Inner {
             response.headers_mut().insert(header::UPGRADE, protocol);
         }
         Ok(response)
+    }
+}
+
+/// A reply that is chunked has no other length (RFC 9112, section 6.3): the client must not count by one. And a
+/// coding that nobody here undoes would be lost with the header that names it.
+fn settle_framing(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    if !headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    let known = ["chunked", "identity"];
+    match tokens_of(headers, header::TRANSFER_ENCODING)
+        .all(|coding| known.iter().any(|known| coding.eq_ignore_ascii_case(known)))
+    {
+        true => Ok(()),
+        false => Err(failure::unknown_coding()),
     }
 }
 

@@ -103,3 +103,22 @@ fn calls_and_answers_are_read_out() {
     assert_eq!(about(r#"{"role":"function","name":"f"}"#).answers.as_deref(), Some(""));
     assert_eq!(about(r#"{"role":"user","tool_call_id":"a"}"#).answers, None);
 }
+
+#[test]
+fn a_body_of_more_messages_or_calls_than_a_conversation_has_is_left_alone() {
+    let list = |element: &str, count: usize| vec![element; count].join(",");
+    let body = |messages: &str| Bytes::from(format!("{{\"messages\":[{messages}]}}"));
+    let user = r#"{"role":"user"}"#;
+    assert!(read(&body(&list(user, MAX_MESSAGES))).is_ok());
+    for too_many in [list(user, MAX_MESSAGES + 1), list("0", MAX_MESSAGES + 1)] {
+        assert_eq!(read(&body(&too_many)).unwrap_err(), Uneditable::TooManyMessages);
+    }
+    let calling = |calls: usize| format!(r#"{{"role":"assistant","tool_calls":[{}]}}"#, list("0", calls));
+    assert!(read(&body(&format!("{},{user}", calling(Budget::ENTRIES)))).is_ok());
+    assert_eq!(
+        read(&body(&format!("{},{user}", calling(Budget::ENTRIES + 1)))).unwrap_err(),
+        Uneditable::NotMessages
+    );
+    let all = vec![calling(Budget::ENTRIES); MAX_MESSAGES / Budget::ENTRIES + 1].join(",");
+    assert_eq!(read(&body(&format!("{all},{user}"))).unwrap_err(), Uneditable::TooManyMessages);
+}

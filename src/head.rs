@@ -1,0 +1,58 @@
+//! What the heads of requests and responses decide, and how they are changed.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
+
+use crate::session::identify::{Control, Identity, essence, is_json};
+
+/// The reason for which nothing at all may be changed.
+pub(crate) const SIGNED: &str = "signed";
+
+/// Why a request is forwarded before its body is looked at.
+pub(crate) fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'static str> {
+    let headers = &parts.headers;
+    // A signature over the body (AWS Signature Version 4, RFC 9421) would not survive the splice.
+    let signed = headers.get(header::AUTHORIZATION).is_some_and(|v| v.as_bytes().starts_with(b"AWS4-"))
+        || headers.contains_key("x-amz-content-sha256")
+        || headers.contains_key("signature-input");
+    if signed {
+        return Some(SIGNED);
+    }
+    if identity.control == Control::Off {
+        return Some("off");
+    }
+    (!headers.get(header::CONTENT_TYPE).is_none_or(is_json)).then_some("content_type")
+}
+
+/// Why a reply will not be recorded, as far as its head tells.
+pub(crate) fn unrecorded(identity: &Identity, head: &response::Parts) -> Option<&'static str> {
+    if identity.control == Control::Read {
+        return Some("read");
+    }
+    if !head.status.is_success() {
+        return Some("status");
+    }
+    let recordable = head.headers.get(header::CONTENT_TYPE).is_none_or(|value| {
+        is_json(value)
+            || essence(value).eq_ignore_ascii_case(b"text/event-stream")
+            || essence(value).eq_ignore_ascii_case(b"text/plain")
+    });
+    (!recordable).then_some("content_type")
+}
+
+/// OpenAI's and Anthropic's SDKs count their retries in this header.
+pub(crate) fn is_retry(headers: &HeaderMap) -> bool {
+    const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+    headers.get(RETRY_COUNT).and_then(|v| v.to_str().ok()?.parse::<u32>().ok()).is_some_and(|count| count > 0)
+}
+
+/// Makes a head fit a body that was collected, decoded or spliced. Digests of the old body (RFC 9530 and its
+/// forerunners) no longer hold.
+pub(crate) fn rewrite(headers: &mut HeaderMap, length: usize) {
+    for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
+        headers.remove(name);
+    }
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::TRAILER);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+}
