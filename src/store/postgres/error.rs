@@ -8,7 +8,8 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// Why a PostgreSQL store could not be connected to. Its text holds neither address nor credentials.
+/// Why a PostgreSQL store could not be connected to. Its text holds no password, and no address or name but what
+/// the server or its certificate says.
 #[derive(Debug)]
 pub struct ConnectError(pub(super) ConnectProblem);
 
