@@ -95,23 +95,25 @@ impl Server {
 /// ends, and then stops the server and removes its files.
 fn start_guarded(directory: &Path, data: &Path, port: u16) -> Child {
     let script = r#"
-        "$1" -D "$2" -p "$3" -k "$4" -c listen_addresses=127.0.0.1 -c max_connections=300 \
-            -c hba_file="$4/hba" -c shared_buffers=64MB -c fsync=on -c logging_collector=off </dev/null >"$4/log" 2>&1 &
+        directory=$1
+        shift
+        "$@" </dev/null >"$directory/log" 2>&1 &
         server=$!
         cat >/dev/null
         kill -QUIT $server
         wait $server
-        rm -rf "$4"
+        rm -rf "$directory"
     "#;
-    let mut shell = unprivileged(OsStr::new("sh").as_ref());
-    shell
-        .args(["-c", script, "guard"])
-        .arg(program("postgres"))
-        .arg(data)
-        .arg(port.to_string())
-        .arg(directory);
+    let mut server = unprivileged(&program("postgres"));
+    server.arg("-D").arg(data).arg("-p").arg(port.to_string()).arg("-k").arg(directory);
+    server.arg("-c").arg(format!("hba_file={}", directory.join("hba").display()));
+    for setting in ["listen_addresses=127.0.0.1", "max_connections=300", "shared_buffers=64MB", "fsync=on"] {
+        server.arg("-c").arg(setting);
+    }
+    let mut shell = Command::new("sh");
+    shell.current_dir("/").args(["-c", script, "guard"]).arg(directory);
+    shell.arg(server.get_program()).args(server.get_args());
     fs::write(directory.join("log"), "").unwrap();
-    fs::set_permissions(directory.join("log"), fs::Permissions::from_mode(0o666)).unwrap();
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
