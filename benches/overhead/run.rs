@@ -85,12 +85,13 @@ impl Scenario {
 /// When a process does not start, a request fails, or history did not arrive.
 pub(crate) fn run(options: &Options) -> Result<(), BoxError> {
     let machine = Machine::look();
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let targets = Targets::start(directory.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = Vec::new();
     for scenario in &SCENARIOS {
         if options.only.as_ref().is_none_or(|only| scenario.name().contains(only.as_str())) {
+            // New processes and files, so that no scenario pays for what another one has stored.
+            let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+            let targets = Targets::start(directory.path())?;
             rows.extend(runtime.block_on(measure(scenario, &targets, options))?);
         }
     }
@@ -101,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// All processes, alive for the whole run.
+/// All processes of a scenario.
 struct Targets {
     upstream: Process,
     bare: Process,

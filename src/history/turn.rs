@@ -238,12 +238,8 @@ impl Turn {
     /// of another session.
     pub fn decode(record: Bytes, session: KeyDigest) -> Result<Self, RecordError> {
         let end = memchr::memchr(b'\n', &record).ok_or(RecordError::Malformed("no header line"))?;
-        let version = serde_json::from_slice::<Version>(&record[..end]).map_err(header_error)?.v;
-        if version.split('.').next() != Some("1") {
-            return Err(unknown_version(version));
-        }
-        let header: Header = serde_json::from_slice(&record[..end]).map_err(header_error)?;
-        if header.session != session.to_hex() {
+        let header = Header::read(&record[..end])?;
+        if !session.is_hex(&header.session) {
             return Err(RecordError::Foreign);
         }
         if header.sent.checked_add(1) != Some(header.messages.len()) {
@@ -270,7 +266,7 @@ impl Turn {
     /// Whether it was made for this session.
     #[must_use]
     pub fn belongs_to(&self, session: KeyDigest) -> bool {
-        self.header.session == session.to_hex()
+        session.is_hex(&self.header.session)
     }
 
     /// The turn's id.
@@ -401,6 +397,24 @@ impl fmt::Debug for Turn {
 #[derive(Deserialize)]
 struct Version {
     v: String,
+}
+
+impl Header {
+    fn read(line: &[u8]) -> Result<Self, RecordError> {
+        match serde_json::from_slice::<Self>(line) {
+            Ok(header) if is_known(&header.v) => Ok(header),
+            Ok(header) => Err(unknown_version(header.v)),
+            // What cannot be read may be of a version that looks otherwise.
+            Err(error) => Err(match serde_json::from_slice::<Version>(line) {
+                Ok(version) if !is_known(&version.v) => unknown_version(version.v),
+                _ => header_error(error),
+            }),
+        }
+    }
+}
+
+fn is_known(version: &str) -> bool {
+    version.split('.').next() == Some("1")
 }
 
 /// Tells `"parent":null` from an absent `parent`.

@@ -175,7 +175,17 @@ impl KeyDigest {
     /// All 32 hex digits, as records hold them.
     #[must_use]
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.hex_digits().map(char::from).collect()
+    }
+
+    /// Whether this is the text that [`to_hex`](Self::to_hex) gives; every record of a load is asked.
+    pub(crate) fn is_hex(self, text: &str) -> bool {
+        self.hex_digits().eq(text.bytes())
+    }
+
+    fn hex_digits(&self) -> impl Iterator<Item = u8> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.0.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
     }
 }
 

@@ -84,7 +84,10 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenProblem> {
 /// Opens the connection that writes, and brings the schema up to date.
 pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
     let mut connection = connect(path, setup)?;
-    let known = identify(&connection)?;
+    // In one transaction: another process may be creating the schema between two looks.
+    let look = connection.transaction()?;
+    let known = identify(&look)?;
+    drop(look);
     switch_to_wal(&connection, setup.busy_timeout)?;
     let synchronous = match setup.synchronous {
         Synchronous::Full => "FULL",
