@@ -31,7 +31,7 @@ fn a_value_that_means_nothing_is_refused_with_its_place() {
         ("max_reply", "12 apples", "a size"),
         ("idle_timeout", "5", "a time"),
         ("on_disconnect", "shrug", "keep, discard, drain"),
-        ("store", "mysql://127.0.0.1", "sqlite:PATH, the URL of a Redis, or memory"),
+        ("store", "mysql://127.0.0.1", "sqlite:PATH, the URL of a Redis or a PostgreSQL, or memory"),
         ("store", "redis://127.0.0.1:port", "a port that is no number"),
         ("principal", "cookie", "header:NAME"),
         ("require_durability", "much", "about-1s"),

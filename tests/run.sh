@@ -51,10 +51,22 @@ install() {
     fi
 }
 
+# The tests start a server of their own; the one that Debian's package starts is stopped again.
+postgres() {
+    install postgresql postgresql@15
+    if have pg_lsclusters; then
+        pg_lsclusters --no-header | while read -r version name _; do
+            pg_ctlcluster "$version" "$name" stop || true
+        done
+    fi
+}
+
 tools() {
     have cc || have gcc || have clang || install build-essential gcc
     have curl || install 'curl ca-certificates' curl
     python3 -c 'import venv, ensurepip' 2>/dev/null || install 'python3 python3-venv' python3
+    have initdb || ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb \
+        /usr/local/opt/postgresql@*/bin/initdb >/dev/null 2>&1 || postgres
     have node && have npm || install 'nodejs npm' node
     have redis-server || install redis-server redis
     have openssl || install openssl openssl

@@ -3,7 +3,7 @@
 //! [`HistoryStore`] is the contract; its documentation is normative, and the suite in
 //! `testing::conformance` (feature `testing`) checks a store against it. `InMemoryStore` is for
 //! tests and single processes, `SqliteStore` (feature `sqlite`) for one machine, `RedisStore` (feature `redis`)
-//! for several.
+//! and `PostgresStore` (feature `postgres`) for several.
 //!
 //! Wrappers go around any store, in this order: [`Cached`] outermost, then `Compressed` (feature `zstd`), then
 //! `Encrypted` (feature `encrypt`).
@@ -18,6 +18,8 @@ mod erased;
 mod error;
 mod head;
 mod in_memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod retention;
@@ -33,6 +35,8 @@ pub use encrypted::Encrypted;
 pub use erased::DynHistoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use in_memory::{InMemoryStats, InMemoryStore};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub use retention::TtlRefresh;

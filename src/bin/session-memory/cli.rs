@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::{BoxError, config::Config, demo, log, serve, settings};
+use crate::{BoxError, config::Config, demo, log, serve, settings, store};
 
 /// Parses the command line and does what it says.
 ///
@@ -37,6 +37,7 @@ pub(crate) fn run() -> Result<ExitCode, BoxError> {
             println!("\nThe settings are valid.");
             Ok(ExitCode::SUCCESS)
         }
+        Some(("migrate", flags)) => migrate(&read(flags)?),
         Some(("demo", _)) => demo::run(),
         Some(("settings", _)) => {
             print!("{}", settings::markdown());
@@ -68,6 +69,9 @@ fn command() -> Command {
         .subcommand(with_settings(
             Command::new("check").about("Validate the settings and print what is in force"),
         ))
+        .subcommand(with_settings(
+            Command::new("migrate").about("Make the store's tables, or bring them up to date"),
+        ))
         .subcommand(
             Command::new("demo")
                 .about("Hold a conversation that survives a kill, with a scripted model and no network"),
@@ -78,6 +82,16 @@ fn command() -> Command {
                 .about("Print the table of settings")
                 .arg(Arg::new("markdown").long("markdown").num_args(0)),
         )
+}
+
+fn migrate(settings: &settings::Settings) -> Result<ExitCode, BoxError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(store::migrate(settings))? {
+        None => println!("This store has nothing to migrate."),
+        Some(done) if done.from == done.to => println!("The schema has version {} already.", done.to),
+        Some(done) => println!("The schema went from version {} to {}.", done.from, done.to),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load(flags: &ArgMatches) -> Result<Config, BoxError> {

@@ -123,7 +123,7 @@ fn announce(
             "session-memory: WARNING: store=redis without an append-only file: \
              every conversation is FORGOTTEN when that server ends"
         ),
-        StoreUrl::Redis(..) | StoreUrl::Sqlite(_) => {}
+        StoreUrl::Postgres(_) | StoreUrl::Redis(..) | StoreUrl::Sqlite(_) => {}
     }
     if !address.ip().is_loopback() {
         eprintln!(

@@ -4,7 +4,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use tower_session_memory::store::{
-    Cached, Compressed, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, RedisStore, SqliteStore, TtlRefresh,
+    Cached, Compressed, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, PostgresStore, RedisStore,
+    SqliteStore, TtlRefresh,
+    postgres::{ConnectError, Migrated, PostgresBuilder},
 };
 
 use crate::{
@@ -16,14 +18,23 @@ use crate::{
 /// An open store, and what ends it.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn DynHistoryStore>,
-    sqlite: Option<SqliteStore>,
+    end: End,
+}
+
+/// What there is to finish at the end.
+enum End {
+    Nothing,
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
 }
 
 impl Opened {
     /// Finishes what was handed to the store.
     pub(crate) async fn close(self) {
-        if let Some(sqlite) = self.sqlite {
-            sqlite.close().await;
+        match self.end {
+            End::Nothing => {}
+            End::Sqlite(store) => store.close().await,
+            End::Postgres(store) => store.close().await,
         }
     }
 }
@@ -36,12 +47,16 @@ impl Opened {
 pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
     let settings = &config.settings;
     let opened = match &settings.store {
-        StoreUrl::Memory => Opened { store: encrypted(in_memory(settings), config), sqlite: None },
+        StoreUrl::Memory => Opened { store: encrypted(in_memory(settings), config), end: End::Nothing },
         StoreUrl::Sqlite(path) => {
             let store = sqlite(settings, path).await?;
-            Opened { store: encrypted(store.clone(), config), sqlite: Some(store) }
+            Opened { store: encrypted(store.clone(), config), end: End::Sqlite(store) }
         }
-        StoreUrl::Redis(url, _) => Opened { store: encrypted(redis(settings, url).await?, config), sqlite: None },
+        StoreUrl::Postgres(url) => {
+            let store = postgres(settings, url.expose()).connect().await?;
+            Opened { store: encrypted(store.clone(), config), end: End::Postgres(store) }
+        }
+        StoreUrl::Redis(url, _) => Opened { store: encrypted(redis(settings, url).await?, config), end: End::Nothing },
     };
     let required = settings.require_durability;
     let offered = opened.store.durability_dyn().await?;
@@ -105,6 +120,28 @@ async fn redis(settings: &Settings, url: &SecretString) -> Result<RedisStore, Bo
     let builder =
         settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
     Ok(builder.connect().await?)
+}
+
+/// Makes or updates the tables of the store, if it is one that has tables to migrate.
+///
+/// # Errors
+///
+/// See [`ConnectProblem`](tower_session_memory::store::postgres::ConnectProblem).
+pub(crate) async fn migrate(settings: &Settings) -> Result<Option<Migrated>, ConnectError> {
+    match &settings.store {
+        StoreUrl::Memory | StoreUrl::Sqlite(_) | StoreUrl::Redis(..) => Ok(None),
+        StoreUrl::Postgres(url) => postgres(settings, url.expose()).migrate().await.map(Some),
+    }
+}
+
+fn postgres(settings: &Settings, url: &str) -> PostgresBuilder {
+    let builder = PostgresStore::builder(url)
+        .with_schema(&settings.store_schema)
+        .with_migration(settings.store_migrate)
+        .with_transaction_pooler(settings.store_pooler)
+        .with_ttl(ttl(settings))
+        .with_ttl_refresh(refresh(settings));
+    settings.max_turns.into_iter().fold(builder, PostgresBuilder::with_max_turns)
 }
 
 fn ttl(settings: &Settings) -> Duration {

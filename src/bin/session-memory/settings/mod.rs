@@ -95,8 +95,15 @@ settings! {
         admin: Option<SocketAddr> = "none",
     }
     "Where conversations are kept" {
-        /// `sqlite:PATH`, the URL of a Redis, or `memory`, which forgets when the process ends.
+        /// `sqlite:PATH`, the URL of a Redis or a PostgreSQL, or `memory`, which forgets when the process ends.
+        /// Flags are seen by every user of the machine: give a password in the file or the environment.
         store: StoreUrl = "sqlite:session-memory.db",
+        /// The PostgreSQL schema that holds the tables.
+        store_schema: String = "session_memory",
+        /// Whether `serve` makes and migrates the tables in PostgreSQL; if not, `session-memory migrate` does.
+        store_migrate: bool = "true",
+        /// Whether PostgreSQL stands behind a pooler in transaction mode, such as PgBouncer's.
+        store_pooler: bool = "false",
         /// The most that the store `memory` holds; past it the sessions that rested longest go.
         max_memory: ByteSize = "256 MiB",
         /// Refuse to start if an acknowledged turn survives less than this.

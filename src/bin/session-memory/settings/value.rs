@@ -285,6 +285,37 @@ pub(crate) enum StoreUrl {
     Sqlite(PathBuf),
     /// As it was written, with its password.
     Redis(SecretString, Box<RedisUrl>),
+    Postgres(SecretUrl),
+}
+
+/// A URL that may hold a password: no part that may is ever shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The URL with everything in it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Host, port and path; nothing of a URL that could be read in two ways.
+    fn redacted(&self) -> String {
+        let uri: Option<Uri> = self.0.parse().ok();
+        let marks = |text: &str| text.matches('@').count();
+        match uri.as_ref().and_then(|uri| Some((uri, uri.authority()?))) {
+            Some((uri, authority)) if marks(&self.0) <= 1 && marks(&self.0) == marks(authority.as_str()) => {
+                let port = authority.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+                format!("postgres://{}{port}{}", authority.host(), uri.path().trim_end_matches('/'))
+            }
+            _ => "postgres://…".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.redacted())
+    }
 }
 
 impl Value for StoreUrl {
@@ -302,7 +333,9 @@ impl Value for StoreUrl {
                 let url = text.parse().map(Box::new).map_err(|error: InvalidRedisUrl| error.to_string())?;
                 Ok(Self::Redis(text.into(), url))
             }
-            _ => Err("expected sqlite:PATH, the URL of a Redis, or memory".to_owned()),
+            // What else is wrong with it the store says, without repeating it.
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(SecretUrl(text.to_owned()))),
+            _ => Err("expected sqlite:PATH, the URL of a Redis or a PostgreSQL, or memory".to_owned()),
         }
     }
 
@@ -311,6 +344,7 @@ impl Value for StoreUrl {
             Self::Memory => "memory".to_owned(),
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
             Self::Redis(_, url) => url.to_string(),
+            Self::Postgres(url) => url.redacted(),
         }
     }
 }
@@ -448,6 +482,22 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_a_stores_url_is_never_shown() {
+        for (url, shown) in [
+            ("postgres://me:hunter2@db.example:5433/app?sslmode=require", "postgres://db.example:5433/app"),
+            ("postgresql://db/app?password=hunter2&user=me", "postgres://db/app"),
+            ("postgres://me:hunter2@h@db/app", "postgres://…"),
+            ("postgres://me:hun/ter2@db/app", "postgres://…"),
+            ("postgres://me:hun?ter2@db/app", "postgres://…"),
+            ("postgres://me@a:1,b:2/app", "postgres://…"),
+        ] {
+            let store = StoreUrl::parse(url).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(store.show(), shown);
+            assert!(!format!("{store:?}").contains("hunter2"), "{store:?}");
+        }
+    }
+
+    #[test]
     fn values_that_mean_nothing_are_refused() {
         assert!(ByteSize::parse("12 apples").is_err());
         assert!(ByteSize::parse("0").is_err());
@@ -455,6 +505,7 @@ mod tests {
         assert!(Duration::parse("0s").is_err());
         assert!(StoreUrl::parse("mysql://localhost").is_err());
         assert!(StoreUrl::parse("redis://").is_err());
+        assert!(StoreUrl::parse("postgres:hunter2").is_err_and(|error| !error.contains("hunter2")));
         assert!(StoreUrl::parse("sqlite:").is_err());
         assert!(StoreUrl::parse("sqlite://s.db").is_err(), "that would be a file in the root directory");
         assert!(UpstreamUrl::parse("ftp://host").is_err());

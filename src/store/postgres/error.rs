@@ -1,0 +1,228 @@
+use std::{error::Error, fmt};
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::error::SqlState;
+
+use crate::{
+    history::RecordError,
+    store::{StoreError, StoreErrorKind},
+};
+
+/// Why a PostgreSQL store could not be connected to. Its text holds no password, and no address or name but what
+/// the server or its certificate says.
+#[derive(Debug)]
+pub struct ConnectError(pub(super) ConnectProblem);
+
+/// What stands in the way of using a PostgreSQL store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectProblem {
+    /// The URL cannot be used; the text says which part. (Never the URL itself: it may hold a password.)
+    #[error("its URL {0}")]
+    Url(&'static str),
+    /// The schema or the table prefix cannot be a name.
+    #[error("{0}")]
+    Name(&'static str),
+    /// The certificates that TLS is to trust cannot be read, or there are none.
+    #[error("the certificates to trust cannot be used: {0}")]
+    Certificates(String),
+    /// No connection could be made in time.
+    #[error("no connection could be made in time")]
+    Timeout,
+    /// No connection could be made, or the server refused something.
+    #[error("{0}")]
+    Server(#[source] Said),
+    /// The server is older than PostgreSQL 14.
+    #[error("the server is PostgreSQL {0}; 14 or newer is needed")]
+    TooOld(String),
+    /// The database does not hold text in UTF-8.
+    #[error("the database's encoding is {0}; UTF8 is needed")]
+    Encoding(String),
+    /// The tables were made by a later version of this program.
+    #[error("the database has schema version {found}; this program knows {known} at most")]
+    NewerSchema {
+        /// The database's schema version.
+        found: i32,
+        /// The newest that this program knows.
+        known: i32,
+    },
+    /// The tables are missing or of an older version, and migrating them at the start is switched off.
+    #[error("the database has schema version {found}, and {known} is needed: migrate it first")]
+    NeedsMigration {
+        /// The database's schema version; 0 when the tables are missing.
+        found: i32,
+        /// The version that is needed.
+        known: i32,
+    },
+}
+
+/// What the server or the connection said, without what may hold a session's data: a database error's
+/// details, hints and queries are left out.
+#[derive(Debug)]
+pub struct Said(String);
+
+impl ConnectError {
+    /// What is wrong.
+    #[must_use]
+    pub fn problem(&self) -> &ConnectProblem {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot use the PostgreSQL session store: {}", self.0)
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Said {}
+
+impl From<tokio_postgres::Error> for Said {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(refusal) = error.as_db_error() else {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            return Self(format!("{error}{cause}"));
+        };
+        let code = refusal.code().code();
+        // Class 22, data exception: the message quotes the data.
+        match code.starts_with("22") {
+            true => Self(format!("the server refused a value (SQLSTATE {code})")),
+            false => Self(format!("{} (SQLSTATE {code})", refusal.message())),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for ConnectProblem {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Server(error.into())
+    }
+}
+
+impl From<PoolError> for ConnectProblem {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => error.into(),
+            PoolError::Timeout(_) => Self::Timeout,
+            other => Self::Server(Said(other.to_string())),
+        }
+    }
+}
+
+/// What callers are told when no connection was to be had. Nothing was done.
+pub(super) fn no_connection(error: PoolError) -> StoreError {
+    match error {
+        PoolError::Closed => StoreError::new(StoreErrorKind::Other),
+        PoolError::Timeout(_) => StoreError::new(StoreErrorKind::Unavailable),
+        PoolError::Backend(error) => {
+            let kind = match error.code().map(kind) {
+                Some(StoreErrorKind::Conflict) => StoreErrorKind::Conflict,
+                _ => StoreErrorKind::Unavailable,
+            };
+            StoreError::with_source(kind, Said::from(error))
+        }
+        other => StoreError::with_source(StoreErrorKind::Other, Said(other.to_string())),
+    }
+}
+
+/// What callers are told of a statement that failed.
+pub(super) fn store_error(error: tokio_postgres::Error) -> StoreError {
+    let kind = match error.code() {
+        Some(code) => kind(code),
+        None if is_lost(&error) => StoreErrorKind::Unavailable,
+        None => StoreErrorKind::Other,
+    };
+    StoreError::with_source(kind, Said::from(error))
+}
+
+/// The answer cannot be read.
+pub(super) fn unreadable(error: tokio_postgres::Error) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Corrupt, Said::from(error))
+}
+
+pub(super) fn damaged(error: RecordError) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Corrupt, error)
+}
+
+pub(super) fn no_randomness(error: getrandom::Error) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Unavailable, error)
+}
+
+/// Whether the connection broke under the statement.
+pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
+    error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// Whether the same statement may well succeed at once, on another connection.
+pub(super) fn is_passing(error: &tokio_postgres::Error) -> bool {
+    let passing = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::FEATURE_NOT_SUPPORTED, // "cached plan must not change result type"
+    ];
+    is_lost(error) || error.code().is_some_and(|code| passing.contains(code))
+}
+
+/// Classes and codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn kind(code: &SqlState) -> StoreErrorKind {
+    match code.code() {
+        // Statement timeout, or somebody cancelled it.
+        "57014" => StoreErrorKind::Timeout,
+        // A read-only server: a standby, or a primary that became one.
+        "25006" => StoreErrorKind::Unavailable,
+        // Damaged data or indexes.
+        "XX001" | "XX002" => StoreErrorKind::Corrupt,
+        // Missing rights, tables, functions or schemas; prepared statements that a pooler lost.
+        "42501" | "42P01" | "42883" | "3F000" | "3D000" | "26000" | "42P05" => StoreErrorKind::Conflict,
+        code => match code.get(..2).unwrap_or_default() {
+            // Connection, failed transaction state, rolled back, resources, locks, intervention, the system.
+            "08" | "25" | "40" | "53" | "55" | "57" | "58" => StoreErrorKind::Unavailable,
+            "0A" => StoreErrorKind::Unavailable,
+            "28" => StoreErrorKind::Conflict,
+            "54" => StoreErrorKind::TooLarge,
+            _ => StoreErrorKind::Other,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_refuses_is_told_apart() {
+        let kinds = [
+            ("57P01", StoreErrorKind::Unavailable),
+            ("57P03", StoreErrorKind::Unavailable),
+            ("40001", StoreErrorKind::Unavailable),
+            ("40P01", StoreErrorKind::Unavailable),
+            ("25006", StoreErrorKind::Unavailable),
+            ("25P02", StoreErrorKind::Unavailable),
+            ("53300", StoreErrorKind::Unavailable),
+            ("08006", StoreErrorKind::Unavailable),
+            ("57014", StoreErrorKind::Timeout),
+            ("54000", StoreErrorKind::TooLarge),
+            ("42501", StoreErrorKind::Conflict),
+            ("28P01", StoreErrorKind::Conflict),
+            ("XX001", StoreErrorKind::Corrupt),
+            ("XX000", StoreErrorKind::Other),
+            ("23505", StoreErrorKind::Other),
+        ];
+        for (code, expected) in kinds {
+            assert_eq!(kind(&SqlState::from_code(code)), expected, "{code}");
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The statements, and what their answers mean.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use super::{
+    error::{damaged, no_randomness, unreadable},
+    names::Names,
+    pool::{Connections, Parameter},
+};
+use crate::{
+    history::{Parent, RecordError, Turn, TurnId},
+    session::{SessionId, SessionKey},
+    store::{
+        Appended, Cursor, Durability, Epoch, Loaded, Page, Scope, SessionPage, SessionSummary, StoreError,
+        StoreErrorKind, TtlRefresh, retention::Retention,
+    },
+};
+
+/// The statements, with the names of this store's tables in them.
+pub(super) struct Statements {
+    load: String,
+    append: String,
+    delete: String,
+    sessions: String,
+    sweep: String,
+}
+
+/// What one round of the sweep removes at most.
+const SWEPT_SESSIONS: i64 = 64;
+const SWEPT_TURNS: i64 = 2048;
+
+/// One snapshot: the head and the turns after the cursor, or all of them where the cursor says nothing here. A
+/// session without such turns is one row whose record is null.
+const LOAD: &str = "
+    WITH s AS (
+        SELECT session, epoch, count, trimmed, newest, expires_at,
+               epoch = $4 AND (
+                   ($6 IS NULL AND $5 = 0 AND trimmed = 0)
+                   OR ($5 > trimmed AND $5 <= count AND EXISTS (
+                       SELECT FROM {turns} t WHERE t.session = sessions.session AND t.seq = $5 AND t.id = $6))
+               ) IS TRUE AS known
+        FROM {sessions} AS sessions
+        WHERE namespace = $1 AND principal = $2 AND id = $3 AND expires_at > now()
+    )";
+const LOADED: &str = "
+    SELECT s.epoch, s.count, s.newest, s.known, CASE WHEN s.known THEN $5 ELSE s.trimmed END AS skipped,
+           s.trimmed, t.record
+    FROM s LEFT JOIN LATERAL (
+        SELECT seq, record FROM {turns}
+        WHERE session = s.session AND seq > CASE WHEN s.known THEN $5 ELSE s.trimmed END
+    ) t ON true
+    ORDER BY t.seq";
+/// Puts the expiry off, once a sixteenth of the time to live has passed.
+const REFRESH: &str = ",
+    refreshed AS (
+        UPDATE {sessions} r SET expires_at = {expiry}($7, now()) FROM s
+        WHERE r.session = s.session AND s.count > 0 AND r.epoch = s.epoch
+          AND r.expires_at > now() AND r.expires_at <= {expiry}($7 * 15 / 16, now())
+          AND r.expires_at < 'infinity'
+    )";
+const APPEND: &str = "
+    SELECT o_outcome, o_epoch, o_count, o_newest
+    FROM {append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const DELETE: &str = "SELECT {delete}($1, $2, $3, $4, $5)";
+const SESSIONS: &str = "
+    SELECT id, count - trimmed AS turns, updated_at, touched FROM {sessions}
+    WHERE namespace = $1 AND principal = $2 AND count > 0 AND touched < $3 AND expires_at > now()
+    ORDER BY touched DESC LIMIT $4";
+const SWEEP: &str = "SELECT {sweep}($1, $2)";
+const DURABILITY: &str = "
+    SELECT current_setting('fsync'), current_setting('synchronous_commit'),
+           current_setting('synchronous_standby_names')";
+
+impl Statements {
+    pub(super) fn new(names: &Names, refresh: TtlRefresh) -> Self {
+        let load = match refresh {
+            TtlRefresh::OnAppend => format!("{LOAD}{LOADED}"),
+            TtlRefresh::OnLoad => format!("{LOAD}{REFRESH}{LOADED}"),
+        };
+        Self {
+            load: names.fill(&load),
+            append: names.fill(APPEND),
+            delete: names.fill(DELETE),
+            sessions: names.fill(SESSIONS),
+            sweep: names.fill(SWEEP),
+        }
+    }
+
+    pub(super) async fn load(
+        &self,
+        connections: &Connections,
+        retention: &Retention,
+        key: &SessionKey,
+        after: Option<&Cursor>,
+    ) -> Result<Loaded, StoreError> {
+        let scope = KeyColumns::of(key);
+        let epoch = after.map(|at| Uuid::from_bytes(*at.epoch.as_bytes()));
+        let count = after.and_then(|at| i64::try_from(at.count).ok());
+        let newest = after.and_then(|at| at.newest).map(uuid);
+        let ttl = seconds(retention.ttl);
+        let mut parameters =
+            scope.parameters(&[(&epoch, Type::UUID), (&count, Type::INT8), (&newest, Type::UUID)]);
+        if retention.refresh == TtlRefresh::OnLoad {
+            parameters.push((&ttl, Type::FLOAT8));
+        }
+        let rows = connections.query(&self.load, &parameters).await?;
+        if rows.is_empty() {
+            let cursor = Cursor::start_of(Epoch::UNBORN);
+            return Ok(Loaded { cursor, turns: Vec::new(), from_start: after != Some(&cursor), trimmed: 0 });
+        }
+        loaded(key, &rows)
+    }
+
+    pub(super) async fn append(
+        &self,
+        connections: &Connections,
+        retention: &Retention,
+        key: &SessionKey,
+        at: &Cursor,
+        turn: &Turn,
+    ) -> Result<Appended, StoreError> {
+        let scope = KeyColumns::of(key);
+        let built_on = Uuid::from_bytes(*at.epoch.as_bytes());
+        let begins = Uuid::from_bytes(*Epoch::random().map_err(no_randomness)?.as_bytes());
+        let id = uuid(turn.id());
+        let parent = match turn.parent() {
+            Parent::Turn(parent) => Some(uuid(parent)),
+            Parent::Previous | Parent::Root => None,
+        };
+        let record: &[u8] = turn.record();
+        let ttl = seconds(retention.ttl);
+        let max_turns = retention.max_turns.map(|max| i64::try_from(max.get()).unwrap_or(i64::MAX));
+        let remembered = Retention::REMEMBERED as i64;
+        let parameters = scope.parameters(&[
+            (&built_on, Type::UUID),
+            (&begins, Type::UUID),
+            (&id, Type::UUID),
+            (&parent, Type::UUID),
+            (&record, Type::BYTEA),
+            (&ttl, Type::FLOAT8),
+            (&max_turns, Type::INT8),
+            (&remembered, Type::INT8),
+        ]);
+        let rows = connections.query(&self.append, &parameters).await?;
+        let row = only(&rows)?;
+        match row.try_get(0).map_err(unreadable)? {
+            "appended" => Ok(Appended::Appended(cursor(row, 1)?)),
+            "already there" => Ok(Appended::AlreadyThere(cursor(row, 1)?)),
+            "gone" => Ok(Appended::Gone),
+            _ => Err(StoreError::new(StoreErrorKind::Corrupt)),
+        }
+    }
+
+    pub(super) async fn delete(
+        &self,
+        connections: &Connections,
+        retention: &Retention,
+        key: &SessionKey,
+    ) -> Result<(), StoreError> {
+        let scope = KeyColumns::of(key);
+        let tombstone = Uuid::from_bytes(*Epoch::random().map_err(no_randomness)?.as_bytes());
+        let ttl = seconds(retention.tombstone_ttl);
+        let parameters = scope.parameters(&[(&tombstone, Type::UUID), (&ttl, Type::FLOAT8)]);
+        connections.query(&self.delete, &parameters).await.map(drop)
+    }
+
+    pub(super) async fn sessions(
+        &self,
+        connections: &Connections,
+        scope: &Scope,
+        page: &Page,
+    ) -> Result<SessionPage, StoreError> {
+        let before: i64 = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(no_such_page)?;
+        let (namespace, principal) = (escape(&scope.namespace), escape(scope.principal.as_str()));
+        let limit = page.limit.clamp(1, 1000);
+        let one_more = limit as i64 + 1;
+        let mut rows = connections
+            .query(
+                &self.sessions,
+                &[
+                    (&namespace, Type::TEXT),
+                    (&principal, Type::TEXT),
+                    (&before, Type::INT8),
+                    (&one_more, Type::INT8),
+                ],
+            )
+            .await?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let last: Option<i64> = rows.last().map(|row| row.try_get(3)).transpose().map_err(unreadable)?;
+        let next = last.filter(|_| more).map(|touched| touched.to_string());
+        Ok(SessionPage { sessions: rows.iter().map(summary).collect::<Result<_, _>>()?, next })
+    }
+
+    /// Removes some of what expired; whether there may be more.
+    pub(super) async fn sweep(&self, connections: &Connections) -> Result<bool, StoreError> {
+        let limits = [(&SWEPT_SESSIONS as _, Type::INT8), (&SWEPT_TURNS as _, Type::INT8)];
+        let rows = connections.query(&self.sweep, &limits).await?;
+        only(&rows)?.try_get(0).map_err(unreadable)
+    }
+}
+
+/// What the server's settings make of an acknowledged commit:
+/// <https://www.postgresql.org/docs/current/runtime-config-wal.html>.
+pub(super) async fn durability(connections: &Connections) -> Result<Durability, StoreError> {
+    let rows = connections.query(DURABILITY, &[]).await?;
+    let row = only(&rows)?;
+    let setting = |column: usize| row.try_get::<_, &str>(column).map_err(unreadable);
+    Ok(worth(setting(0)?, setting(1)?, setting(2)?))
+}
+
+fn worth(fsync: &str, synchronous_commit: &str, standbys: &str) -> Durability {
+    match (fsync, synchronous_commit) {
+        // Up to three times wal_writer_delay of acknowledged commits is lost when the *server's process* dies.
+        (_, "off") => Durability::None,
+        ("off", _) => Durability::Process,
+        ("on", "local") => Durability::Fsync,
+        ("on", "on" | "remote_write" | "remote_apply") if standbys.trim().is_empty() => Durability::Fsync,
+        ("on", "on" | "remote_write" | "remote_apply") => Durability::Replicated,
+        _ => Durability::Unknown,
+    }
+}
+
+/// A key as the columns hold it.
+struct KeyColumns {
+    namespace: String,
+    principal: String,
+    id: String,
+}
+
+impl KeyColumns {
+    fn of(key: &SessionKey) -> Self {
+        Self {
+            namespace: escape(key.namespace()),
+            principal: escape(key.principal().as_str()),
+            id: key.id().as_str().to_owned(),
+        }
+    }
+
+    fn parameters<'a>(&'a self, more: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
+        let mut parameters: Vec<Parameter<'a>> = Vec::with_capacity(3 + more.len());
+        parameters.extend([
+            (&self.namespace as _, Type::TEXT),
+            (&self.principal as _, Type::TEXT),
+            (&self.id as _, Type::TEXT),
+        ]);
+        parameters.extend_from_slice(more);
+        parameters
+    }
+}
+
+/// PostgreSQL's text takes every character but NUL, which is written `\0`, and a backslash therefore `\\`.
+fn escape(text: &str) -> String {
+    match text.contains(['\\', '\0']) {
+        true => text.replace('\\', "\\\\").replace('\0', "\\0"),
+        false => text.to_owned(),
+    }
+}
+
+/// A time for the server's interval arithmetic; `None` is for ever: what lies past the server's calendar.
+fn seconds(time: Duration) -> Option<f64> {
+    const MILLENNIUM: u64 = 1000 * 366 * 24 * 60 * 60;
+    (time.as_secs() < MILLENNIUM).then_some(time.as_secs_f64())
+}
+
+fn uuid(id: TurnId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+fn only(rows: &[Row]) -> Result<&Row, StoreError> {
+    match rows {
+        [row] => Ok(row),
+        _ => Err(StoreError::new(StoreErrorKind::Corrupt)),
+    }
+}
+
+/// The cursor of three columns: epoch, count, newest.
+fn cursor(row: &Row, first: usize) -> Result<Cursor, StoreError> {
+    let epoch: Uuid = row.try_get(first).map_err(unreadable)?;
+    let newest: Option<Uuid> = row.try_get(first + 2).map_err(unreadable)?;
+    let cursor = Cursor {
+        epoch: Epoch::from_bytes(epoch.into_bytes()),
+        count: number(row, first + 1)?,
+        newest: newest.map(|id| TurnId::from_bytes(id.into_bytes())),
+    };
+    match cursor.newest.is_none() == (cursor.count == 0) {
+        true => Ok(cursor),
+        false => Err(StoreError::new(StoreErrorKind::Corrupt)),
+    }
+}
+
+fn number(row: &Row, column: usize) -> Result<u64, StoreError> {
+    let number: i64 = row.try_get(column).map_err(unreadable)?;
+    u64::try_from(number).map_err(|_| StoreError::new(StoreErrorKind::Corrupt))
+}
+
+/// The answer to a load, whose turns must all be there.
+fn loaded(key: &SessionKey, rows: &[Row]) -> Result<Loaded, StoreError> {
+    let corrupt = || StoreError::new(StoreErrorKind::Corrupt);
+    let head = rows.first().ok_or_else(corrupt)?;
+    let cursor = cursor(head, 0)?;
+    let known: bool = head.try_get(3).map_err(unreadable)?;
+    let expected = cursor.count.checked_sub(number(head, 4)?).ok_or_else(corrupt)?;
+    let mut turns = Vec::new();
+    for row in rows {
+        if let Some(record) = row.try_get::<_, Option<&[u8]>>(6).map_err(unreadable)? {
+            turns.push(Turn::decode(Bytes::copy_from_slice(record), key.digest()).map_err(damaged)?);
+        }
+    }
+    let ends = turns.last().is_none_or(|turn| Some(turn.id()) == cursor.newest);
+    if turns.len() as u64 != expected || !ends {
+        return Err(corrupt());
+    }
+    Ok(Loaded { cursor, turns, from_start: !known, trimmed: number(head, 5)? })
+}
+
+/// Whether the store answered with another session's record.
+pub(super) fn is_foreign(error: &StoreError) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    matches!(source, Some(RecordError::Foreign))
+}
+
+fn summary(row: &Row) -> Result<SessionSummary, StoreError> {
+    let id: &str = row.try_get(0).map_err(unreadable)?;
+    let updated_at: SystemTime = row.try_get(2).map_err(unreadable)?;
+    let id = SessionId::from_bytes(id.as_bytes()).map_err(|_| StoreError::new(StoreErrorKind::Corrupt))?;
+    Ok(SessionSummary { id, turns: number(row, 1)?, updated_at })
+}
+
+fn no_such_page(error: std::num::ParseIntError) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Other, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_worth_what_the_settings_say() {
+        assert_eq!(worth("on", "on", ""), Durability::Fsync);
+        assert_eq!(worth("on", "local", "ANY 1 (a, b)"), Durability::Fsync);
+        assert_eq!(worth("on", "on", "ANY 1 (a, b)"), Durability::Replicated);
+        assert_eq!(worth("on", "remote_apply", "*"), Durability::Replicated);
+        assert_eq!(worth("off", "on", "*"), Durability::Process, "a standby may run without fsync as well");
+        assert_eq!(worth("on", "off", ""), Durability::None);
+        assert_eq!(worth("on", "novel", ""), Durability::Unknown);
+    }
+
+    #[test]
+    fn two_principals_never_share_a_column() {
+        let texts = ["a", "a\0", "a\\0", "a\\", "a\\\\", "a\\\0"];
+        let escaped: std::collections::HashSet<_> = texts.iter().map(|text| escape(text)).collect();
+        assert_eq!(escaped.len(), texts.len());
+        assert!(escaped.iter().all(|text| !text.contains('\0')));
+    }
+}

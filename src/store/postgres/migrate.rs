@@ -1,0 +1,112 @@
+//! The schema: what the tables look like, and how older ones become so.
+
+use tokio_postgres::types::Type;
+
+use super::{ConnectProblem, names::Names, pool::Connections};
+
+/// Each brings the schema from the version before to its own; the first begins with nothing. A migration that
+/// has been released is never changed.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
+
+/// The version that this program needs, and the newest that it knows.
+pub(super) const NEWEST: i32 = MIGRATIONS.len() as i32;
+
+/// Before everything else a migration takes this lock, with a hash of the schema's name: replicas that start
+/// at once migrate one after the other. "TSM1".
+const LOCK: i32 = 0x5453_4D31;
+
+/// Longer than any migration takes.
+const PATIENCE: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '10min'";
+
+type Client = deadpool_postgres::ClientWrapper;
+
+/// Brings the schema up to date; the version that was found.
+pub(super) async fn migrate(connections: &Connections, names: &Names) -> Result<i32, ConnectProblem> {
+    // Not one of the pool's: should this be dropped on the way, the connection ends, and the transaction with it.
+    let client = connections.apart().await?;
+    check_server(&client).await?;
+    let found = version(&client, names).await?;
+    if found == NEWEST {
+        return Ok(found); // needs no right to change the schema
+    }
+    client.batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {PATIENCE}")).await?;
+    let (class, name) = (LOCK, names.full(""));
+    client
+        .query_typed(
+            "SELECT pg_advisory_xact_lock($1, hashtext($2))",
+            &[(&class, Type::INT4), (&name, Type::TEXT)],
+        )
+        .await?;
+    let found = version(&client, names).await?;
+    if found == 0 {
+        create_schema(&client, names).await?;
+    }
+    for (step, number) in MIGRATIONS.iter().zip(1..).filter(|(_, number)| *number > found) {
+        client.batch_execute(&names.fill(step)).await?;
+        let record = names.fill("INSERT INTO {schema_version} (version) VALUES ($1)");
+        client.query_typed(&record, &[(&number, Type::INT4)]).await?;
+    }
+    client.batch_execute("COMMIT").await?;
+    Ok(found)
+}
+
+/// Fails unless the schema is up to date.
+pub(super) async fn verify(connections: &Connections, names: &Names) -> Result<(), ConnectProblem> {
+    let client = connections.apart().await?;
+    check_server(&client).await?;
+    match version(&client, names).await? {
+        NEWEST => Ok(()),
+        found => Err(ConnectProblem::NeedsMigration { found, known: NEWEST }),
+    }
+}
+
+async fn check_server(client: &Client) -> Result<(), ConnectProblem> {
+    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
+                      current_setting('server_encoding')";
+    for row in client.query_typed(sql, &[]).await? {
+        if row.try_get::<_, i32>(0)? < 140_000 {
+            return Err(ConnectProblem::TooOld(row.try_get(1)?));
+        }
+        let encoding: String = row.try_get(2)?;
+        if encoding != "UTF8" {
+            return Err(ConnectProblem::Encoding(encoding));
+        }
+    }
+    Ok(())
+}
+
+/// The schema's version; 0 where there is none.
+///
+/// The catalogue is read like any table. `to_regclass` would answer from a cache that may, within a transaction,
+/// not know yet what another replica made while this one waited for the lock.
+async fn version(client: &Client, names: &Names) -> Result<i32, ConnectProblem> {
+    let (schema, table) = (names.schema(), names.plain("schema_version"));
+    let sql = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = $1 AND c.relname = $2";
+    if client.query_typed(sql, &[(&schema, Type::TEXT), (&table, Type::TEXT)]).await?.is_empty() {
+        return Ok(0);
+    }
+    let sql = names.fill("SELECT coalesce(max(version), 0) FROM {schema_version}");
+    let found = client.query_typed(&sql, &[]).await?;
+    let found = found.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
+    match found > NEWEST {
+        true => Err(ConnectProblem::NewerSchema { found, known: NEWEST }),
+        false => Ok(found),
+    }
+}
+
+/// `CREATE SCHEMA IF NOT EXISTS` alone would ask for the right to create schemas although there is nothing to
+/// create.
+async fn create_schema(client: &Client, names: &Names) -> Result<(), ConnectProblem> {
+    let schema = names.schema();
+    let found = client
+        .query_typed("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", &[(&schema, Type::TEXT)])
+        .await?;
+    if found.is_empty() {
+        client.batch_execute(&format!("CREATE SCHEMA {}", names.quoted_schema())).await?;
+    }
+    let table = "CREATE TABLE {schema_version} (
+                     version int4 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+    client.batch_execute(&names.fill(table)).await?;
+    Ok(())
+}

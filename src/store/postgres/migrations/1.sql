@@ -1,0 +1,182 @@
+-- Schema version 1. Names in braces are put in, quoted, by names.rs: {name} with the schema, {.name} without.
+
+-- One row a session. Without turns (count = 0) it is a tombstone. `touched` orders the sessions of one
+-- principal by their newest turn, whatever the clock did. `fresh`: no deletion stands before the first turn.
+-- Keys compare byte by byte (collation "C"), so that no upgrade of the system's collations damages an index.
+CREATE TABLE {sessions} (
+    session    bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    namespace  text        COLLATE "C" NOT NULL,
+    principal  text        COLLATE "C" NOT NULL,
+    id         text        COLLATE "C" NOT NULL,
+    epoch      uuid        NOT NULL,
+    fresh      boolean     NOT NULL,
+    count      bigint      NOT NULL,
+    trimmed    bigint      NOT NULL,
+    newest     uuid,
+    touched    bigint      NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX {.sessions_by_key} ON {sessions} (namespace, principal, id);
+CREATE INDEX {.sessions_by_touch} ON {sessions} (namespace, principal, touched) WHERE count > 0;
+CREATE INDEX {.sessions_by_expiry} ON {sessions} (expires_at);
+CREATE SEQUENCE {touches};
+
+-- A trimmed turn keeps its id for a while and loses its record.
+CREATE TABLE {turns} (
+    session    bigint NOT NULL REFERENCES {sessions} ON DELETE CASCADE,
+    seq        bigint NOT NULL,
+    id         uuid   NOT NULL,
+    record     bytea,
+    CONSTRAINT {.turns_by_seq} PRIMARY KEY (session, seq)
+);
+CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (session, id);
+
+-- The session's row, locked; made if it is not there, as one that has expired. The statements of a function
+-- that is volatile each see what was committed before they began: after the lock is held, the newest.
+CREATE FUNCTION {lock}(p_namespace text, p_principal text, p_id text, p_epoch uuid) RETURNS {sessions}
+LANGUAGE plpgsql AS $function$
+DECLARE
+    s {sessions};
+BEGIN
+    LOOP
+        SELECT * INTO s FROM {sessions}
+        WHERE namespace = p_namespace AND principal = p_principal AND id = p_id FOR UPDATE;
+        IF FOUND THEN
+            RETURN s;
+        END IF;
+        INSERT INTO {sessions} (namespace, principal, id, epoch, fresh, count, trimmed, touched,
+                                created_at, updated_at, expires_at)
+        VALUES (p_namespace, p_principal, p_id, p_epoch, true, 0, 0, 0,
+                clock_timestamp(), clock_timestamp(), '-infinity')
+        ON CONFLICT (namespace, principal, id) DO NOTHING;
+    END LOOP;
+END
+$function$;
+
+CREATE FUNCTION {expiry}(p_seconds float8, p_from timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE AS $function$
+    SELECT CASE WHEN p_seconds IS NULL THEN 'infinity'::timestamptz
+                ELSE p_from + p_seconds * '1 second'::interval END
+$function$;
+
+-- Adds a turn: 'appended', 'already there' or 'gone', and where the log ends. p_at is the epoch that the turn
+-- was built on (all zero: no session), p_epoch that of a log that begins with this turn. p_parent is null
+-- unless the turn branches.
+CREATE FUNCTION {append}(
+    p_namespace text, p_principal text, p_id text, p_at uuid, p_epoch uuid,
+    p_turn uuid, p_parent uuid, p_record bytea,
+    p_ttl float8, p_max_turns bigint, p_remembered bigint,
+    OUT o_outcome text, OUT o_epoch uuid, OUT o_count bigint, OUT o_newest uuid
+) LANGUAGE plpgsql AS $function$
+DECLARE
+    s {sessions};
+    t timestamptz;
+    trimmed_before bigint;
+BEGIN
+    o_outcome := 'gone';
+    s := {lock}(p_namespace, p_principal, p_id, p_epoch);
+    t := clock_timestamp();
+    IF s.expires_at > t THEN
+        IF EXISTS (SELECT FROM {turns} WHERE session = s.session AND id = p_turn) THEN
+            o_outcome := 'already there';
+            o_epoch := s.epoch; o_count := s.count; o_newest := s.newest;
+            RETURN;
+        END IF;
+        IF s.epoch <> p_at AND NOT (s.fresh AND p_at = '00000000-0000-0000-0000-000000000000') THEN
+            RETURN;
+        END IF;
+        IF p_parent IS NOT NULL AND NOT EXISTS (
+            SELECT FROM {turns} WHERE session = s.session AND id = p_parent AND record IS NOT NULL
+        ) THEN
+            RETURN;
+        END IF;
+    ELSIF p_parent IS NOT NULL THEN
+        RETURN;
+    ELSE
+        DELETE FROM {turns} WHERE session = s.session;
+        s.epoch := p_epoch; s.fresh := true; s.count := 0; s.trimmed := 0;
+    END IF;
+
+    s.count := s.count + 1;
+    trimmed_before := s.trimmed;
+    IF p_max_turns IS NOT NULL THEN
+        s.trimmed := greatest(s.trimmed, s.count - p_max_turns);
+    END IF;
+    INSERT INTO {turns} (session, seq, id, record) VALUES (s.session, s.count, p_turn, p_record);
+    UPDATE {sessions} SET
+        epoch = s.epoch, fresh = s.fresh, count = s.count, trimmed = s.trimmed, newest = p_turn,
+        touched = nextval('{touches}'), updated_at = t, expires_at = {expiry}(p_ttl, t),
+        created_at = CASE WHEN s.count = 1 THEN t ELSE created_at END
+    WHERE session = s.session;
+    IF s.trimmed > trimmed_before THEN
+        UPDATE {turns} SET record = NULL
+        WHERE session = s.session AND seq > trimmed_before AND seq <= s.trimmed;
+        DELETE FROM {turns} WHERE session = s.session AND seq <= s.trimmed - p_remembered;
+    END IF;
+    o_outcome := 'appended'; o_epoch := s.epoch; o_count := s.count; o_newest := p_turn;
+END
+$function$;
+
+-- Removes the log and leaves a tombstone of epoch p_epoch. Sent twice, it deletes once: what began on the
+-- tombstone has its epoch.
+CREATE FUNCTION {delete}(
+    p_namespace text, p_principal text, p_id text, p_epoch uuid, p_ttl float8, OUT o_deleted boolean
+) LANGUAGE plpgsql AS $function$
+DECLARE
+    s {sessions};
+    t timestamptz;
+BEGIN
+    s := {lock}(p_namespace, p_principal, p_id, p_epoch);
+    t := clock_timestamp();
+    o_deleted := s.epoch <> p_epoch OR s.expires_at = '-infinity';
+    IF o_deleted THEN
+        DELETE FROM {turns} WHERE session = s.session;
+        UPDATE {sessions} SET
+            epoch = p_epoch, fresh = false, count = 0, trimmed = 0, newest = NULL,
+            created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
+        WHERE session = s.session;
+    END IF;
+END
+$function$;
+
+-- Removes some of what expired, the longest expired first, and tells whether there may be more. What another
+-- replica is at is left to it.
+CREATE FUNCTION {sweep}(p_sessions bigint, p_turns bigint, OUT o_more boolean)
+LANGUAGE plpgsql AS $function$
+DECLARE
+    expired bigint;
+    found_sessions bigint := 0;
+    room bigint := p_turns;
+    removed bigint;
+BEGIN
+    FOR expired IN
+        SELECT session FROM {sessions} WHERE expires_at <= now()
+        ORDER BY expires_at LIMIT p_sessions FOR UPDATE SKIP LOCKED
+    LOOP
+        found_sessions := found_sessions + 1;
+        DELETE FROM {turns} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {turns} WHERE session = expired ORDER BY seq LIMIT room
+        ));
+        GET DIAGNOSTICS removed = ROW_COUNT;
+        room := room - removed;
+        IF room <= 0 THEN
+            o_more := true;
+            RETURN;
+        END IF;
+        DELETE FROM {sessions} WHERE session = expired;
+    END LOOP;
+    o_more := found_sessions = p_sessions;
+END
+$function$;
+
+-- A record as text, for psql. One that a wrapper made is not text: then its bytes, escaped.
+CREATE FUNCTION {readable}(p_record bytea) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT AS $function$
+BEGIN
+    RETURN convert_from(p_record, 'UTF8');
+EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+    RETURN encode(p_record, 'escape');
+END
+$function$;

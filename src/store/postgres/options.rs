@@ -1,0 +1,221 @@
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    ConnectError, ConnectProblem, Handle, PostgresStore,
+    log::Statements,
+    migrate::{self, NEWEST},
+    names::Names,
+    pool::{Connections, Setup},
+    sweep::Sweeper,
+    url::Target,
+};
+use crate::store::{TtlRefresh, retention::Retention};
+
+/// The settings of a [`PostgresStore`].
+///
+/// # Defaults
+///
+/// Tables in the schema `session_memory`, made and migrated when the store is connected; at most 10
+/// connections; a call takes five seconds at most, and so does making a connection; prepared statements;
+/// sessions expire 30 days after their newest turn, any number of turns each; what a deletion leaves behind
+/// expires after a day; expired sessions are removed every minute.
+#[must_use]
+pub struct PostgresBuilder {
+    url: String,
+    schema: String,
+    prefix: String,
+    migrate: bool,
+    setup: Setup,
+    retention: Retention,
+    sweep_interval: Duration,
+}
+
+impl PostgresBuilder {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            schema: "session_memory".to_owned(),
+            prefix: String::new(),
+            migrate: true,
+            setup: Setup {
+                connections: const { NonZeroUsize::new(10).unwrap() },
+                timeout: Duration::from_secs(5),
+                connect_timeout: Duration::from_secs(5),
+                transaction_pooler: false,
+            },
+            retention: Retention::default(),
+            sweep_interval: Duration::from_secs(60),
+        }
+    }
+
+    /// The schema that holds the tables. Default: `session_memory`. Any name of 1 to 63 bytes without a dollar
+    /// sign, an apostrophe or NUL; it is quoted, so capitals count.
+    pub fn with_schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// What the name of every table, index and function begins with. Default: nothing. At most 45 bytes.
+    pub fn with_table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Whether [`connect`](Self::connect) makes and migrates the tables. Default: it does. Where the store's
+    /// role may not, call [`migrate`](Self::migrate) as one that may; connecting then fails unless it was done.
+    pub fn with_migration(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// At most so many connections to the server. Default: 10. A call that finds them all busy waits, within
+    /// its [timeout](Self::with_timeout).
+    pub fn with_max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.setup.connections = connections;
+        self
+    }
+
+    /// How long a call may take, the wait for a connection included. Default: 5 seconds; at most a day. The
+    /// server stops a statement after the same time, so that no lock is held for longer.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.setup.timeout = timeout.clamp(SHORTEST, LONGEST);
+        self
+    }
+
+    /// How long making a connection may take. Default: 5 seconds; at most a day. A `connect_timeout` in the
+    /// URL is for each of its hosts.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.setup.connect_timeout = timeout.clamp(SHORTEST, LONGEST);
+        self
+    }
+
+    /// Whether a pooler that gives each transaction another connection stands before the server (PgBouncer's
+    /// `pool_mode = transaction`). Default: none does.
+    ///
+    /// With it, nothing depends on a connection's state: no statement is prepared, and no setting is sent when
+    /// connecting. Then give the role what is sent otherwise:
+    /// `ALTER ROLE … SET statement_timeout = '5s'`. Each statement is parsed and planned anew.
+    pub fn with_transaction_pooler(mut self, pooler: bool) -> Self {
+        self.setup.transaction_pooler = pooler;
+        self
+    }
+
+    /// Sessions expire so long after their newest turn, by the server's clock. Default: 30 days; a thousand
+    /// years and more are for ever. Applies to what is appended from now on.
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.retention.ttl = ttl;
+        self
+    }
+
+    /// Whether loads put off the expiry too. Default: only appends do. A load that does still takes one round
+    /// trip.
+    pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
+        self.retention.refresh = refresh;
+        self
+    }
+
+    /// For so long after a deletion, turns that were in flight are refused. Default: one day. Longer than any
+    /// reply and its retries take.
+    pub fn with_tombstone_ttl(mut self, ttl: Duration) -> Self {
+        self.retention.tombstone_ttl = ttl;
+        self
+    }
+
+    /// Keeps only the newest turns of each session. Default: all. Applies to sessions that are appended to.
+    pub fn with_max_turns(mut self, turns: NonZeroUsize) -> Self {
+        self.retention.max_turns = Some(turns);
+        self
+    }
+
+    /// Expired sessions are removed so often, in small steps; several replicas share the work. Default: a
+    /// minute; at most a day. Until then they take room, but are not to be seen.
+    pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
+        self.sweep_interval = interval.clamp(SHORTEST, LONGEST);
+        self
+    }
+
+    /// Connects, makes or migrates the tables unless that is switched off, and starts the sweep. To be called
+    /// within a Tokio runtime, which must outlive the store.
+    ///
+    /// Several replicas may do so at once: one migrates, the others wait for it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectProblem`].
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped its connection is closed, and the server undoes what was not finished.
+    pub async fn connect(self) -> Result<PostgresStore, ConnectError> {
+        self.open().await.map_err(ConnectError)
+    }
+
+    /// Makes the tables or brings them up to date, and does nothing else.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectProblem`].
+    ///
+    /// # Cancel safety
+    ///
+    /// When it is dropped its connection is closed, and the server undoes what was not finished.
+    pub async fn migrate(self) -> Result<Migrated, ConnectError> {
+        let migrated = async {
+            let (connections, names) = self.prepare()?;
+            let found = migrate::migrate(&connections, &names).await?;
+            Ok(Migrated { from: found, to: NEWEST })
+        };
+        migrated.await.map_err(ConnectError)
+    }
+
+    async fn open(self) -> Result<PostgresStore, ConnectProblem> {
+        let (connections, names) = self.prepare()?;
+        match self.migrate {
+            true => migrate::migrate(&connections, &names).await.map(drop)?,
+            false => migrate::verify(&connections, &names).await?,
+        }
+        let statements = Arc::new(Statements::new(&names, self.retention.refresh));
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let sweeper = Sweeper {
+            connections: connections.clone(),
+            statements: statements.clone(),
+            interval: self.sweep_interval,
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(sweeper.run()));
+        tasks.close();
+        let handle = Handle { connections, statements, retention: self.retention, stop, tasks };
+        Ok(PostgresStore { handle: Arc::new(handle) })
+    }
+
+    fn prepare(&self) -> Result<(Connections, Names), ConnectProblem> {
+        let names = Names::new(self.schema.clone(), self.prefix.clone())?;
+        let connections = Connections::new(Target::read(&self.url)?, &self.setup)?;
+        Ok((connections, names))
+    }
+}
+
+impl fmt::Debug for PostgresBuilder {
+    /// The URL holds a password, and is left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresBuilder")
+            .field("schema", &self.schema)
+            .field("prefix", &self.prefix)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a migration did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Migrated {
+    /// The schema version that was found; 0 when there were no tables.
+    pub from: i32,
+    /// The schema version now.
+    pub to: i32,
+}
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,138 @@
+//! Connections: each call is one statement on one of them, within a deadline.
+//!
+//! No statement opens a transaction that outlives it, so a call that is dropped leaves nothing behind on its
+//! connection: the driver's task takes the answer off the socket, and the next statement has its own.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::{
+    NoTls, Row,
+    types::{ToSql, Type},
+};
+
+use super::{
+    ConnectProblem,
+    error::{is_passing, no_connection, store_error},
+    tls,
+    url::{Target, Tls},
+};
+use crate::store::{StoreError, StoreErrorKind};
+
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+#[derive(Clone)]
+pub(super) struct Connections {
+    pool: Pool,
+    prepared: bool,
+    timeout: Duration,
+}
+
+/// How connections are made and used.
+pub(super) struct Setup {
+    pub(super) connections: NonZeroUsize,
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) transaction_pooler: bool,
+}
+
+/// A statement that the connection broke under is sent so often in all, each time on another.
+const ATTEMPTS: usize = 3;
+
+impl Connections {
+    pub(super) fn new(target: Target, setup: &Setup) -> Result<Self, ConnectProblem> {
+        let Target { mut config, tls } = target;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(setup.connect_timeout);
+        }
+        if !setup.transaction_pooler {
+            let own = config.get_options().map(|own| format!(" {own}")).unwrap_or_default();
+            config.options(format!("{}{own}", options(setup.timeout)));
+        }
+        let way = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = match tls {
+            Tls::Off => Manager::from_config(config, NoTls, way),
+            Tls::Verified { roots } => Manager::from_config(config, tls::connector(roots.as_deref())?, way),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(setup.connections.get())
+            .create_timeout(Some(setup.connect_timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|_| ConnectProblem::Timeout)?;
+        Ok(Self { pool, prepared: !setup.transaction_pooler, timeout: setup.timeout })
+    }
+
+    /// A connection that does not come back: for what takes several statements.
+    pub(super) async fn apart(&self) -> Result<deadpool_postgres::ClientWrapper, ConnectProblem> {
+        Ok(Object::take(self.pool.get().await?))
+    }
+
+    /// The rows that a statement answers. The statement must be one that may be sent twice.
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut attempt = 1;
+        loop {
+            let connection = match timeout_at(deadline, self.pool.get()).await {
+                Ok(connection) => connection.map_err(no_connection)?,
+                Err(_) => return Err(StoreError::new(StoreErrorKind::Unavailable)),
+            };
+            match timeout_at(deadline, self.send(&connection, sql, parameters)).await {
+                Ok(Ok(rows)) => return Ok(rows),
+                Ok(Err(error)) => {
+                    let passing = is_passing(&error);
+                    if passing {
+                        drop(Object::take(connection));
+                    }
+                    if !passing || attempt == ATTEMPTS {
+                        return Err(store_error(error));
+                    }
+                    attempt += 1;
+                }
+                Err(_) => {
+                    // It may never answer: nobody else is to wait for it.
+                    drop(Object::take(connection));
+                    return Err(StoreError::new(StoreErrorKind::Timeout));
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        connection: &Object,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if !self.prepared {
+            return connection.query_typed(sql, parameters).await;
+        }
+        let types: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        let statement = connection.prepare_typed_cached(sql, &types).await?;
+        connection.query(&statement, &values).await
+    }
+
+    /// Gives up every connection that is at rest: one of them answered with what belongs to another session.
+    pub(super) fn discard(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
+    pub(super) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// What each connection is set to, whatever the server's, the database's and the role's own settings are.
+fn options(timeout: Duration) -> String {
+    let milliseconds = timeout.as_millis().clamp(1, i32::MAX as u128);
+    format!(
+        "-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds} \
+         -c default_transaction_isolation=read\\ committed"
+    )
+}

@@ -1,0 +1,294 @@
+//! Connections that are cut, too few, or used by callers that leave.
+
+use std::{
+    collections::HashSet,
+    future::poll_fn,
+    num::NonZeroUsize,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+use tower_session_memory::{
+    history::{Turn, TurnId},
+    store::{Appended, HistoryStore, PostgresStore, StoreErrorKind},
+};
+
+use super::{
+    server::Schema,
+    support::{key, key_of, say, texts, turn},
+};
+
+const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+fn ids(turns: &[Turn]) -> Vec<TurnId> {
+    turns.iter().map(Turn::id).collect()
+}
+
+/// Appends until it is acknowledged, as the layer does: the same turn again after each passing error.
+async fn insist(store: &PostgresStore, key: &tower_session_memory::session::SessionKey, turn: &Turn) -> u64 {
+    let mut errors = 0;
+    loop {
+        let at = match store.load(key, None).await {
+            Ok(loaded) => loaded.cursor,
+            Err(error) => {
+                assert!(error.is_transient(), "{error:?}");
+                errors += 1;
+                continue;
+            }
+        };
+        match store.append(key, &at, turn).await {
+            Ok(Appended::Gone) => panic!("nobody deleted it"),
+            Ok(_) => return errors,
+            Err(error) => {
+                assert!(error.is_transient(), "{error:?}");
+                errors += 1;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_terminated_under_load_lose_and_double_nothing() {
+    const TASKS: usize = 8;
+    const TURNS: usize = 60;
+    let schema = Schema::new();
+    let store = schema.connect().await;
+    let working = Arc::new(AtomicBool::new(true));
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let key = key(&format!("session-{}", task % 3));
+            let mut sent = Vec::new();
+            let mut errors = 0;
+            for number in 0..TURNS {
+                let turn = turn(&key, &format!("{task}/{number}"));
+                errors += insist(&store, &key, &turn).await;
+                sent.push(turn.id());
+            }
+            (key, sent, errors)
+        });
+    }
+    let storm = {
+        let working = working.clone();
+        let superuser = schema.raw().await;
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE application_name = 'session-memory' AND query LIKE '%\"{}\".%'",
+            schema.name
+        );
+        async move {
+            let mut killed = 0;
+            while working.load(Ordering::Relaxed) {
+                killed += superuser.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            killed
+        }
+    };
+    let work = async {
+        let done = tasks.join_all().await;
+        working.store(false, Ordering::Relaxed);
+        done
+    };
+    let (killed, done) = tokio::join!(storm, work);
+    let errors: u64 = done.iter().map(|(_, _, errors)| errors).sum();
+    println!("{killed} connections terminated, {errors} calls failed, {} turns", TASKS * TURNS);
+    assert!(killed > 20, "only {killed} connections were terminated: the test tests nothing");
+    for session in 0..3 {
+        let key = key(&format!("session-{session}"));
+        let stored = ids(&store.load(&key, None).await.unwrap().turns);
+        let sent: HashSet<TurnId> =
+            done.iter().filter(|(of, ..)| *of == key).flat_map(|(_, sent, _)| sent.iter().copied()).collect();
+        assert_eq!(stored.len(), sent.len(), "a turn is missing or doubled");
+        assert_eq!(stored.into_iter().collect::<HashSet<_>>(), sent, "other turns than were sent");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_callers_share_one_connection() {
+    let schema = Schema::new();
+    let builder = schema.builder().with_max_connections(ONE).with_timeout(Duration::from_secs(60));
+    let store = builder.connect().await.unwrap();
+    let mut callers = JoinSet::new();
+    for caller in 0..100 {
+        let store = store.clone();
+        callers.spawn(async move {
+            let key = key(&format!("session-{}", caller % 7));
+            for number in 0..5 {
+                insist(&store, &key, &turn(&key, &format!("{caller}/{number}"))).await;
+            }
+        });
+    }
+    callers.join_all().await;
+    let mut all = 0;
+    for session in 0..7 {
+        all += texts(&store, &key(&format!("session-{session}"))).await.len();
+    }
+    assert_eq!(all, 500, "every caller had its turns");
+}
+
+#[tokio::test]
+async fn a_caller_that_finds_every_connection_busy_waits_for_a_bounded_time() {
+    let schema = Schema::new();
+    let builder = schema.builder().with_max_connections(ONE).with_timeout(Duration::from_millis(500));
+    let store = builder.connect().await.unwrap();
+    say(&store, &key("a"), "one").await;
+    let blocker = schema.raw().await;
+    let lock = format!("BEGIN; SELECT FROM {}.sessions FOR UPDATE", schema.name);
+    blocker.batch_execute(&lock).await.unwrap();
+
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    let late = turn(&key("a"), "two");
+    let key = key("a");
+    let (locked, load) = tokio::join!(store.append(&key, &at, &late), async {
+        tokio::task::yield_now().await;
+        store.load(&key, None).await
+    });
+    let locked = locked.unwrap_err();
+    assert_eq!(locked.kind(), StoreErrorKind::Timeout, "whether the append was done is unknown");
+    if let Err(error) = load {
+        assert!(error.is_transient(), "{error:?}");
+    }
+    blocker.batch_execute("COMMIT").await.unwrap();
+    insist(&store, &key, &late).await;
+    assert_eq!(texts(&store, &key).await, ["one", "two"], "the turn that timed out is stored once");
+}
+
+/// Polls a future a few times and drops it; whether it was dropped.
+async fn cut<F: Future>(polls: u32, future: F) -> bool {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(true);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(|_| false)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer() {
+    const TASKS: u32 = 8;
+    const CALLS: u32 = 1000;
+    let schema = Schema::new();
+    let builder = schema.builder().with_max_connections(NonZeroUsize::new(4).unwrap());
+    let store = builder.connect().await.unwrap();
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let key = key_of(&format!("principal-{task}"), "session");
+            let mut at = store.load(&key, None).await.unwrap().cursor;
+            let mut dropped = 0;
+            for call in 0..CALLS {
+                if call % 10 == 0 {
+                    at = store.load(&key, None).await.unwrap().cursor;
+                }
+                let polls = call % 5;
+                dropped += u32::from(match call % 4 {
+                    0 => cut(polls, store.load(&key, Some(&at))).await,
+                    1 if call % 64 == 1 => cut(polls, store.delete(&key)).await,
+                    _ => cut(polls, store.append(&key, &at, &turn(&key, "x"))).await,
+                });
+                if call % 10 == 9 {
+                    // A record of another session would be an error, and so would an answer of another shape.
+                    store.load(&key, Some(&at)).await.unwrap();
+                }
+            }
+            dropped
+        });
+    }
+    let dropped: u32 = tasks.join_all().await.into_iter().sum();
+    println!("{dropped} of {} calls dropped", TASKS * CALLS);
+    assert!(dropped > 2000, "only {dropped} calls were dropped: the test tests nothing");
+    let open = schema
+        .number(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE application_name = 'session-memory' AND query LIKE '%\"{}\".%'
+               AND state LIKE 'idle in transaction%'",
+        )
+        .await;
+    assert_eq!(open, 0, "a connection stands in a transaction");
+    let connections = schema
+        .number(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE application_name = 'session-memory' AND query LIKE '%\"{}\".%'",
+        )
+        .await;
+    assert!(connections <= 4, "{connections} connections where 4 are allowed");
+}
+
+#[tokio::test]
+async fn a_record_of_another_session_is_an_error() {
+    let schema = Schema::new();
+    let store = schema.connect().await;
+    say(&store, &key("mine"), "mine").await;
+    say(&store, &key("theirs"), "theirs").await;
+    schema
+        .run(
+            "UPDATE {}.turns SET record = (SELECT record FROM {}.turns t JOIN {}.sessions s USING (session)
+                                           WHERE s.id = 'theirs')
+             WHERE session = (SELECT session FROM {}.sessions WHERE id = 'mine')",
+        )
+        .await;
+    let error = store.load(&key("mine"), None).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert_eq!(texts(&store, &key("theirs")).await, ["theirs"], "the others are not disturbed");
+}
+
+#[tokio::test]
+async fn a_log_with_a_hole_is_an_error() {
+    let schema = Schema::new();
+    let store = schema.connect().await;
+    for text in ["one", "two", "three"] {
+        say(&store, &key("a"), text).await;
+    }
+    schema.run("DELETE FROM {}.turns WHERE seq = 2").await;
+    assert_eq!(store.load(&key("a"), None).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_refuses_turns_for_now() {
+    let schema = Schema::new();
+    let store = schema.builder().with_max_connections(ONE).connect().await.unwrap();
+    say(&store, &key("a"), "one").await;
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    // What a standby answers. (The test's own role, so that no other test sees it.)
+    schema.run("CREATE FUNCTION {}.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'cannot execute INSERT in a read-only transaction' USING ERRCODE = '25006'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON {}.turns FOR EACH ROW EXECUTE FUNCTION {}.refuse()").await;
+    let error = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    schema.run("DROP TRIGGER refuse ON {}.turns").await;
+    say(&store, &key("a"), "three").await;
+    assert_eq!(texts(&store, &key("a")).await, ["one", "three"], "a turn that was refused left nothing");
+}
+
+#[tokio::test]
+async fn no_error_repeats_what_it_was_about() {
+    let schema = Schema::new();
+    let store = schema.connect().await;
+    schema.run("ALTER TABLE {}.turns ADD CHECK (length(record) < 100)").await;
+    let key = key("a-session-id-that-no-log-may-show");
+    let at = store.load(&key, None).await.unwrap().cursor;
+    let error = store.append(&key, &at, &turn(&key, "canary-of-the-message")).await.unwrap_err();
+    let mut told = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        told.push_str(&format!("{cause} {cause:?}"));
+        source = cause.source();
+    }
+    assert!(told.contains("23514"), "it says what is wrong: {told}");
+    for secret in ["canary", "no-log-may-show", "somebody"] {
+        assert!(!told.contains(secret), "{told}");
+    }
+}

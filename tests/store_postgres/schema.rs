@@ -1,0 +1,135 @@
+//! Making and migrating the tables, and what is refused.
+
+use tokio::task::JoinSet;
+use tower_session_memory::store::{PostgresStore, postgres::ConnectProblem};
+
+use super::{
+    server::{PASSWORD, SERVER, Schema, raw},
+    support::{key, say, texts},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_at_once_make_the_tables_once() {
+    for _ in 0..10 {
+        let schema = Schema::new();
+        let mut starting = JoinSet::new();
+        for number in 0..8 {
+            let builder = schema.builder();
+            starting.spawn(async move {
+                say(&builder.connect().await.unwrap(), &key("a"), &number.to_string()).await;
+            });
+        }
+        starting.join_all().await;
+        assert_eq!(texts(&schema.connect().await, &key("a")).await.len(), 8);
+        assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn tables_are_made_only_where_that_is_wanted() {
+    let schema = Schema::new();
+    let refused = schema.builder().with_migration(false).connect().await.unwrap_err();
+    assert!(matches!(refused.problem(), ConnectProblem::NeedsMigration { found: 0, .. }), "{refused}");
+    assert_eq!(schema.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{}'").await, 0);
+
+    let migrated = schema.builder().migrate().await.unwrap();
+    assert_eq!((migrated.from, migrated.to), (0, 1));
+    let again = schema.builder().migrate().await.unwrap();
+    assert_eq!((again.from, again.to), (1, 1));
+    let store = schema.builder().with_migration(false).connect().await.unwrap();
+    say(&store, &key("a"), "one").await;
+}
+
+#[tokio::test]
+async fn tables_of_a_later_version_are_refused_and_left_alone() {
+    let schema = Schema::new();
+    schema.connect().await.close().await;
+    schema.run("INSERT INTO {}.schema_version (version) VALUES (7)").await;
+    for builder in [schema.builder(), schema.builder().with_migration(false)] {
+        let refused = builder.connect().await.unwrap_err();
+        assert!(matches!(refused.problem(), ConnectProblem::NewerSchema { found: 7, known: 1 }), "{refused}");
+    }
+    assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 2);
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_make_tables_can_use_them() {
+    let schema = Schema::new();
+    schema.builder().migrate().await.unwrap();
+    schema
+        .run(
+            "CREATE ROLE {}_app LOGIN PASSWORD 'app';
+             GRANT USAGE ON SCHEMA {} TO {}_app;
+             GRANT USAGE ON ALL SEQUENCES IN SCHEMA {} TO {}_app;
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {}.sessions, {}.turns TO {}_app;
+             GRANT SELECT ON {}.schema_version TO {}_app",
+        )
+        .await;
+    let url = format!("postgres://{}_app:app@127.0.0.1:{}/postgres", schema.name, SERVER.port);
+    let store = PostgresStore::builder(url).with_schema(&schema.name).connect().await.unwrap();
+    say(&store, &key("a"), "one").await;
+    assert_eq!(texts(&store, &key("a")).await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_an_error_without_the_password() {
+    let schema = Schema::new();
+    schema.run(&format!("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{PASSWORD}'")).await;
+    let right = SERVER.url().replace("//postgres:", "//guarded:");
+    say(&PostgresStore::builder(&right).with_schema(&schema.name).connect().await.unwrap(), &key("a"), "one")
+        .await;
+    let wrong = right.replace(PASSWORD, "hunter2");
+    let builder = PostgresStore::builder(wrong);
+    assert!(!format!("{builder:?}").contains("hunter2"));
+    let error = builder.connect().await.unwrap_err();
+    let told = format!("{error} {error:?}");
+    assert!(told.contains("password authentication failed"), "it says what is wrong: {told}");
+    assert!(!told.contains("hunter2") && !told.contains("127.0.0.1"), "{told}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_an_error_without_its_address() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://postgres:hunter2@127.0.0.1:{port}/postgres");
+    let error = PostgresStore::builder(url).connect().await.unwrap_err();
+    let told = format!("{error} {error:?}");
+    assert!(!told.contains("hunter2") && !told.contains(&port.to_string()), "{told}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    let schema = Schema::new();
+    schema.run("CREATE DATABASE {}_latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
+    let url = SERVER.url_of(&format!("{}_latin", schema.name));
+    let error = PostgresStore::builder(url).connect().await.unwrap_err();
+    assert!(matches!(error.problem(), ConnectProblem::Encoding(found) if found == "LATIN1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_connect_that_is_dropped_on_the_way_leaves_no_lock() {
+    let schema = Schema::new();
+    for polls in 1..40_u32 {
+        let mut connecting = Box::pin(schema.builder().connect());
+        let mut left = polls;
+        let _ = std::future::poll_fn(|context| match left {
+            0 => std::task::Poll::Ready(None),
+            _ => {
+                left -= 1;
+                connecting.as_mut().poll(context).map(Some)
+            }
+        })
+        .await;
+    }
+    say(&schema.connect().await, &key("a"), "one").await;
+    let locks = raw(&SERVER.url()).await;
+    let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1414745393
+               AND objid::text = (hashtext($1)::bigint & 4294967295)::text";
+    for _ in 0..1000 {
+        let held: i64 = locks.query_one(sql, &[&format!("\"{}\".\"\"", schema.name)]).await.unwrap().get(0);
+        if held == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("a dropped connect keeps the migration's lock");
+}
