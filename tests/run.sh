@@ -70,6 +70,7 @@ tools() {
     have node && have npm || install 'nodejs npm' node
     have redis-server || install redis-server redis
     have openssl || install openssl openssl
+    have pgrep || install procps proctools
     if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
         PATH=$HOME/.cargo/bin:$PATH
     elif ! have cargo; then

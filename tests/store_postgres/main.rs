@@ -9,6 +9,8 @@ mod faults;
 mod plans;
 mod schema;
 mod server;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod support;
 
 use tower_session_memory::{

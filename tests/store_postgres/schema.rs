@@ -65,7 +65,7 @@ async fn a_role_that_may_not_make_tables_can_use_them() {
              GRANT SELECT ON {}.schema_version TO {}_app",
         )
         .await;
-    let url = format!("postgres://{}_app:app@127.0.0.1:{}/postgres", schema.name, SERVER.port);
+    let url = format!("postgres://{}_app:app@127.0.0.1:{}/postgres", schema.name, SERVER.port());
     let store = PostgresStore::builder(url).with_schema(&schema.name).connect().await.unwrap();
     say(&store, &key("a"), "one").await;
     assert_eq!(texts(&store, &key("a")).await, ["one"]);

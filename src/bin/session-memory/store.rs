@@ -56,7 +56,9 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
             let store = postgres(settings, url.expose()).connect().await?;
             Opened { store: encrypted(store.clone(), config), end: End::Postgres(store) }
         }
-        StoreUrl::Redis(url, _) => Opened { store: encrypted(redis(settings, url).await?, config), end: End::Nothing },
+        StoreUrl::Redis(url, _) => {
+            Opened { store: encrypted(redis(settings, url).await?, config), end: End::Nothing }
+        }
     };
     let required = settings.require_durability;
     let offered = opened.store.durability_dyn().await?;

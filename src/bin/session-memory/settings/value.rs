@@ -334,7 +334,9 @@ impl Value for StoreUrl {
                 Ok(Self::Redis(text.into(), url))
             }
             // What else is wrong with it the store says, without repeating it.
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(SecretUrl(text.to_owned()))),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(SecretUrl(text.to_owned())))
+            }
             _ => Err("expected sqlite:PATH, the URL of a Redis or a PostgreSQL, or memory".to_owned()),
         }
     }
