@@ -7,11 +7,13 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod fault;
 mod postgres;
 mod redis;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub use self::{
+    fault::{Fault, FaultProxy},
     postgres::{PASSWORD, Postgres},
     redis::{Cluster, Redis, Watched},
 };

@@ -9,18 +9,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 use tower_session_memory::{
     history::TurnId,
     store::{Appended, HistoryStore, RedisStore, StoreErrorKind},
 };
 
 use crate::{
-    servers::Redis,
+    servers::{Fault, FaultProxy, Redis},
     support::{key, say, texts, turn},
 };
 
@@ -230,63 +226,15 @@ async fn an_append_that_waits_for_replicas_is_unknown_without_them() {
     assert_eq!(store.durability().await.unwrap(), tower_session_memory::store::Durability::Replicated);
 }
 
-/// Stands between a store and its server, and can keep the server's answers to itself.
-struct Swallower {
-    port: u16,
-    swallow: Arc<AtomicBool>,
-    swallowed: Arc<AtomicU32>,
-    _tasks: JoinSet<()>,
-}
-
-impl Swallower {
-    async fn before(server: &Redis) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (swallow, swallowed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let mut tasks = JoinSet::new();
-        let (address, on, count) = (server.address(), swallow.clone(), swallowed.clone());
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(address).await.unwrap();
-                connections.spawn(forward(client, server, on.clone(), count.clone()));
-            }
-        });
-        Self { port, swallow, swallowed, _tasks: tasks }
-    }
-}
-
-/// Cuts the connection instead of passing an answer on: the command was done, and nobody is told.
-async fn forward(client: TcpStream, server: TcpStream, swallow: Arc<AtomicBool>, swallowed: Arc<AtomicU32>) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let answers = async {
-        let mut bytes = vec![0; 1 << 16];
-        while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
-            if swallow.swap(false, Ordering::Relaxed) {
-                swallowed.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            if to_client.write_all(&bytes[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = answers => {}
-        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_whose_answer_is_lost_is_stored_once() {
     let server = Redis::start();
-    let swallower = Swallower::before(&server).await;
-    let store = patient(&format!("redis://127.0.0.1:{}", swallower.port)).await;
+    let way = FaultProxy::before(server.address()).await;
+    let store = patient(&format!("redis://{}", way.address())).await;
     let mut at = say(&store, &key("a"), "first").await;
     let mut sent = 1;
     for _ in 0..100 {
-        swallower.swallow.store(true, Ordering::Relaxed);
+        way.strike(Fault::CutReply, "EVALSHA");
         let turn = turn(&key("a"), "hello");
         match store.append(&key("a"), &at, &turn).await.unwrap() {
             Appended::AlreadyThere(next) => at = next,
@@ -295,17 +243,17 @@ async fn an_append_whose_answer_is_lost_is_stored_once() {
         sent += 1;
         assert_eq!(at.count, sent, "stored once");
     }
-    assert_eq!(swallower.swallowed.load(Ordering::Relaxed), 100);
+    assert_eq!(way.struck(Fault::CutReply), 100);
 }
 
 #[tokio::test]
 async fn a_deletion_whose_answer_is_lost_spares_what_began_after_it() {
     let server = Redis::start();
-    let swallower = Swallower::before(&server).await;
-    let store = patient(&format!("redis://127.0.0.1:{}", swallower.port)).await;
+    let way = FaultProxy::before(server.address()).await;
+    let store = patient(&format!("redis://{}", way.address())).await;
     for _ in 0..20 {
         say(&store, &key("a"), "old").await;
-        swallower.swallow.store(true, Ordering::Relaxed);
+        way.strike(Fault::CutReply, "EVALSHA");
         store.delete(&key("a")).await.unwrap();
         assert!(texts(&store, "a").await.is_empty());
     }
