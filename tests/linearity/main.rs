@@ -1,0 +1,10 @@
+//! Several replicas on one store behave like one, whatever happens to them: histories of concurrent clients with
+//! faults on, checked by a complete checker, which is shown to catch deliberately wrong stores.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the counts are the result")]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
+
+mod checker;
+mod dice;
+mod history;
