@@ -5,6 +5,15 @@
 #![allow(clippy::print_stdout, reason = "the counts are the result")]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 
+mod backend;
 mod checker;
+mod client;
+#[path = "../common/mod.rs"]
+mod common;
 mod dice;
 mod history;
+mod replica;
+mod runs;
+#[path = "../servers/mod.rs"]
+mod servers;
+mod world;

@@ -1,0 +1,208 @@
+//! The store that the replicas share, and what happens to it and to the way to it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::task::block_in_place;
+use tower_session_memory::store::{DynHistoryStore, PostgresStore, RedisStore, SqliteStore};
+
+use crate::{
+    dice::Dice,
+    servers::{Cluster, Fault, FaultProxy, Postgres, Redis},
+};
+
+/// How many replicas share a store.
+pub const REPLICAS: usize = 3;
+
+/// A store that replicas share.
+pub struct Backend {
+    pub name: &'static str,
+    kind: Kind,
+    /// A way to it that has no faults.
+    pub direct: Arc<dyn DynHistoryStore>,
+}
+
+enum Kind {
+    Redis(Mutex<Redis>, Ways),
+    Cluster(Cluster),
+    Postgres(Mutex<Postgres>, Ways),
+    Sqlite(TempDir),
+}
+
+/// One for each replica.
+type Ways = Vec<FaultProxy>;
+
+async fn ways(port: u16) -> Ways {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut ways = Vec::new();
+    for _ in 0..REPLICAS {
+        ways.push(FaultProxy::before(server).await);
+    }
+    ways
+}
+
+impl Backend {
+    pub async fn redis() -> Self {
+        let server =
+            block_in_place(|| Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]));
+        let direct = Arc::new(RedisStore::builder(server.url()).connect().await.unwrap());
+        let ways = ways(server.port()).await;
+        Self { name: "Redis", kind: Kind::Redis(Mutex::new(server), ways), direct }
+    }
+
+    pub async fn cluster() -> Self {
+        let cluster = block_in_place(Cluster::start);
+        let direct = Arc::new(RedisStore::builder(cluster.url()).connect().await.unwrap());
+        Self { name: "Cluster", kind: Kind::Cluster(cluster), direct }
+    }
+
+    pub async fn postgres() -> Self {
+        let server = block_in_place(Postgres::start);
+        let direct = Arc::new(PostgresStore::builder(server.url()).connect().await.unwrap());
+        let ways = ways(server.port()).await;
+        Self { name: "Postgres", kind: Kind::Postgres(Mutex::new(server), ways), direct }
+    }
+
+    pub async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let direct = Arc::new(SqliteStore::open(directory.path().join("sessions.db")).await.unwrap());
+        Self { name: "SQLite", kind: Kind::Sqlite(directory), direct }
+    }
+
+    /// What a replica is told of it.
+    pub fn url(&self, replica: usize) -> String {
+        match &self.kind {
+            Kind::Redis(_, ways) => format!("redis://{}", ways[replica].address()),
+            Kind::Cluster(cluster) => cluster.url(),
+            Kind::Postgres(_, ways) => format!("postgres://postgres@{}/postgres", ways[replica].address()),
+            Kind::Sqlite(directory) => format!("sqlite:{}", directory.path().join("sessions.db").display()),
+        }
+    }
+
+    /// One fault, of those that take away nothing that was acknowledged.
+    pub async fn fault(&self, dice: &mut Dice) {
+        match &self.kind {
+            Kind::Redis(server, ways) => match dice.below(4) {
+                0 => pause(&server.lock().unwrap(), dice),
+                1 if dice.one_in(3) => block_in_place(|| {
+                    let mut server = server.lock().unwrap();
+                    server.kill();
+                    server.run();
+                }),
+                _ => disturb(ways, dice).await,
+            },
+            Kind::Cluster(cluster) => {
+                let node = &cluster.nodes[dice.below(cluster.nodes.len())];
+                match dice.below(4) {
+                    0 => pause(node, dice),
+                    // Graceful: the replica waits until it has everything.
+                    1 if dice.one_in(2) => drop(cli(node, &["cluster", "failover"])),
+                    _ => drop(cli(node, &["client", "kill", "type", "normal"])),
+                }
+            }
+            Kind::Postgres(server, ways) => match dice.below(5) {
+                0 => {
+                    block_in_place(|| server.lock().unwrap().signal("STOP"));
+                    tokio::time::sleep(dice.millis(600)).await;
+                    block_in_place(|| server.lock().unwrap().signal("CONT"));
+                }
+                1 if dice.one_in(3) => block_in_place(|| {
+                    let mut server = server.lock().unwrap();
+                    server.kill();
+                    server.run();
+                }),
+                1 | 2 => block_in_place(|| {
+                    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                                  WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+                    server.lock().unwrap().psql(others);
+                }),
+                _ => disturb(ways, dice).await,
+            },
+            Kind::Sqlite(_) => {}
+        }
+    }
+
+    /// An end to all faults.
+    pub async fn heal(&self) {
+        match &self.kind {
+            Kind::Redis(server, ways) => {
+                ways.iter().for_each(FaultProxy::clear);
+                cli(&server.lock().unwrap(), &["client", "unpause"]);
+            }
+            Kind::Cluster(cluster) => {
+                for node in &cluster.nodes {
+                    cli(node, &["client", "unpause"]);
+                }
+            }
+            Kind::Postgres(server, ways) => {
+                ways.iter().for_each(FaultProxy::clear);
+                block_in_place(|| server.lock().unwrap().settle());
+            }
+            Kind::Sqlite(_) => {}
+        }
+    }
+
+    /// The faults of the ways that struck, to be printed.
+    pub fn counts(&self) -> String {
+        match &self.kind {
+            Kind::Redis(_, ways) | Kind::Postgres(_, ways) => {
+                ways.iter().map(FaultProxy::counts).collect::<Vec<_>>().join("; ")
+            }
+            Kind::Cluster(_) | Kind::Sqlite(_) => String::new(),
+        }
+    }
+
+    /// The server itself, where it is a single Redis.
+    pub fn server(&self) -> Option<std::sync::MutexGuard<'_, Redis>> {
+        match &self.kind {
+            Kind::Redis(server, _) => Some(server.lock().unwrap()),
+            _ => None,
+        }
+    }
+}
+
+/// The way of one replica fails for a while.
+async fn disturb(ways: &Ways, dice: &mut Dice) {
+    const ONCE: [Fault; 6] = [
+        Fault::Swallow,
+        Fault::CutReply,
+        Fault::CutRequest,
+        Fault::ResetReply,
+        Fault::ResetRequest,
+        Fault::HalfClose,
+    ];
+    let way = &ways[dice.below(ways.len())];
+    match dice.below(4) {
+        0 => way.cut(),
+        1 => {
+            way.at_random(dice.next(), 10);
+            tokio::time::sleep(dice.millis(300)).await;
+            way.clear();
+        }
+        2 => {
+            way.set(Fault::Freeze);
+            tokio::time::sleep(dice.millis(600)).await;
+            way.clear();
+        }
+        _ => way.strike(ONCE[dice.below(ONCE.len())], ""),
+    }
+}
+
+/// The server does nothing for a while, and then all that it was asked to do.
+fn pause(server: &Redis, dice: &mut Dice) {
+    let time = (100 + dice.below(600)).to_string();
+    cli(server, &["client", "pause", &time, "all"]);
+}
+
+fn cli(server: &Redis, args: &[&str]) -> String {
+    block_in_place(|| server.cli(args))
+}
+
+/// How long there is peace between two faults.
+pub fn peace(dice: &mut Dice) -> Duration {
+    Duration::from_millis(30) + dice.millis(250)
+}
