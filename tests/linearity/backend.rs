@@ -156,11 +156,13 @@ impl Backend {
         }
     }
 
-    /// The server itself, where it is a single Redis.
-    pub fn server(&self) -> Option<std::sync::MutexGuard<'_, Redis>> {
+    /// Where it is, for who is not to meet any faults.
+    pub fn direct_url(&self) -> String {
         match &self.kind {
-            Kind::Redis(server, _) => Some(server.lock().unwrap()),
-            _ => None,
+            Kind::Redis(server, _) => server.lock().unwrap().url(),
+            Kind::Cluster(cluster) => cluster.url(),
+            Kind::Postgres(server, _) => server.lock().unwrap().url(),
+            Kind::Sqlite(_) => self.url(0),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     common::{Answer, End, Post},
     dice::Dice,
     history::{Kind, Op, Outcome, Role, Said, Session},
-    world::World,
+    world::{Plan, World},
 };
 
 /// So many operations are spread over the sessions of a generation; then others take their place.
@@ -52,7 +52,8 @@ impl Client {
         let dice = &mut self.dice;
         let principal = ["alice", "bob"][dice.below(2)].to_owned();
         let name = ["b0", "b1", "d0"][dice.below(3)];
-        let id = format!("{name}-{:x}-{}", self.world.plan.seed, number / A_GENERATION);
+        let Plan { seed, tag, .. } = self.world.plan;
+        let id = format!("{name}-{seed}-{}{tag}", number / A_GENERATION);
         let session = Session { principal, id };
         let question = Said::user(format!("q{number} {}@{session}", "what ".repeat(dice.below(8))));
         let memory = self.memory.get(&session).filter(|_| name != "d0" && self.world.plan.rewinds == 0);

@@ -155,3 +155,15 @@ impl fmt::Display for Session {
         write!(f, "{}/{}", self.principal, self.id)
     }
 }
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, client, kind, outcome, sent, .. } = self;
+        let question = sent.last().map_or("", |said| said.text.as_str());
+        write!(
+            f,
+            "operation {number} ({kind:?} of client {client}, {outcome:?}, {} messages, {question:?})",
+            sent.len()
+        )
+    }
+}

@@ -14,6 +14,7 @@ mod dice;
 mod history;
 mod replica;
 mod runs;
+mod sabotage;
 #[path = "../servers/mod.rs"]
 mod servers;
 mod world;

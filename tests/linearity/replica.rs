@@ -11,22 +11,24 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tower::ServiceBuilder;
-use tower_session_memory::{Commits, RequestBody, SessionMemoryLayer};
+use tower_session_memory::{
+    AppendQueue, Commits, OnAppendError, RequestBody, SessionMemoryLayer, store::DynHistoryStore,
+};
 
-use crate::common::{Launch, Proxy, within};
+use crate::common::{Launch, Proxy, store::NAMESPACE, within};
 
-/// How a replica is made whose store is reached at this URL.
+/// What the replicas are.
 #[derive(Clone)]
 pub enum Build {
     /// The real binary.
     Binary,
-    /// The layer, in a runtime of its own.
-    Local(MakeLayer),
+    /// The layer on a store of the test's own, in a runtime of its own.
+    Local(OpenStore),
 }
 
-/// Makes a layer on a store that is reached at this URL.
-pub type MakeLayer =
-    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = SessionMemoryLayer> + Send>> + Send + Sync>;
+/// Opens a store that is reached at this URL.
+pub type OpenStore =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Arc<dyn DynHistoryStore>> + Send>> + Send + Sync>;
 
 /// A running replica. Dropping it kills it.
 pub enum Replica {
@@ -36,13 +38,22 @@ pub enum Replica {
 
 /// What both kinds of replicas are set to: an end that was seen means stored, and a store that is frozen is
 /// given up on soon, so that there are retries.
-pub const SETTINGS: &str = "on_append_error = \"cut\"\nappend_attempt = \"300ms\"\n";
+const SETTINGS: &str = "on_append_error = \"cut\"\nappend_attempt = \"300ms\"\n";
+
+/// As [`SETTINGS`] say.
+fn layer(store: Arc<dyn DynHistoryStore>) -> SessionMemoryLayer {
+    let queue = AppendQueue::default().with_attempt(Duration::from_millis(300));
+    SessionMemoryLayer::from_arc(store)
+        .with_namespace(NAMESPACE)
+        .on_append_error(OnAppendError::Cut)
+        .with_append_queue(queue)
+}
 
 impl Replica {
     pub async fn start(build: &Build, launch: &Launch, upstream: SocketAddr, store: &str) -> Self {
         match build {
             Build::Binary => Self::Process(launch.sibling().store(store).config(SETTINGS).start().await),
-            Build::Local(make) => Self::Local(Local::start(make, upstream, store.to_owned()).await),
+            Build::Local(open) => Self::Local(Local::start(open, upstream, store.to_owned()).await),
         }
     }
 
@@ -85,14 +96,14 @@ pub struct Local {
 }
 
 impl Local {
-    async fn start(make: &MakeLayer, upstream: SocketAddr, store: String) -> Self {
+    async fn start(open: &OpenStore, upstream: SocketAddr, store: String) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
         let (ready, started) = tokio::sync::oneshot::channel();
-        let layer = make(store);
+        let store = open(store);
         #[expect(clippy::disallowed_methods, reason = "it ends with its runtime, as a process would")]
         runtime.spawn(async move {
-            let layer = layer.await;
+            let layer = layer(store.await);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let _ = ready.send((listener.local_addr().unwrap(), layer.commits()));
             serve(listener, layer, upstream).await;

@@ -13,7 +13,7 @@ use crate::{
     world::{Plan, Run, run},
 };
 
-const CLIENTS: usize = 8;
+pub const CLIENTS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_replicas_on_redis_behave_like_one() {
@@ -43,7 +43,7 @@ async fn three_replicas_on_one_sqlite_file_behave_like_one() {
 async fn behaves(backend: &Backend, rewinds: usize) {
     let (histories, ops) = size();
     for seed in first_seed()..first_seed() + histories {
-        let plan = Plan { seed, clients: CLIENTS, ops, rewinds };
+        let plan = Plan { seed, tag: "", clients: CLIENTS, ops, rewinds };
         let started = Instant::now();
         let run = run(&plan, backend, &Build::Binary).await;
         let found = checker::check(&run.history);

@@ -32,6 +32,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
+    /// What the names of the sessions end in: histories of the same seed may share a store.
+    pub tag: &'static str,
     pub clients: usize,
     /// Of each client.
     pub ops: usize,
@@ -43,6 +45,7 @@ pub struct Plan {
 pub struct World {
     pub plan: Plan,
     pub replicas: watch::Sender<Vec<Option<SocketAddr>>>,
+    /// A way to the store without faults.
     pub direct: Arc<dyn DynHistoryStore>,
     started: Instant,
     numbers: AtomicUsize,
@@ -60,7 +63,11 @@ pub struct Run {
 
 /// Runs one history.
 pub async fn run(plan: &Plan, backend: &Backend, build: &Build) -> Run {
-    let world = Arc::new(World::new(plan, backend));
+    let direct = match build {
+        Build::Binary => Arc::clone(&backend.direct),
+        Build::Local(open) => open(backend.direct_url()).await,
+    };
+    let world = Arc::new(World::new(plan, direct));
     let model = Arc::clone(&world);
     let upstream = Upstream::start_with(move |seen| model.answer(seen)).await.unwrap();
     let launch = Launch::new(&upstream.url());
@@ -114,8 +121,7 @@ pub async fn run(plan: &Plan, backend: &Backend, build: &Build) -> Run {
 
 /// The server's state of a moment ago comes back, as from a replica that lagged behind.
 async fn rewind(world: &World, backend: &Backend) -> Span {
-    let url = backend.server().expect("only a single Redis goes back").url();
-    let client = redis::Client::open(url).unwrap();
+    let client = redis::Client::open(backend.direct_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let dump = "local all = {} for _, key in ipairs(redis.call('KEYS', '*')) do \
                 all[#all + 1] = key all[#all + 1] = redis.call('DUMP', key) end return all";
@@ -132,11 +138,11 @@ async fn rewind(world: &World, backend: &Backend) -> Span {
 }
 
 impl World {
-    fn new(plan: &Plan, backend: &Backend) -> Self {
+    fn new(plan: &Plan, direct: Arc<dyn DynHistoryStore>) -> Self {
         Self {
             plan: plan.clone(),
             replicas: watch::Sender::new(Vec::new()),
-            direct: Arc::clone(&backend.direct),
+            direct,
             started: Instant::now(),
             numbers: AtomicUsize::new(0),
             replies: AtomicU64::new(0),

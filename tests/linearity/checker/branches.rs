@@ -16,9 +16,7 @@ pub(super) fn check(case: &mut Case<'_>) {
         match log.explain(case, op, shown) {
             Ok(Some(length)) => lengths.push((op, shown, length)),
             Ok(None) => {}
-            Err((what, why)) => {
-                case.report(what, format_args!("{why}: {op:?} was shown {:?}", shown.messages))
-            }
+            Err((what, why)) => case.report(what, format_args!("{why}: {op} was shown {:?}", shown.messages)),
         }
     }
     never_goes_back(case, &mut lengths);
@@ -75,7 +73,7 @@ impl<'a> Log<'a> {
         for (op, shown) in case.shown.clone() {
             let ended = op.outcome == Outcome::Ended && op.kind.is_recorded();
             if ended && self.place(shown).is_none() {
-                case.report(What::Lost, format_args!("it ended, and is not stored: {op:?}"));
+                case.report(What::Lost, format_args!("it ended, and is not stored: {op}"));
             }
         }
     }
@@ -286,7 +284,7 @@ fn never_goes_back(case: &mut Case<'_>, lengths: &mut [(&Op, &Shown, usize)]) {
     for (op, _, length) in lengths.iter() {
         let before = longest.partition_point(|(at, _)| *at < op.invoked);
         if before > 0 && longest[before - 1].1 > *length {
-            case.report(What::WrongView, format_args!("older than what was shown before: {op:?}"));
+            case.report(What::WrongView, format_args!("older than what was shown before: {op}"));
         }
     }
 }

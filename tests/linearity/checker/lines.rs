@@ -21,7 +21,7 @@ pub(super) fn check(case: &mut Case<'_>) {
     for (op, shown) in case.shown.clone() {
         match numbers(case.facts, op, shown) {
             Ok(turns) => views.push(View { from: op.invoked, to: shown.at, turns }),
-            Err(why) => case.report(What::WrongView, format_args!("{why}: {op:?}: {:?}", shown.messages)),
+            Err(why) => case.report(What::WrongView, format_args!("{why}: {op}: {:?}", shown.messages)),
         }
     }
     for turn in case.log {
@@ -87,7 +87,7 @@ fn holds_what_ended(case: &mut Case<'_>, view: &View, deletions: &[Span]) {
         let may_be_gone = |span: &Span| span.to > op.invoked && span.from < view.to;
         let kept = !deletions.iter().chain(rewinds).any(may_be_gone);
         if ended && kept && !held.contains(&shown.number) {
-            case.report(What::Lost, format_args!("it ended, and is not in {:?}: {op:?}", view.turns));
+            case.report(What::Lost, format_args!("it ended, and is not in {:?}: {op}", view.turns));
         }
     }
 }

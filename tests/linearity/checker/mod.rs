@@ -16,7 +16,7 @@
 
 mod branches;
 mod lines;
-#[cfg(test)]
+mod model;
 mod tests;
 
 use std::{
@@ -147,10 +147,10 @@ impl<'a> Case<'a> {
         let mut asked = HashSet::new();
         for (op, shown) in self.shown.clone() {
             if !asked.insert(op.number) {
-                self.report(What::Doubled, format_args!("the upstream was asked twice by {op:?}"));
+                self.report(What::Doubled, format_args!("the upstream was asked twice by {op}"));
             }
             if op.outcome == Outcome::Ended && (shown.broken || op.heard != shown.reply) {
-                self.report(What::Torn, format_args!("{op:?} heard something else than {:?}", shown.reply));
+                self.report(What::Torn, format_args!("{op} heard something else than {:?}", shown.reply));
             }
             for said in &shown.messages {
                 self.is_of_this_session(said, "shown to the upstream");
@@ -166,7 +166,7 @@ impl<'a> Case<'a> {
         let ended = self.ops.iter().filter(|op| op.outcome == Outcome::Ended && op.kind != Kind::Delete);
         for op in ended.copied().collect::<Vec<_>>() {
             if !asked.contains(&op.number) {
-                self.report(What::Torn, format_args!("{op:?} ended, and the upstream never saw it"));
+                self.report(What::Torn, format_args!("{op} ended, and the upstream never saw it"));
             }
         }
     }
@@ -187,15 +187,15 @@ impl<'a> Case<'a> {
         };
         let op = self.facts.op(shown);
         if shown.broken || !op.kind.is_recorded() {
-            self.report(What::Misrecorded, format_args!("a turn of {op:?} is stored"));
+            self.report(What::Misrecorded, format_args!("a turn of {op} is stored"));
         }
         let (_, own) = parted(&op.sent);
         if turn.sent.is_empty() || !own.ends_with(&turn.sent) {
-            self.report(What::Torn, format_args!("{:?} is stored of {op:?}", turn.sent));
+            self.report(What::Torn, format_args!("{:?} is stored of {op}", turn.sent));
         }
         let whole = turn.reply.role == Role::Assistant && turn.reply.text == shown.reply;
         if !whole && (!turn.interrupted || op.outcome != Outcome::Left) {
-            self.report(What::Torn, format_args!("{:?} is stored as the reply to {op:?}", turn.reply));
+            self.report(What::Torn, format_args!("{:?} is stored as the reply to {op}", turn.reply));
         }
     }
 }
