@@ -7,3 +7,5 @@ mod compressed;
 mod conformance;
 mod encrypted;
 mod support;
+#[path = "../turns/mod.rs"]
+mod turns;
