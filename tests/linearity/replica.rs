@@ -32,7 +32,7 @@ pub type OpenStore =
 
 /// A running replica. Dropping it kills it.
 pub enum Replica {
-    Process(Proxy),
+    Process(Box<Proxy>),
     Local(Local),
 }
 
@@ -52,7 +52,9 @@ fn layer(store: Arc<dyn DynHistoryStore>) -> SessionMemoryLayer {
 impl Replica {
     pub async fn start(build: &Build, launch: &Launch, upstream: SocketAddr, store: &str) -> Self {
         match build {
-            Build::Binary => Self::Process(launch.sibling().store(store).config(SETTINGS).start().await),
+            Build::Binary => {
+                Self::Process(Box::new(launch.sibling().store(store).config(SETTINGS).start().await))
+            }
             Build::Local(open) => Self::Local(Local::start(open, upstream, store.to_owned()).await),
         }
     }
@@ -101,7 +103,6 @@ impl Local {
         let runtime = runtime.unwrap();
         let (ready, started) = tokio::sync::oneshot::channel();
         let store = open(store);
-        #[expect(clippy::disallowed_methods, reason = "it ends with its runtime, as a process would")]
         runtime.spawn(async move {
             let layer = layer(store.await);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -192,7 +192,7 @@ impl World {
         let words = "and ".repeat(dice.below(12));
         let text = format!("a{number} {words}so on @{session}");
         let broken = dice.one_in(30);
-        let messages = seen.messages().iter().map(|message| said(message)).collect();
+        let messages = seen.messages().iter().map(said).collect();
         let at = self.now();
         let shown = Shown { op, at, number, messages, reply: text.clone(), broken };
         self.shown.lock().unwrap().push(shown);
