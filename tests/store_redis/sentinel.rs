@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_session_memory::store::RedisStore;
 
 use crate::{
-    faults::patient,
+    load::patient,
     servers::{Watched, wait_until},
     support::{key, say, texts},
 };
