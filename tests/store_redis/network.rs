@@ -83,11 +83,11 @@ async fn a_network_that_fails_at_random_loses_and_doubles_nothing() {
     for seed in 1..=times(1) {
         println!("seed {seed}");
         let load = Load::start(&store, 16);
-        way.at_random(seed.into(), 30);
-        load.more(300).await;
+        way.at_random(seed.into(), 10);
+        load.more(400).await;
         way.clear();
         load.more(50).await;
-        load.check(&format!("random faults, one request in 30 ({})", way.counts()), &store).await;
+        load.check(&format!("random faults, one request in 10 ({})", way.counts()), &store).await;
         server.cli(&["flushall"]);
     }
 }

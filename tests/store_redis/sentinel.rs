@@ -42,3 +42,20 @@ async fn sentinels_that_know_no_such_master_are_an_error() {
     let error = builder.connect().await.unwrap_err().to_string();
     assert!(error.contains("/other"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_says_nothing_is_passed_over() {
+    let watched = Watched::start();
+    for frozen in 0..2 {
+        watched.sentinels[frozen].signal("STOP");
+    }
+    let store = RedisStore::builder(watched.url())
+        .with_connect_timeout(Duration::from_millis(300))
+        .with_timeouts(Duration::from_millis(500), Duration::from_secs(30))
+        .connect()
+        .await;
+    for frozen in 0..2 {
+        watched.sentinels[frozen].signal("CONT");
+    }
+    say(&store.unwrap(), &key("a"), "one").await;
+}
