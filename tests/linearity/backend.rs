@@ -12,7 +12,7 @@ use tower_session_memory::store::{DynHistoryStore, PostgresStore, RedisStore, Sq
 
 use crate::{
     dice::Dice,
-    servers::{Cluster, Fault, FaultProxy, Postgres, Redis},
+    servers::{Cluster, Fault, FaultProxy, Postgres, Redis, wait_until},
 };
 
 /// How many replicas share a store.
@@ -28,19 +28,18 @@ pub struct Backend {
 
 enum Kind {
     Redis(Mutex<Redis>, Ways),
-    Cluster(Cluster),
+    Cluster(Cluster, Ways),
     Postgres(Mutex<Postgres>, Ways),
     Sqlite(TempDir),
 }
 
-/// One for each replica.
+/// One for each replica of the proxy, or for each node of a Cluster.
 type Ways = Vec<FaultProxy>;
 
-async fn ways(port: u16) -> Ways {
-    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+async fn ways(servers: impl IntoIterator<Item = u16>) -> Ways {
     let mut ways = Vec::new();
-    for _ in 0..REPLICAS {
-        ways.push(FaultProxy::before(server).await);
+    for port in servers {
+        ways.push(FaultProxy::before(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await);
     }
     ways
 }
@@ -50,20 +49,24 @@ impl Backend {
         let server =
             block_in_place(|| Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]));
         let direct = Arc::new(RedisStore::builder(server.url()).connect().await.unwrap());
-        let ways = ways(server.port()).await;
+        let ways = ways([server.port(); REPLICAS]).await;
         Self { name: "Redis", kind: Kind::Redis(Mutex::new(server), ways), direct }
     }
 
     pub async fn cluster() -> Self {
         let cluster = block_in_place(Cluster::start);
-        let direct = Arc::new(RedisStore::builder(cluster.url()).connect().await.unwrap());
-        Self { name: "Cluster", kind: Kind::Cluster(cluster), direct }
+        let ways = ways(cluster.nodes.iter().map(Redis::port)).await;
+        announce(&cluster, &ways);
+        let kind = Kind::Cluster(cluster, ways);
+        // Clients are told of the nodes by the nodes: in a Cluster nobody goes another way.
+        let direct = Arc::new(RedisStore::builder(url(&kind, 0)).connect().await.unwrap());
+        Self { name: "Cluster", kind, direct }
     }
 
     pub async fn postgres() -> Self {
         let server = block_in_place(Postgres::start);
         let direct = Arc::new(PostgresStore::builder(server.url()).connect().await.unwrap());
-        let ways = ways(server.port()).await;
+        let ways = ways([server.port(); REPLICAS]).await;
         Self { name: "Postgres", kind: Kind::Postgres(Mutex::new(server), ways), direct }
     }
 
@@ -75,12 +78,7 @@ impl Backend {
 
     /// What a replica is told of it.
     pub fn url(&self, replica: usize) -> String {
-        match &self.kind {
-            Kind::Redis(_, ways) => format!("redis://{}", ways[replica].address()),
-            Kind::Cluster(cluster) => cluster.url(),
-            Kind::Postgres(_, ways) => format!("postgres://postgres@{}/postgres", ways[replica].address()),
-            Kind::Sqlite(directory) => format!("sqlite:{}", directory.path().join("sessions.db").display()),
-        }
+        url(&self.kind, replica)
     }
 
     /// One fault, of those that take away nothing that was acknowledged.
@@ -95,13 +93,14 @@ impl Backend {
                 }),
                 _ => disturb(ways, dice).await,
             },
-            Kind::Cluster(cluster) => {
+            Kind::Cluster(cluster, ways) => {
                 let node = &cluster.nodes[dice.below(cluster.nodes.len())];
-                match dice.below(4) {
+                match dice.below(6) {
                     0 => pause(node, dice),
                     // Graceful: the replica waits until it has everything.
-                    1 if dice.one_in(2) => drop(cli(node, &["cluster", "failover"])),
-                    _ => drop(cli(node, &["client", "kill", "type", "normal"])),
+                    1 => drop(cli(node, &["cluster", "failover"])),
+                    2 => drop(cli(node, &["client", "kill", "type", "normal"])),
+                    _ => disturb(ways, dice).await,
                 }
             }
             Kind::Postgres(server, ways) => match dice.below(5) {
@@ -133,7 +132,8 @@ impl Backend {
                 ways.iter().for_each(FaultProxy::clear);
                 cli(&server.lock().unwrap(), &["client", "unpause"]);
             }
-            Kind::Cluster(cluster) => {
+            Kind::Cluster(cluster, ways) => {
+                ways.iter().for_each(FaultProxy::clear);
                 for node in &cluster.nodes {
                     cli(node, &["client", "unpause"]);
                 }
@@ -149,10 +149,10 @@ impl Backend {
     /// The faults of the ways that struck, to be printed.
     pub fn counts(&self) -> String {
         match &self.kind {
-            Kind::Redis(_, ways) | Kind::Postgres(_, ways) => {
+            Kind::Redis(_, ways) | Kind::Cluster(_, ways) | Kind::Postgres(_, ways) => {
                 ways.iter().map(FaultProxy::counts).collect::<Vec<_>>().join("; ")
             }
-            Kind::Cluster(_) | Kind::Sqlite(_) => String::new(),
+            Kind::Sqlite(_) => String::new(),
         }
     }
 
@@ -160,11 +160,37 @@ impl Backend {
     pub fn direct_url(&self) -> String {
         match &self.kind {
             Kind::Redis(server, _) => server.lock().unwrap().url(),
-            Kind::Cluster(cluster) => cluster.url(),
             Kind::Postgres(server, _) => server.lock().unwrap().url(),
-            Kind::Sqlite(_) => self.url(0),
+            Kind::Cluster(..) | Kind::Sqlite(_) => self.url(0),
         }
     }
+}
+
+fn url(kind: &Kind, replica: usize) -> String {
+    match kind {
+        Kind::Redis(_, ways) => format!("redis://{}", ways[replica].address()),
+        Kind::Cluster(_, ways) => {
+            let nodes: Vec<_> = ways.iter().take(3).map(|way| way.address().to_string()).collect();
+            format!("redis-cluster://{}", nodes.join(","))
+        }
+        Kind::Postgres(_, ways) => format!("postgres://postgres@{}/postgres", ways[replica].address()),
+        Kind::Sqlite(directory) => format!("sqlite:{}", directory.path().join("sessions.db").display()),
+    }
+}
+
+/// Every node tells clients, and the other nodes, that it is reached by its way; waits until all know.
+fn announce(cluster: &Cluster, ways: &Ways) {
+    for (node, way) in cluster.nodes.iter().zip(ways) {
+        cli(node, &["config", "set", "cluster-announce-port", &way.port().to_string()]);
+    }
+    let all_known = |node: &Redis| {
+        let nodes = node.cli(&["cluster", "nodes"]);
+        ways.iter().all(|way| nodes.contains(&format!("{}@", way.address())))
+    };
+    block_in_place(|| {
+        wait_until("the ways to be known", || cluster.nodes.iter().all(all_known));
+        cluster.settle();
+    });
 }
 
 /// The way of one replica fails for a while.

@@ -167,3 +167,11 @@ impl fmt::Display for Op {
         )
     }
 }
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { parent, sent, reply, interrupted, .. } = self;
+        let question = sent.last().map_or("", |said| said.text.as_str());
+        write!(f, "{question:?} and {:?} (parent {parent:?}, interrupted: {interrupted})", reply.text)
+    }
+}

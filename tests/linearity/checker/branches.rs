@@ -42,7 +42,7 @@ impl<'a> Log<'a> {
         let mut paths: Vec<Vec<usize>> = Vec::new();
         for (place, turn) in turns.iter().enumerate() {
             if turn.reply.number().is_some_and(|number| places.insert(number, place).is_some()) {
-                case.report(What::Doubled, format_args!("stored twice: {turn:?}"));
+                case.report(What::Doubled, format_args!("stored twice: {turn}"));
             }
             let parent = match turn.parent {
                 Parent::Previous => place.checked_sub(1),
@@ -50,7 +50,7 @@ impl<'a> Log<'a> {
                 Parent::Turn(id) => {
                     let parent = ids.get(&id).copied();
                     if parent.is_none() {
-                        case.report(What::Misrecorded, format_args!("its parent is not there: {turn:?}"));
+                        case.report(What::Misrecorded, format_args!("its parent is not there: {turn}"));
                     }
                     parent
                 }
@@ -86,7 +86,7 @@ impl<'a> Log<'a> {
                 continue;
             };
             if earliest_end_after < shown.at {
-                case.report(What::Disordered, format_args!("a turn after it ended before it: {turn:?}"));
+                case.report(What::Disordered, format_args!("a turn after it ended before it: {turn}"));
             }
             let op = case.facts.op(shown);
             if op.outcome == Outcome::Ended {

@@ -26,7 +26,7 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
     for turn in case.log {
         if turn.parent != Parent::Previous || turn.sent.len() != 1 || !turn.instructions.is_empty() {
-            case.report(What::Misrecorded, format_args!("this is no delta: {turn:?}"));
+            case.report(What::Misrecorded, format_args!("this is no delta: {turn}"));
         }
     }
     // The store is read in the end: one more view, and of that time.
