@@ -113,6 +113,17 @@ kills() {
     SESSION_MEMORY_KILLS=200 cargo test --all-features --test kill -- --nocapture
 }
 
+# Three replicas, 8 clients with 200 operations each, faults on; and the stores that are wrong on purpose.
+histories() {
+    SESSION_MEMORY_HISTORIES=20 cargo test --all-features --test linearity -- --nocapture
+}
+
+# Calls that are dropped and sessions that are deleted, on each store.
+storms() {
+    SESSION_MEMORY_CANCELLATIONS=100000 SESSION_MEMORY_DELETIONS=10000 \
+        cargo test --all-features --test storm -- --nocapture
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -147,6 +158,8 @@ section 'Tests, all features' cargo test --all-features -- --show-output
 section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
+    section 'Histories, 20 on each store' histories
+    section 'Storms, 100,000 dropped calls and 10,000 deletions on each store' storms
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

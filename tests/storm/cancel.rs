@@ -195,7 +195,8 @@ impl<S: HistoryStore> Storm<S> {
         let ids: Vec<TurnId> = loaded.turns.iter().map(Turn::id).collect();
         let all: HashSet<TurnId> = ids.iter().copied().collect();
         if all.len() != ids.len() || !all.is_superset(&known.acknowledged) || !ids.starts_with(&known.seen) {
-            return Err(format!("lost, doubled or in another order: {} of {known:?}", ids.len()));
+            let (found, acknowledged) = (ids.len(), known.acknowledged.len());
+            return Err(format!("{found} turns are there, not as the {acknowledged} acknowledged ones were"));
         }
         known.seen = ids;
         Ok(loaded.cursor)

@@ -3,7 +3,7 @@
 //!
 //! `SESSION_MEMORY_CANCELLATIONS` sets how many calls are dropped on each store, 3,000 by default, and a
 //! twentieth of it how many clients leave the real binary; `SESSION_MEMORY_DELETIONS` how many deletions meet
-//! streams in flight, 300 by default.
+//! streams in flight, 200 by default.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the counts are the result")]
@@ -34,5 +34,5 @@ fn cancellations() -> u64 {
 }
 
 fn deletions() -> u64 {
-    setting("SESSION_MEMORY_DELETIONS", 300)
+    setting("SESSION_MEMORY_DELETIONS", 200)
 }
