@@ -125,23 +125,29 @@ impl Backend {
         }
     }
 
+    /// An end to all faults on the ways: a replica that starts may well refuse to without its store.
+    pub fn clear(&self) {
+        match &self.kind {
+            Kind::Redis(_, ways) | Kind::Cluster(_, ways) | Kind::Postgres(_, ways) => {
+                ways.iter().for_each(FaultProxy::clear);
+            }
+            Kind::Sqlite(_) => {}
+        }
+    }
+
     /// An end to all faults.
     pub async fn heal(&self) {
+        self.clear();
         match &self.kind {
-            Kind::Redis(server, ways) => {
-                ways.iter().for_each(FaultProxy::clear);
+            Kind::Redis(server, _) => {
                 cli(&server.lock().unwrap(), &["client", "unpause"]);
             }
-            Kind::Cluster(cluster, ways) => {
-                ways.iter().for_each(FaultProxy::clear);
+            Kind::Cluster(cluster, _) => {
                 for node in &cluster.nodes {
                     cli(node, &["client", "unpause"]);
                 }
             }
-            Kind::Postgres(server, ways) => {
-                ways.iter().for_each(FaultProxy::clear);
-                block_in_place(|| server.lock().unwrap().settle());
-            }
+            Kind::Postgres(server, _) => block_in_place(|| server.lock().unwrap().settle()),
             Kind::Sqlite(_) => {}
         }
     }

@@ -101,6 +101,7 @@ pub async fn run(plan: &Plan, backend: &Backend, build: &Build) -> Run {
             let index = dice.below(REPLICAS);
             world.replicas.send_modify(|all| all[index] = None);
             replicas[index].take().unwrap().kill().await;
+            backend.clear();
             let url = backend.url(index);
             let replica = Replica::start(build, &launch, upstream.addr(), &url).await;
             world.replicas.send_modify(|all| all[index] = Some(replica.addr()));
