@@ -123,7 +123,8 @@ pub async fn run(plan: &Plan, backend: &Backend, build: &Build) -> Run {
 /// The server's state of a moment ago comes back, as from a replica that lagged behind.
 async fn rewind(world: &World, backend: &Backend) -> Span {
     let client = redis::Client::open(backend.direct_url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
     let dump = "local all = {} for _, key in ipairs(redis.call('KEYS', '*')) do \
                 all[#all + 1] = key all[#all + 1] = redis.call('DUMP', key) end return all";
     let all: Vec<Vec<u8>> = redis::cmd("EVAL").arg(dump).arg(0).query_async(&mut connection).await.unwrap();
