@@ -61,6 +61,7 @@ mod layout;
 mod link;
 mod options;
 mod script;
+mod sentinels;
 mod sessions;
 mod settings;
 mod url;
