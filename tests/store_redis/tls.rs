@@ -85,7 +85,8 @@ async fn a_cluster_over_tls_takes_a_user_with_the_rights_that_are_documented() {
 
     refused(&cluster.url_as("memory:wrong@")).await;
     refused(&cluster.url_as("")).await;
-    refused(&cluster.url_as(USER).replace("rediss", "redis").split_once('?').unwrap().0).await;
+    let plain = cluster.url_as(USER).replace("rediss", "redis");
+    refused(plain.split_once('?').unwrap().0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
