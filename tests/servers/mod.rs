@@ -8,13 +8,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod fault;
+mod pgbouncer;
 mod postgres;
 mod redis;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub use self::{
     fault::{Fault, FaultProxy},
-    postgres::{PASSWORD, Postgres},
+    pgbouncer::PgBouncer,
+    postgres::{PASSWORD, Postgres, give_away},
     redis::{Cluster, Redis, Watched},
 };
 

@@ -272,7 +272,7 @@ impl Watched {
 }
 
 /// An authority, and certificates of it for a server and a client.
-fn make_certificates(directory: &Path) {
+pub(super) fn make_certificates(directory: &Path) {
     let script = r#"
         ec="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
         openssl req -x509 $ec -days 2 -subj /CN=authority -keyout ca.key -out ca.pem

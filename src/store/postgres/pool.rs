@@ -14,7 +14,7 @@ use tokio_postgres::{
 
 use super::{
     ConnectProblem,
-    error::{is_passing, no_connection, store_error},
+    error::{is_passing, is_read_only, no_connection, store_error, unavailable},
     tls,
     url::{Target, Tls},
 };
@@ -80,7 +80,7 @@ impl Connections {
         loop {
             let connection = match timeout_at(deadline, self.pool.get()).await {
                 Ok(connection) => connection.map_err(no_connection)?,
-                Err(_) => return Err(StoreError::new(StoreErrorKind::Unavailable)),
+                Err(_) => return Err(unavailable("no connection was free, or could be made, in time")),
             };
             match timeout_at(deadline, self.send(&connection, sql, parameters)).await {
                 Ok(Ok(rows)) => return Ok(rows),
@@ -88,6 +88,9 @@ impl Connections {
                     let passing = is_passing(&error);
                     if passing {
                         drop(Object::take(connection));
+                    }
+                    if is_read_only(&error) {
+                        self.discard();
                     }
                     if !passing || attempt == ATTEMPTS {
                         return Err(store_error(error));
@@ -118,7 +121,8 @@ impl Connections {
         connection.query(&statement, &values).await
     }
 
-    /// Gives up every connection that is at rest: one of them answered with what belongs to another session.
+    /// Gives up every connection that is at rest: one of them leads to a server that takes no writes any more, or
+    /// answered with what belongs to another session.
     pub(super) fn discard(&self) {
         self.pool.retain(|_, _| false);
     }
