@@ -163,6 +163,18 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
     }
 
+    /// Whether one replica at least has all that this server has. `WAIT` speaks of what its own connection saw
+    /// before: on a new one it tells nothing.
+    pub fn is_replicated(&self) -> bool {
+        let mut command = Command::new("redis-cli");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--raw"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut cli = command.spawn().expect("redis-cli is installed");
+        cli.stdin.take().unwrap().write_all(b"PING\nWAIT 1 1000\n").unwrap();
+        let said = String::from_utf8(cli.wait_with_output().unwrap().stdout).unwrap();
+        said.lines().last().is_some_and(|replicas| replicas.parse().is_ok_and(|count: u32| count > 0))
+    }
+
     /// Sends it a signal: `KILL`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id().to_string();

@@ -61,7 +61,7 @@ async fn a_cluster_that_loses_a_master_goes_on_with_its_replica() {
     wait_until("replication", || {
         cluster.nodes.iter().all(|node| {
             let role = node.cli(&["role"]);
-            !role.starts_with("master") || node.cli(&["wait", "1", "1000"]) == "1"
+            !role.starts_with("master") || node.is_replicated()
         })
     });
     let master = cluster.nodes.iter().position(|node| node.cli(&["role"]).starts_with("master")).unwrap();

@@ -5,8 +5,7 @@ use redis::Value;
 
 use super::{
     Shared,
-    error::{damaged, unexpected},
-    layout::Log,
+    error::unexpected,
     link::Ask,
     millis, read,
     script::{self, Invocation},
@@ -134,11 +133,13 @@ impl Shared {
         let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), listed.id.clone());
         let mut header = redis::cmd("GETRANGE");
         header.arg(self.keys.log(&key)).arg(0).arg(HEADER_BYTES - 1);
-        match self.link().call(&Ask::Command(&header), self.limits).await?.0 {
+        let link = self.link();
+        let (value, used) = link.call(&Ask::Command(&header), self.limits).await?;
+        match value {
             Value::Nil => Ok(None),
             Value::BulkString(value) if value.is_empty() => Ok(None),
             Value::BulkString(value) => {
-                let log = Log::read(&value, key.digest()).map_err(damaged)?;
+                let log = self.header(&value, &key, link, &used)?;
                 let at = i64::try_from(log.at / 1000).unwrap_or(i64::MAX);
                 Ok((log.kept > 0).then(|| SessionSummary {
                     id: listed.id.clone(),
