@@ -114,7 +114,7 @@ impl Caller {
             let number = self.sent.len();
             let padding = "and so on ".repeat(number % 7 * 10);
             let turn = turn(&self.key, &format!("caller {} says {number} {padding}", self.number));
-            let fate = self.insist(&turn, number % 4 == 3).await;
+            let fate = self.insist(&turn, number % 2 == 1).await;
             shared.acknowledged.fetch_add(u64::from(fate == Fate::Acknowledged), Ordering::Relaxed);
             self.sent.push((turn, fate));
         }
