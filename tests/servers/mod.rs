@@ -16,7 +16,7 @@ mod redis;
 pub use self::{
     fault::{Fault, FaultProxy},
     pgbouncer::PgBouncer,
-    postgres::{PASSWORD, Postgres, give_away},
+    postgres::{PASSWORD, Postgres},
     redis::{Cluster, Redis, Watched},
 };
 

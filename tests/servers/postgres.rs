@@ -289,7 +289,7 @@ fn is_root() -> bool {
 }
 
 /// Makes a file the server's own.
-pub fn give_away(file: &Path) {
+fn give_away(file: &Path) {
     if is_root() {
         run(Command::new("chown").arg("postgres").arg(file));
     }

@@ -34,6 +34,7 @@ pub(crate) struct Load {
 struct Shared {
     stop: AtomicBool,
     acknowledged: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// One caller, and what it knows of its turns. Like the layer it sends a turn again until the store has
@@ -78,12 +79,12 @@ impl Load {
 
     /// Waits until so many more turns are acknowledged.
     pub(crate) async fn progress(&self, turns: u64) {
-        let goal = self.shared.acknowledged.load(Ordering::Relaxed) + turns;
-        let until = Instant::now() + PATIENCE;
-        while self.shared.acknowledged.load(Ordering::Relaxed) < goal {
-            assert!(Instant::now() < until, "the callers are stuck");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        more(&self.shared.acknowledged, turns).await;
+    }
+
+    /// Waits until so many more calls have failed.
+    pub(crate) async fn trouble(&self, calls: u64) {
+        more(&self.shared.failed, calls).await;
     }
 
     /// Stops the callers, and compares what they know with what the store holds.
@@ -108,20 +109,29 @@ impl Load {
     }
 }
 
+async fn more(count: &AtomicU64, more: u64) {
+    let goal = count.load(Ordering::Relaxed) + more;
+    let until = Instant::now() + PATIENCE;
+    while count.load(Ordering::Relaxed) < goal {
+        assert!(Instant::now() < until, "the callers are stuck");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 impl Caller {
     async fn run(mut self, shared: Arc<Shared>) -> Self {
         while !shared.stop.load(Ordering::Relaxed) {
             let number = self.sent.len();
             let padding = "and so on ".repeat(number % 7 * 10);
             let turn = turn(&self.key, &format!("caller {} says {number} {padding}", self.number));
-            let fate = self.insist(&turn, number % 2 == 1).await;
+            let fate = self.insist(&turn, number % 2 == 1, &shared).await;
             shared.acknowledged.fetch_add(u64::from(fate == Fate::Acknowledged), Ordering::Relaxed);
             self.sent.push((turn, fate));
         }
         self
     }
 
-    async fn insist(&mut self, turn: &Turn, gives_up: bool) -> Fate {
+    async fn insist(&mut self, turn: &Turn, gives_up: bool, shared: &Shared) -> Fate {
         let until = Instant::now() + PATIENCE;
         loop {
             let answer = match self.catch_up().await {
@@ -135,6 +145,7 @@ impl Caller {
                     assert!(error.is_transient(), "{error:?}");
                     assert!(Instant::now() < until, "{PATIENCE:?} of errors, the last: {error:?}");
                     self.errors += 1;
+                    shared.failed.fetch_add(1, Ordering::Relaxed);
                     if gives_up {
                         return Fate::Unknown;
                     }

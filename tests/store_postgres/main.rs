@@ -6,10 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod deaths;
+#[cfg(target_os = "linux")]
+mod disk;
 mod faults;
 mod load;
-mod plans;
+
 mod pooler;
+mod scale;
 mod schema;
 mod server;
 #[path = "../servers/mod.rs"]
