@@ -111,6 +111,27 @@ async fn connections_that_fail_at_random_lose_and_double_nothing() {
     load.finish(&stores[0]).await.check(&format!("random faults, seeds 1 to {}", kills()));
 }
 
+/// Callers that leave before the store's own timeout, as the layer does when a load takes too long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_went_mute_is_given_up_although_no_caller_waits_for_it() {
+    let server = Postgres::start();
+    let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, server.port()).into()).await;
+    let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    let builder = PostgresStore::builder(&url).with_max_connections(NonZeroUsize::MIN);
+    let store = builder.with_timeout(Duration::from_secs(3)).connect().await.unwrap();
+    let key = key("mute");
+    for fault in [Fault::Swallow, Fault::Freeze] {
+        super::support::say(&store, &key, &format!("{fault:?}")).await;
+        proxy.strike(fault, "mute");
+        let answers = async {
+            while tokio::time::timeout(Duration::from_secs(1), store.load(&key, None)).await.is_err() {}
+        };
+        tokio::time::timeout(Duration::from_secs(60), answers).await.expect("another connection is made");
+        assert!(proxy.struck(fault) > 0, "{fault:?} struck");
+    }
+    assert_eq!(texts(&store, &key).await.len(), 2);
+}
+
 /// Each fault, met by the very statement that appends a turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_meets_a_fault_is_stored_once() {

@@ -1,5 +1,7 @@
 //! Standbys: what they make of an acknowledgement, failover, and servers that take no writes.
 
+use std::time::Duration;
+
 use tower_session_memory::store::{Durability, HistoryStore, PostgresStore, StoreErrorKind};
 
 use super::{
@@ -33,9 +35,13 @@ async fn what_a_synchronous_standby_acknowledged_survives_the_primary() {
         let store = PostgresStore::builder(url_of_both(&primary, &standby)).connect().await.unwrap();
         assert_eq!(store.durability().await.unwrap(), Durability::Fsync, "nobody waits for the standby");
         synchronous(&primary, "standby");
-        while store.durability().await.unwrap() != Durability::Replicated {
-            tokio::task::yield_now().await; // the reload takes a moment
-        }
+        // The reload takes a moment.
+        let replicated = async {
+            while store.durability().await.unwrap() != Durability::Replicated {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), replicated).await.expect("durability says replicated");
         let state = || primary.psql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'");
         wait_until("the standby to be synchronous", || state() == "1");
         let load = Load::start(std::slice::from_ref(&store), 8);
