@@ -15,7 +15,7 @@ mod redis;
 pub use self::{
     fault::{Fault, FaultProxy},
     postgres::{PASSWORD, Postgres},
-    redis::{Cluster, Redis, Watched},
+    redis::{Cluster, Redis, Watched, end_with_this_process},
 };
 
 use std::{
