@@ -132,7 +132,8 @@ impl Launch {
         self.opened.get_or_init(|| async { store::open_url(&self.store_url(), self.keys).await }).await
     }
 
-    async fn stored(&self, scope: fn(&str) -> Scope, session: &str) -> Vec<Stored> {
+    /// What its store holds of a session, in commit order.
+    pub async fn stored(&self, scope: fn(&str) -> Scope, session: &str) -> Vec<Stored> {
         store::load_of(&**self.opened().await, &scope(&self.namespace), session).await
     }
 

@@ -16,4 +16,5 @@ mod servers;
 mod place;
 
 mod reconcile;
+mod replicas;
 mod sequences;
