@@ -15,6 +15,8 @@ mod servers;
 #[macro_use]
 mod place;
 
+mod durability;
 mod reconcile;
 mod replicas;
+mod secrets;
 mod sequences;

@@ -176,9 +176,36 @@ impl Place {
         if self.kind.is_sealed() { launch.sealed(KEYS) } else { launch }
     }
 
-    /// The store's URL; `None` for the file of a launch.
-    pub fn url(&self) -> Option<&str> {
-        self.url.as_deref()
+    /// The URL of its servers, for somebody else.
+    pub fn url_of(&self, credentials: &str) -> String {
+        let url = self.url.as_ref().expect("a store with a server");
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+        format!("{scheme}://{credentials}@{rest}")
+    }
+
+    /// Makes a user of its servers who may do anything.
+    pub fn admit(&self, user: &str, password: &str) {
+        if self.kind.name() == "postgres" {
+            POSTGRES.psql(&format!("CREATE ROLE {user} SUPERUSER LOGIN PASSWORD '{password}'"));
+        }
+        for server in self.kind.redis_servers() {
+            let said = server.cli(&["acl", "setuser", user, "on", &format!(">{password}"), "~*", "+@all"]);
+            assert_eq!(said, "OK");
+        }
+    }
+
+    /// Ends this user's connections, and lets none in again.
+    pub fn lock_out(&self, user: &str) {
+        if self.kind.name() == "postgres" {
+            POSTGRES.psql(&format!("ALTER ROLE {user} NOLOGIN"));
+            POSTGRES.psql(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"
+            ));
+        }
+        for server in self.kind.redis_servers() {
+            server.cli(&["acl", "deluser", user]);
+        }
     }
 }
 
