@@ -47,6 +47,42 @@ fn assert_absent(canary: &str, place: &str, text: &str) {
     assert!(found.is_none(), "{canary} is in {place}: {}", found.unwrap_or_default());
 }
 
+/// What `check` says of a configuration file.
+async fn checked_file(toml: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    std::fs::write(&path, toml).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_session-memory"));
+    let output = check.arg("check").arg("--config").arg(path).stdin(Stdio::null()).output().await.unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_used_is_not_repeated_wherever_it_stands() {
+    for url in [
+        format!("redis-cluster://:{ESCAPED}@host/1"),
+        format!("redis://:{SECRET}@host"),
+        format!("mysql://user:{ESCAPED}@host/db"),
+    ] {
+        let said = checked(&url).await;
+        assert!(said.contains("SESSION_MEMORY_STORE"), "{said}");
+        assert_absent(CANARY, "what is said of the environment", &said);
+        for line in
+            [format!("store = \"{url}\""), format!("\"store\"='{url}'"), format!("upstream = \"{url}\"")]
+        {
+            let said = checked_file(&line).await;
+            assert!(said.contains("line 1"), "{said}");
+            assert_absent(CANARY, "what is said of a file", &said);
+        }
+    }
+    let upstream = format!("http://user:{ESCAPED}@host");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_session-memory"));
+    let output = serve.args(["serve", "--upstream", &upstream]).output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--upstream"), "{said}");
+    assert_absent(CANARY, "what is said of a flag", &said);
+}
+
 /// A store that refuses: the secret is nowhere, and what is said is of use.
 async fn refused(url: &str, says: &str) {
     let said = said_of(url).await;
@@ -65,7 +101,7 @@ async fn no_error_of_redis_shows_a_password() {
     refused(&format!("redis://:{ESCAPED}@no-such-host.invalid"), "no-such-host.invalid").await;
     refused(&format!("rediss://:{ESCAPED}@127.0.0.1:{port}"), "127.0.0.1").await;
     refused(&format!("rediss://:{ESCAPED}@127.0.0.1:{tls}"), "certificate").await;
-    refused(&format!("rediss://:{ESCAPED}@127.0.0.1:{tls}?tls_ca=/{CANARY}/ca.pem"), "ca.pem").await;
+    refused(&format!("rediss://:{ESCAPED}@127.0.0.1:{tls}?tls_ca=/not/there/ca.pem"), "ca.pem").await;
     refused(&format!("redis://127.0.0.1:{port}?{CANARY}={ESCAPED}"), "query").await;
     refused(&format!("redis://:{SECRET}@127.0.0.1:{port}"), "%").await;
 }
@@ -123,7 +159,7 @@ async fn at_work_nothing_of_a_session_and_no_secret_is_told(on: Kind) {
     // Only this role is asked for its password: see `servers::Postgres`.
     let who = if on == Kind::Postgres { "guarded" } else { "canary-p-user" };
     place.admit(who, SECRET);
-    let guarded = place.url().expect("a server").replacen("://", &format!("://{who}:{ESCAPED}@"), 1);
+    let guarded = place.url_of(&format!("{who}:{ESCAPED}"));
     let launch = place.launch(&upstream).store(&guarded).env("RUST_LOG", "trace");
     let launch = launch.arg("--admin").arg("127.0.0.1:0").config("load_timeout = \"500ms\"\n");
     let proxy = launch.start().await;
