@@ -18,5 +18,6 @@ mod place;
 mod durability;
 mod reconcile;
 mod replicas;
+mod sealed;
 mod secrets;
 mod sequences;
