@@ -169,6 +169,9 @@ pub enum RecordError {
     /// The record was written by a version that this one cannot read.
     #[error("the stored record has format version {0}; this program reads 1.x")]
     Version(String),
+    /// The log that the record stands in was written by a version that this one cannot read.
+    #[error("the stored log has layout version {0}; this program reads 1.x")]
+    Layout(String),
     /// The record belongs to another session.
     #[error("the store answered with a record of another session")]
     Foreign,

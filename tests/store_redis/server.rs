@@ -117,12 +117,20 @@ async fn a_header_of_a_newer_minor_version_is_kept_and_a_newer_major_refused() {
     let header = server.cli(&["get", &name]).lines().next().unwrap().to_owned();
     assert!(header.ends_with(more) && header.starts_with("{\"v\":\"1.7\""), "{header}");
 
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
     server.cli(&["setrange", &name, "6", "2"]);
-    let error = store.load(&key("a"), None).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    let at = store.load(&key("b"), None).await.unwrap().cursor;
-    let error = store.append(&key("a"), &at, &turn(&key("a"), "three")).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "what cannot be read is not written over");
+    let newer = server.cli(&["get", &name]);
+    let refusals = [
+        store.load(&key("a"), None).await.map(drop).unwrap_err(),
+        store.load(&key("a"), Some(&at)).await.map(drop).unwrap_err(),
+        store.append(&key("a"), &at, &turn(&key("a"), "three")).await.map(drop).unwrap_err(),
+    ];
+    for error in refusals {
+        assert_eq!(error.kind(), StoreErrorKind::Conflict);
+        let text = std::error::Error::source(&error).unwrap().to_string();
+        assert!(text.contains("the stored log has layout version 2.7; this program reads 1.x"), "{text}");
+    }
+    assert_eq!(server.cli(&["get", &name]), newer, "what cannot be read is not written over");
 }
 
 #[tokio::test]
