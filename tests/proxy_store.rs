@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
+mod servers;
 
 use common::*;
+use servers::{Postgres, Redis};
 
 const KEYS: &str = "2026-05 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
@@ -89,4 +91,50 @@ async fn a_store_of_plain_turns_is_taken_over_when_that_is_asked_for() {
     let seen = texts(&upstream.requests().last().unwrap().messages());
     let asked: Vec<&String> = seen.iter().step_by(2).collect();
     assert_eq!(asked, ["before", "after", "and on"]);
+}
+
+/// Two turns, then `tamper` makes the first of them one of a version that nobody knows yet.
+async fn refuses_a_newer_version(store: Option<String>, layout: &str, tamper: impl FnOnce(&Launch)) {
+    let (upstream, before) =
+        pair_with(|launch| store.iter().fold(launch, |launch, store| launch.store(store))).await;
+    for text in ["one", "two"] {
+        say(&before, text).await.ok();
+    }
+    let launch = before.launch().sibling();
+    tamper(&launch);
+    let asked = upstream.requests().len();
+    let fresh = launch.start().await;
+    let answer = say(&fresh, "three").await;
+    assert_eq!((answer.status, answer.code()), (503, "session_store_unavailable".to_owned()), "{layout}");
+    assert_eq!(upstream.requests().len(), asked, "nothing is asked without its history");
+    assert_eq!(Post::chat(body(&[user("hello")])).session("other").send(&fresh).await.status, 200);
+    let log = log_of(fresh).await;
+    let told = format!("the stored {layout} version 2.0; this program reads 1.x");
+    assert!(log.contains(&told) && log.contains("conflict"), "{told}: {log}");
+}
+
+#[tokio::test]
+async fn a_session_that_a_newer_version_wrote_is_refused_by_the_names_of_both() {
+    let newer =
+        "convert_to(replace(convert_from(record, 'UTF8'), '{\"v\":\"1.0\"', '{\"v\":\"2.0\"'), 'UTF8')";
+    refuses_a_newer_version(None, "record has format", |launch| {
+        let file = rusqlite::Connection::open(launch.store_path()).unwrap();
+        let change = "CAST(replace(CAST(record AS TEXT), '{\"v\":\"1.0\"', '{\"v\":\"2.0\"') AS BLOB)";
+        let changed = file.execute(&format!("UPDATE turns SET record = {change} WHERE seq = 1"), []);
+        assert_eq!(changed.unwrap(), 1);
+    })
+    .await;
+
+    let server = Postgres::start();
+    refuses_a_newer_version(Some(server.url()), "record has format", |_| {
+        server.psql(&format!("UPDATE session_memory.turns SET record = {newer} WHERE seq = 1"));
+    })
+    .await;
+
+    let server = Redis::start();
+    refuses_a_newer_version(Some(server.url()), "log has layout", |_| {
+        let log = server.cli(&["keys", "session-memory:log:*"]);
+        server.cli(&["setrange", &log, "6", "2"]);
+    })
+    .await;
 }

@@ -9,11 +9,13 @@
 
 mod postgres;
 mod redis;
+mod relay;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub use self::{
     postgres::{PASSWORD, Postgres},
     redis::{Cluster, Redis, Watched},
+    relay::{Relay, Traffic},
 };
 
 use std::{

@@ -200,7 +200,7 @@ const BUSY: usize = 4;
 /// The whole suite through every wrapper over one store. Real time passes here, so the checks run side by side,
 /// those that wait for it first.
 fn every_wrapper_over<B: Base + 'static>() {
-    let suites: [(&str, Box<dyn Fn(&str) + Send + Sync>); 5] = [
+    let suites: [(&str, Suite); 5] = [
         ("cached", suite(wrapped::<B, _>(Cached::new))),
         ("a tiny cache", suite(wrapped::<B, _>(tiny_cache))),
         ("compressed", suite(wrapped::<B, _>(compressed))),
@@ -226,7 +226,10 @@ fn every_wrapper_over<B: Base + 'static>() {
     assert_eq!(*failed.lock().unwrap(), [""; 0]);
 }
 
-fn suite<H: Harness + 'static>(harness: H) -> Box<dyn Fn(&str) + Send + Sync> {
+/// Runs the check of this name.
+type Suite = Box<dyn Fn(&str) + Send + Sync>;
+
+fn suite<H: Harness + 'static>(harness: H) -> Suite {
     Box::new(move |check| conformance::run(check, &harness))
 }
 

@@ -84,7 +84,7 @@ async fn a_record_of_another_session_is_refused_also_when_it_claims_to_be_of_thi
     say(&store, &key("a"), "canary").await;
     say(&store, &key("b"), "canary").await;
     let stolen = inside.records(&key("a")).await[0].clone();
-    inside.put(&key("b"), &[stolen.clone()]).await;
+    inside.put(&key("b"), std::slice::from_ref(&stolen)).await;
     assert_eq!(refusal(&store, &key("b")).await.0, StoreErrorKind::Corrupt);
 
     let hex = |id| key(id).digest().to_hex().into_bytes();

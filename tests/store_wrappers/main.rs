@@ -10,6 +10,7 @@ mod inside;
 #[path = "../servers/mod.rs"]
 mod servers;
 mod support;
+mod traffic;
 #[path = "../turns/mod.rs"]
 mod turns;
 mod versions;
