@@ -113,6 +113,16 @@ kills() {
     SESSION_MEMORY_KILLS=200 cargo test --all-features --test kill -- --nocapture
 }
 
+# Every byte of what is stored encrypted, each of its bits flipped and all of them.
+flips() {
+    SESSION_MEMORY_FLIPS=9 cargo test --all-features --test store_wrappers -- --nocapture flipped every_byte
+}
+
+# Does the benchmark still run, and show that a cached load is one round trip?
+store_benchmark() {
+    cargo bench --all-features --bench store -- --quick
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -147,6 +157,8 @@ section 'Tests, all features' cargo test --all-features -- --show-output
 section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
+    section 'Flipped bytes under encryption' flips
+    section 'Benchmark of the stores, a small run' store_benchmark
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

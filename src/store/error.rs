@@ -1,5 +1,7 @@
 use std::{error::Error, fmt};
 
+use crate::history::RecordError;
+
 /// What a store could not do, and whether trying again may help.
 ///
 /// Its text holds no address, credential, session id or message content; what the backend said is the
@@ -20,7 +22,8 @@ pub enum StoreErrorKind {
     Timeout,
     /// The store answered with something that cannot be right.
     Corrupt,
-    /// The store is set up in a way that contradicts the request.
+    /// The store is set up in a way that contradicts the request, or a newer version of this program wrote what
+    /// is asked for.
     Conflict,
     /// The record or the request is more than the store takes.
     TooLarge,
@@ -51,6 +54,18 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
+    }
+}
+
+/// [`Conflict`](StoreErrorKind::Conflict) where a newer version wrote it, else
+/// [`Corrupt`](StoreErrorKind::Corrupt).
+impl From<RecordError> for StoreError {
+    fn from(error: RecordError) -> Self {
+        let kind = match &error {
+            RecordError::Version(_) | RecordError::Layout(_) => StoreErrorKind::Conflict,
+            _ => StoreErrorKind::Corrupt,
+        };
+        Self::with_source(kind, error)
     }
 }
 

@@ -61,7 +61,8 @@ pub async fn open_url(url: &str, keys: Option<&str>) -> AnyStore {
     }
 }
 
-fn wrapped(store: impl HistoryStore, keys: Option<&str>) -> AnyStore {
+/// The store, with the wrappers around it if there are keys.
+pub fn wrapped(store: impl HistoryStore, keys: Option<&str>) -> AnyStore {
     match keys {
         None => Arc::new(store),
         Some(keys) => Arc::new(Compressed::new(Encrypted::new(store, KeyRing::parse(keys).unwrap()))),

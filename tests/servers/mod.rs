@@ -10,12 +10,14 @@
 mod fault;
 mod postgres;
 mod redis;
+mod relay;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub use self::{
     fault::{Fault, FaultProxy},
     postgres::{PASSWORD, Postgres},
     redis::{Cluster, Redis, Watched, end_with_this_process},
+    relay::{Relay, Traffic},
 };
 
 use std::{

@@ -12,6 +12,8 @@ mod server;
 #[path = "../servers/mod.rs"]
 mod servers;
 mod support;
+#[path = "../turns/mod.rs"]
+mod turns;
 
 use tower_session_memory::{
     store::{Durability, HistoryStore, PostgresStore, postgres::PostgresBuilder},

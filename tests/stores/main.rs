@@ -1,7 +1,8 @@
 //! The real binary on every store: one suite, and a place in each kind of store to run it on.
 //!
-//! The servers are started here (`tests/servers`), one of each kind for all tests. `SESSION_MEMORY_TURNS` sets
-//! how many turns a store `replicas` and `cache` hold; see there.
+//! The servers are started here (`tests/servers`): one of each kind for all tests, and others for tests that want
+//! one for themselves. `SESSION_MEMORY_TURNS` sets how much `replicas` and `cache` do, `SESSION_MEMORY_SEED`
+//! repeats what they did by chance.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
@@ -9,15 +10,20 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../servers/mod.rs"]
-mod servers;
-
+#[macro_use]
+mod own;
 #[macro_use]
 mod place;
+#[path = "../servers/mod.rs"]
+mod servers;
+#[path = "../turns/mod.rs"]
+mod turns;
 
+mod cache;
 mod durability;
 mod reconcile;
 mod replicas;
 mod sealed;
 mod secrets;
 mod sequences;
+mod versions;

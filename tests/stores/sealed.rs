@@ -1,109 +1,15 @@
 //! Encryption through the binary, on a server of its own: what can be read in the store, and who can read it.
 
-use std::{fs, path::Path};
-
 use http::StatusCode;
 use serde_json::json;
 
-use crate::{
-    common::*,
-    place::KEYS,
-    servers::{Postgres, Redis},
-};
-
-/// Makes a test of each scenario on each of these stores.
-macro_rules! on_own_stores {
-    ($($scenario:ident)+) => {
-        on_own_store!(sqlite = Own::Sqlite; $($scenario)+);
-        on_own_store!(redis = Own::redis(); $($scenario)+);
-        on_own_store!(postgres = Own::postgres(); $($scenario)+);
-    };
-}
-
-macro_rules! on_own_store {
-    ($module:ident = $own:expr; $($scenario:ident)+) => {
-        mod $module {
-            use super::Own;
-            $(#[tokio::test] async fn $scenario() { super::$scenario($own).await; })+
-        }
-    };
-}
+use crate::{common::*, own::Own, place::KEYS};
 
 on_own_stores! {
     nothing_of_a_conversation_can_be_read_in_the_store
     a_session_whose_key_is_not_there_is_refused_and_the_key_named
     keys_are_rotated_while_conversations_go_on
     a_store_of_plain_turns_is_taken_over_when_that_is_asked_for
-}
-
-/// A store that nobody else uses, so that all of it can be looked at.
-enum Own {
-    Sqlite,
-    Redis(Redis),
-    Postgres(Postgres),
-}
-
-impl Own {
-    /// Everything is in the append-only file and the log of slow commands, and nothing is compressed.
-    fn redis() -> Self {
-        let always = ["--appendonly", "yes", "--appendfsync", "always"];
-        let told = ["--rdbcompression", "no", "--slowlog-log-slower-than", "0"];
-        Self::Redis(Redis::start_with(&[always, told].concat()))
-    }
-
-    /// The server writes every statement with its parameters into its log.
-    fn postgres() -> Self {
-        Self::Postgres(Postgres::start_with(&["log_statement=all"]))
-    }
-
-    fn launch(&self, upstream: &Upstream) -> Launch {
-        let launch = Launch::new(&upstream.url());
-        match self {
-            Self::Sqlite => launch,
-            Self::Redis(server) => launch.store(&server.url()),
-            Self::Postgres(server) => launch.store(&server.url()),
-        }
-    }
-
-    /// All that whoever has the store can see.
-    fn dump(&self, launch: &Launch) -> Vec<u8> {
-        let mut dump = Vec::new();
-        match self {
-            Self::Sqlite => files_in(launch.dir(), &mut dump),
-            Self::Redis(server) => {
-                for key in server.cli(&["keys", "*"]).lines() {
-                    for command in ["dump", "get"] {
-                        dump.extend(server.cli(&[command, key]).into_bytes());
-                    }
-                    dump.extend(server.cli(&["zrange", key, "0", "-1"]).into_bytes());
-                }
-                dump.extend(server.cli(&["slowlog", "get", "1000"]).into_bytes());
-                assert_eq!(server.cli(&["save"]), "OK");
-                files_in(server.directory(), &mut dump);
-            }
-            Self::Postgres(server) => {
-                let tables = server.psql("SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'session_memory'");
-                for table in tables.lines() {
-                    dump.extend(server.psql(&format!("SELECT t::text FROM {table} t")).into_bytes());
-                }
-                server.psql("CHECKPOINT");
-                files_in(server.directory(), &mut dump);
-            }
-        }
-        dump
-    }
-}
-
-fn files_in(directory: &Path, bytes: &mut Vec<u8>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => files_in(&entry.path(), bytes),
-            // A file of the server's may go while it is looked at.
-            kind if kind.is_file() => bytes.extend(fs::read(entry.path()).unwrap_or_default()),
-            _ => {}
-        }
-    }
 }
 
 /// Whether it stands there, as text or as the hexadecimal digits that PostgreSQL shows.

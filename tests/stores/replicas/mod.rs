@@ -43,7 +43,8 @@ async fn three_replicas_that_come_and_go_behave_like_one(on: Kind) {
     World::start(on, &replicas).await.hold(turns().div_ceil(15)).await;
 }
 
-fn turns() -> usize {
+/// How many turns a test holds.
+pub fn turns() -> usize {
     std::env::var("SESSION_MEMORY_TURNS")
         .map_or(60, |turns| turns.parse().expect("SESSION_MEMORY_TURNS is a number"))
 }
