@@ -113,6 +113,11 @@ kills() {
     SESSION_MEMORY_KILLS=200 cargo test --all-features --test kill -- --nocapture
 }
 
+# Replicas that take turns, and caches in front of stores: at least so many turns on every store.
+turns() {
+    SESSION_MEMORY_TURNS=2000 cargo test --all-features --test stores -- --nocapture replicas:: cache::
+}
+
 # Every byte of what is stored encrypted, each of its bits flipped and all of them.
 flips() {
     SESSION_MEMORY_FLIPS=9 cargo test --all-features --test store_wrappers -- --nocapture flipped every_byte
@@ -157,6 +162,7 @@ section 'Tests, all features' cargo test --all-features -- --show-output
 section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
+    section 'Replicas, 2,000 turns of each kind' turns
     section 'Flipped bytes under encryption' flips
     section 'Benchmark of the stores, a small run' store_benchmark
     section 'Audit of the dependencies' audit

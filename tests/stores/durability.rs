@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::*,
+    place::{CLUSTER, WATCHED},
     servers::{Postgres, Redis},
 };
 
@@ -81,6 +82,12 @@ async fn redis_offers_what_its_append_only_file_does() {
     crate::servers::wait_until("the replica", || server.cli(&["wait", "1", "1000"]) == "1");
     offers(&format!("{}?wait_replicas=1", server.url()), "replicated").await;
     drop(replica);
+}
+
+#[tokio::test]
+async fn of_several_servers_the_weakest_counts() {
+    offers(&CLUSTER.url(), "about-1s").await;
+    offers(&WATCHED.url(), "about-1s").await;
 }
 
 #[tokio::test]
