@@ -126,6 +126,21 @@ redis_faults() {
         cluster::a cluster::s cluster::w failover:: faults:: network:: sentinel:: --skip _a_cluster:: --skip by_sentinels
 }
 
+# Replicas that take turns, and caches in front of stores: at least so many turns on every store.
+turns() {
+    SESSION_MEMORY_TURNS=2000 cargo test --all-features --test stores -- --nocapture replicas:: cache::
+}
+
+# Every byte of what is stored encrypted, each of its bits flipped and all of them.
+flips() {
+    SESSION_MEMORY_FLIPS=9 cargo test --all-features --test store_wrappers -- --nocapture flipped every_byte
+}
+
+# Does the benchmark still run, and show that a cached load is one round trip?
+store_benchmark() {
+    cargo bench --all-features --bench store -- --quick
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -161,6 +176,9 @@ section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
     section 'Faults of Redis and its network' redis_faults
+    section 'Replicas, 2,000 turns of each kind' turns
+    section 'Flipped bytes under encryption' flips
+    section 'Benchmark of the stores, a small run' store_benchmark
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

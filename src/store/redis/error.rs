@@ -117,7 +117,9 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
         }
         Some("SMFOREIGN") => Verdict::Foreign,
         _ if says(error, "SMFOREIGN") => Verdict::Foreign,
+        Some("SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
         Some("WRONGTYPE" | "SMCORRUPT") => Verdict::Never(StoreErrorKind::Corrupt),
+        _ if says(error, "SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
         _ if says(error, "SMCORRUPT") || says(error, "WRONGTYPE") => Verdict::Never(StoreErrorKind::Corrupt),
         _ if says(error, "maximum allowed size") || says(error, "invalid bulk length") => {
             Verdict::Never(StoreErrorKind::TooLarge)
@@ -144,7 +146,7 @@ pub(super) fn store_error(kind: StoreErrorKind, error: Option<Arc<RedisError>>) 
 }
 
 pub(super) fn damaged(error: RecordError) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Corrupt, error)
+    error.into()
 }
 
 pub(super) fn unexpected() -> StoreError {
