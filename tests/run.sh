@@ -141,6 +141,17 @@ store_benchmark() {
     cargo bench --all-features --bench store -- --quick
 }
 
+# Three replicas, 8 clients with 200 operations each, faults on; and the stores that are wrong on purpose.
+histories() {
+    SESSION_MEMORY_HISTORIES=20 cargo test --all-features --test linearity -- --nocapture
+}
+
+# Calls that are dropped and sessions that are deleted, on each store.
+storms() {
+    SESSION_MEMORY_CANCELLATIONS=100000 SESSION_MEMORY_DELETIONS=10000 \
+        cargo test --all-features --test storm -- --nocapture
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -179,6 +190,8 @@ if [ "$mode" = --full ]; then
     section 'Replicas, 2,000 turns of each kind' turns
     section 'Flipped bytes under encryption' flips
     section 'Benchmark of the stores, a small run' store_benchmark
+    section 'Histories, 20 on each store' histories
+    section 'Storms, 100,000 dropped calls and 10,000 deletions on each store' storms
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi
