@@ -152,7 +152,7 @@ section 'Lints, default features' cargo clippy -- -D warnings
 section 'Documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 section 'Fuzz targets compile' cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --bins
 section 'Tests, default features' cargo test
-# Unit, integration and documentation tests, and the examples are built; tests/kill.rs shows its counts.
+# Unit, integration and documentation tests, and the examples are built; tests/kill shows its counts.
 section 'Tests, all features' cargo test --all-features -- --show-output
 section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then

@@ -7,15 +7,21 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod cluster;
+mod fault;
 mod postgres;
 mod redis;
 mod relay;
+mod sentinel;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub use self::{
+    cluster::Cluster,
+    fault::{Fault, FaultProxy},
     postgres::{PASSWORD, Postgres},
-    redis::{Cluster, Redis, Watched},
+    redis::Redis,
     relay::{Relay, Traffic},
+    sentinel::Watched,
 };
 
 use std::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_session_memory::store::{Durability, HistoryStore, RedisStore};
 
 use crate::{
-    faults::{Load, patient},
+    load::{Load, patient},
     servers::{self, Cluster, wait_until},
     support::{key, say, texts},
 };
@@ -24,7 +24,7 @@ async fn a_cluster_connection_that_comes_to_a_halt_is_replaced() {
         }
         load.more(200).await;
     }
-    load.check(&store).await;
+    load.check("CLIENT KILL of all connections, twice in a row", &store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +47,7 @@ async fn a_failover_that_is_asked_for_loses_and_doubles_nothing() {
         });
         load.more(100).await;
     }
-    load.check(&store).await;
+    load.check("graceful failovers", &store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn a_cluster_that_loses_a_master_goes_on_with_its_replica() {
     wait_until("replication", || {
         cluster.nodes.iter().all(|node| {
             let role = node.cli(&["role"]);
-            !role.starts_with("master") || node.cli(&["wait", "1", "1000"]) == "1"
+            !role.starts_with("master") || node.is_replicated()
         })
     });
     let master = cluster.nodes.iter().position(|node| node.cli(&["role"]).starts_with("master")).unwrap();

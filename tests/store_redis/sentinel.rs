@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_session_memory::store::RedisStore;
 
 use crate::{
-    faults::patient,
+    load::patient,
     servers::{Watched, wait_until},
     support::{key, say, texts},
 };
@@ -21,7 +21,7 @@ async fn a_store_follows_the_sentinels_to_the_new_master() {
         said.push(text);
         let master = watched.master();
         // What is not replicated yet is lost by design: wait for it.
-        wait_until("replication", || watched.servers[master].cli(&["wait", "1", "1000"]) == "1");
+        wait_until("replication", || watched.servers[master].is_replicated());
         watched.servers[master].kill();
         assert_eq!(texts(&store, "a").await, said, "round {round}: another server, the same turns");
         let text = format!("after round {round}");

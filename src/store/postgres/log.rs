@@ -12,7 +12,7 @@ use super::{
     pool::{Connections, Parameter},
 };
 use crate::{
-    history::{Parent, RecordError, Turn, TurnId},
+    history::{Parent, Turn, TurnId},
     session::{SessionId, SessionKey},
     store::{
         Appended, Cursor, Durability, Epoch, Loaded, Page, Scope, SessionPage, SessionSummary, StoreError,
@@ -316,12 +316,6 @@ fn loaded(key: &SessionKey, rows: &[Row]) -> Result<Loaded, StoreError> {
         return Err(corrupt());
     }
     Ok(Loaded { cursor, turns, from_start: !known, trimmed: number(head, 5)? })
-}
-
-/// Whether the store answered with another session's record.
-pub(super) fn is_foreign(error: &StoreError) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    matches!(source, Some(RecordError::Foreign))
 }
 
 fn summary(row: &Row) -> Result<SessionSummary, StoreError> {

@@ -1,6 +1,9 @@
 //! How a connection is made: to one server, to a Cluster, or to the server that the sentinels name.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
@@ -58,6 +61,8 @@ pub(super) enum Dialer {
 
 pub(super) struct Sentinels {
     sentinels: Vec<ConnectionInfo>,
+    /// The place of the one to ask first: the one that answered last.
+    first: AtomicUsize,
     master: String,
     /// The server's settings; its address is asked for.
     server: RedisConnectionInfo,
@@ -93,8 +98,8 @@ impl Dialer {
                     .iter()
                     .map(|host| info(address(host, tls.is_some()), ask.clone()))
                     .collect::<RedisResult<_>>()?;
-                let master = master.clone();
-                Ok(Self::Sentinel(Box::new(Sentinels { sentinels, master, server: settings, tls })))
+                let (first, master) = (AtomicUsize::new(0), master.clone());
+                Ok(Self::Sentinel(Box::new(Sentinels { sentinels, first, master, server: settings, tls })))
             }
         }
     }
@@ -111,11 +116,19 @@ impl Dialer {
 impl Sentinels {
     /// The first sentinel that answers decides, provided that the server it names knows itself as a master:
     /// a sentinel that was cut off may name the one that was.
+    ///
+    /// Sentinels that do not answer may take all the time there is: the next call begins with the next one.
     async fn dial(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
         let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no sentinel is known"));
-        for sentinel in &self.sentinels {
-            match self.dial_by(sentinel, timeout).await {
-                Ok(connection) => return Ok(connection),
+        let first = self.first.load(Ordering::Relaxed);
+        for place in (first..).take(self.sentinels.len()) {
+            let place = place % self.sentinels.len();
+            self.first.store(place + 1, Ordering::Relaxed);
+            match self.dial_by(&self.sentinels[place], timeout).await {
+                Ok(connection) => {
+                    self.first.store(place, Ordering::Relaxed);
+                    return Ok(connection);
+                }
                 Err(error) => last = error,
             }
         }

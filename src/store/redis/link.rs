@@ -29,10 +29,13 @@ use tokio_util::{
 
 use super::{
     dial::{Connection, Dialer},
-    error::{Verdict, is_noscript, store_error, verdict},
+    error::{Verdict, damaged, is_noscript, store_error, verdict},
     script::Invocation,
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::{
+    history::RecordError,
+    store::{StoreError, StoreErrorKind},
+};
 
 /// So many calls in a row without an answer, and the connection is replaced.
 const MISSES: u32 = 3;
@@ -137,6 +140,10 @@ impl Link {
                 }
                 Some(Verdict::WrongServer) => self.give_up(generation),
                 Some(Verdict::Later) => {}
+                Some(Verdict::Foreign) => {
+                    self.distrust(&Used(generation));
+                    return Err(damaged(RecordError::Foreign));
+                }
                 Some(Verdict::Never(kind)) => return Err(store_error(kind, error.map(Arc::new))),
             }
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
@@ -161,9 +168,10 @@ impl Link {
         }
     }
 
-    /// The answer that came over this connection cannot be right: nothing else over it can be trusted.
+    /// The answer that came over this connection was to another question, or so it seems: nothing else over it
+    /// can be trusted.
     pub(super) fn distrust(&self, used: &Used) {
-        tracing::error!("a session store connection gave the answer to another question: it is dropped");
+        tracing::error!("a session store connection gave another session's record: it is dropped");
         self.give_up(used.0);
     }
 

@@ -168,7 +168,8 @@ impl HistoryStore for RedisStore {
             .arg(key.digest().to_hex())
             .arg(hex(tombstone.as_bytes()))
             .arg(millis(shared.retention.tombstone_ttl))
-            .arg(key.id().as_str());
+            .arg(key.id().as_str())
+            .arg(shared.waits());
         shared.write(&deletion).await?;
         if shared.in_cluster {
             shared.unlist(key).await;
@@ -291,7 +292,7 @@ impl Shared {
             .arg(key.id().as_str())
             .arg(self.listed.to_string())
             .arg(self.sweeps())
-            .arg(if self.replicas.is_some() { "1" } else { "0" }))
+            .arg(self.waits()))
     }
 
     async fn write(&self, script: &Invocation) -> Result<Value, StoreError> {
@@ -313,6 +314,11 @@ impl Shared {
             keys.push(self.keys.listing(key.namespace(), key.principal().as_str()));
         }
         keys
+    }
+
+    /// Whether a write that is sent again is to write again, for the sake of those who wait for its replication.
+    fn waits(&self) -> &'static str {
+        if self.replicas.is_some() { "1" } else { "0" }
     }
 
     /// Whether what was listed longer ago than a session lives can be taken off the listing: not where loads
