@@ -9,6 +9,7 @@
 
 mod cluster;
 mod fault;
+mod pgbouncer;
 mod postgres;
 mod redis;
 mod relay;
@@ -18,6 +19,7 @@ mod sentinel;
 pub use self::{
     cluster::Cluster,
     fault::{Fault, FaultProxy},
+    pgbouncer::PgBouncer,
     postgres::{PASSWORD, Postgres},
     redis::Redis,
     relay::{Relay, Traffic},

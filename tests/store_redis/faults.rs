@@ -103,6 +103,21 @@ async fn a_server_that_is_full_refuses_and_tears_nothing() {
     assert_eq!(texts(&store, "a").await, ["one", "two"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_full_for_a_while_loses_and_doubles_nothing() {
+    let server = Redis::start_with(&["--maxmemory-policy", "noeviction"]);
+    let store = patient(&server.url()).await;
+    let load = Load::start(&store, 16);
+    for _ in 0..5 {
+        load.more(50).await;
+        server.cli(&["config", "set", "maxmemory", "1"]);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.cli(&["config", "set", "maxmemory", "0"]);
+    }
+    load.more(50).await;
+    load.check("maxmemory reached five times", &store).await;
+}
+
 #[tokio::test]
 async fn a_primary_that_becomes_a_replica_is_left_and_takes_turns_again_as_primary() {
     let (server, other) = (Redis::start(), Redis::start());

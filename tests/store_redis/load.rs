@@ -82,6 +82,11 @@ impl Load {
         load
     }
 
+    /// How many turns were acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> u32 {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// Waits for so many more acknowledged turns.
     pub(crate) async fn more(&self, turns: u32) {
         let goal = self.done.load(Ordering::Relaxed) + turns;

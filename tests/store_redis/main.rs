@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "the counts are the result")]
 
 mod cluster;
+mod failover;
 mod faults;
 mod load;
 mod network;

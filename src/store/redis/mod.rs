@@ -23,8 +23,12 @@
 //! append-only file it is `none`: a server that is started again has forgotten. With `appendfsync everysec`, its
 //! default, about the last second is lost with the machine; `always` waits for the disk. **Replication is
 //! asynchronous:** after a failover the newest turns may be missing, unless
-//! [`with_wait_replicas`](RedisBuilder::with_wait_replicas) has replicas acknowledge each. A user that may not
-//! read the settings makes the level `unknown`.
+//! [`with_wait_replicas`](RedisBuilder::with_wait_replicas) has replicas acknowledge each. What is left is whole:
+//! a session then ends with an earlier turn, and cursors of what was lost are noticed. A user that may not read the
+//! settings makes the level `unknown`.
+//!
+//! Sentinels tell a master that they replaced only after seconds. The store asks them every second; what the old
+//! one took until then is lost, too. `min-replicas-to-write` bounds that time on the server's side.
 //!
 //! Set `maxmemory-policy` to `noeviction`, or sessions disappear when memory runs out; then appends are
 //! refused as unavailable instead.
@@ -48,7 +52,8 @@
 //! `ACL SETUSER memory on >password ~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange
 //! +set +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
 //! +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
-//! `+role` behind Sentinels, `+cluster|slots` in a Cluster.
+//! `+role` behind Sentinels, `+cluster|slots +asking` in a Cluster. A user of the Sentinels
+//! (`sentinel_user`) needs `+sentinel|master +hello`.
 //!
 //! # Layout
 //!
@@ -61,6 +66,7 @@ mod layout;
 mod link;
 mod options;
 mod script;
+mod sentinels;
 mod sessions;
 mod settings;
 mod url;
