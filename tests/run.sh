@@ -138,7 +138,7 @@ flips() {
 
 # Does the benchmark still run, and show that a cached load is one round trip?
 store_benchmark() {
-    cargo bench --all-features --bench store -- --quick
+    cargo bench --features postgres,redis,sqlite --bench store -- --quick
 }
 
 # Three replicas, 8 clients with 200 operations each, faults on; and the stores that are wrong on purpose.

@@ -115,11 +115,11 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
         {
             Verdict::Later
         }
+        Some("SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
+        _ if says(error, "SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
         Some("SMFOREIGN") => Verdict::Foreign,
         _ if says(error, "SMFOREIGN") => Verdict::Foreign,
-        Some("SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
         Some("WRONGTYPE" | "SMCORRUPT") => Verdict::Never(StoreErrorKind::Corrupt),
-        _ if says(error, "SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
         _ if says(error, "SMCORRUPT") || says(error, "WRONGTYPE") => Verdict::Never(StoreErrorKind::Corrupt),
         _ if says(error, "maximum allowed size") || says(error, "invalid bulk length") => {
             Verdict::Never(StoreErrorKind::TooLarge)
