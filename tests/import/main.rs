@@ -101,6 +101,47 @@ async fn a_session_that_went_on_here_is_not_mixed_with_what_came_there() {
 }
 
 #[tokio::test]
+async fn a_source_is_reached_over_tls_and_over_a_socket() {
+    let plain = Redis::start();
+    push(&plain, "s", &exchanges(0..1));
+    let launch = Launch::new("http://127.0.0.1:9");
+    let from = format!("langchain-unix:{}", plain.socket().display());
+    let done = import(&store_of(&launch), &["--from", &from, "--anonymous"]).await;
+    assert_eq!((done.code, done.turns()), (Some(0), (1, 0)), "{done:?}");
+
+    let tls = Redis::tls(false);
+    let url = format!("agents-rediss://127.0.0.1:{}", tls.port());
+    let trusted = format!("{url}?tls_ca={}", tls.file("ca.pem"));
+    let done = import(&store_of(&launch), &["--from", &trusted, "--anonymous"]).await;
+    assert_eq!((done.code, done.turns()), (Some(0), (0, 0)), "{done:?}");
+    let done = import(&store_of(&launch), &["--from", &url, "--anonymous"]).await;
+    assert_eq!(done.code, Some(1), "a certificate of nobody known is refused: {done:?}");
+}
+
+#[tokio::test]
+async fn a_session_of_which_only_the_newest_turns_are_kept_is_recognised() {
+    let redis = Redis::start();
+    let from = format!("langchain-{}", redis.url());
+    push(&redis, "s", &exchanges(0..20));
+    let launch = Launch::new("http://127.0.0.1:9");
+    let args = ["--from", from.as_str(), "--anonymous", "--max-turns", "6"];
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        seen.push(import(&store_of(&launch), &args).await.turns());
+    }
+    push(&redis, "s", &exchanges(20..22));
+    seen.push(import(&store_of(&launch), &args).await.turns());
+    assert_eq!(seen, [(20, 0), (0, 20), (2, 20)]);
+    let stored = common::store::stored(&launch.store_path(), "s").await;
+    assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(16..22));
+
+    redis.cli(&["DEL", "message_store:s"]);
+    push(&redis, "s", &exchanges(0..3));
+    let untold = import(&store_of(&launch), &args).await;
+    assert_eq!((untold.code, untold.turns()), (Some(3), (0, 0)), "nothing can be compared: {untold:?}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_named_and_the_rest_is_imported() {
     let redis = Redis::start();
     let from = format!("langchain-{}", redis.url());

@@ -38,7 +38,7 @@ use tower_session_memory::{
 pub(crate) use self::source::SourceUrl;
 use self::{
     report::{Outcome, Report, Skipped, shown},
-    source::{Place, Source},
+    source::{Place, Sessions, Source},
     write::{Patience, write},
 };
 use crate::{
@@ -75,18 +75,29 @@ pub(crate) fn run(settings: &Settings, secrets: &Secrets, order: &Order) -> Resu
     }
     let owner = owner::principal(settings, secrets, order.owner.as_ref(), order.anonymous)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(async {
+    runtime.block_on(async {
         let source = Source::open(&order.from).await?;
+        let sessions = chosen(source.sessions().await?, &order.only)?;
         let opened = store::open(settings, secrets).await?;
         let store = Arc::clone(&opened.store);
         let import = Import { settings, owner, source, store, dry_run: order.dry_run };
-        let report = import.all(&order.only).await;
+        let mut report = Report::default();
+        let done = import.all(sessions, &mut report).await;
         opened.close().await;
-        report
-    });
-    let report = done?;
-    report.print(order.dry_run);
-    Ok(report.code())
+        report.print(order.dry_run);
+        done.map(|()| report.code())
+    })
+}
+
+/// Those of the sessions that are asked for; all if none is named.
+fn chosen(mut sessions: Sessions, only: &[String]) -> Result<Sessions, BoxError> {
+    if let Some(id) = only.iter().find(|id| !sessions.contains_key(id.as_bytes())) {
+        return Err(format!("the source has no session {}", shown(id)).into());
+    }
+    if !only.is_empty() {
+        sessions.retain(|id, _| only.iter().any(|only| only.as_bytes() == id));
+    }
+    Ok(sessions)
 }
 
 struct Import<'a> {
@@ -98,15 +109,7 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    async fn all(&self, only: &[String]) -> Result<Report, BoxError> {
-        let mut sessions = self.source.sessions().await?;
-        if !only.is_empty() {
-            if let Some(id) = only.iter().find(|id| !sessions.contains_key(id.as_bytes())) {
-                return Err(format!("the source has no session {}", shown(id)).into());
-            }
-            sessions.retain(|id, _| only.iter().any(|only| only.as_bytes() == id));
-        }
-        let mut report = Report::default();
+    async fn all(&self, sessions: Sessions, report: &mut Report) -> Result<(), BoxError> {
         let mut outcomes = stream::iter(sessions)
             .map(|(id, place)| async move {
                 let outcome = self.one(&id, place.as_ref()).await;
@@ -116,7 +119,7 @@ impl Import<'_> {
         while let Some((id, outcome)) = outcomes.next().await {
             report.take(&shown(&String::from_utf8_lossy(&id)), &outcome?);
         }
-        Ok(report)
+        Ok(())
     }
 
     async fn one(&self, id: &[u8], place: Option<&Place>) -> Result<Outcome, BoxError> {

@@ -53,6 +53,8 @@ pub(super) enum Skipped {
     },
     /// Turns are here that did not come from this source, or not as it is now.
     Occupied,
+    /// The turns that could be compared are kept no more.
+    Trimmed,
     /// Here and in the source, different turns follow those that were imported.
     Forked {
         missing: usize,
@@ -231,6 +233,10 @@ impl fmt::Display for Skipped {
             }
             Self::Occupied => f.write_str(
                 "skipped: a session of this id is here, and what it holds is not the beginning of what the source holds",
+            ),
+            Self::Trimmed => f.write_str(
+                "skipped: a session of this id is here, and so few of its turns are kept (max_turns) that it cannot \
+                 be told whether it is the same",
             ),
             Self::Forked { missing } => write!(
                 f,

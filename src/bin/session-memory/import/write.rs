@@ -77,14 +77,15 @@ fn compare(loaded: &Loaded, turns: &[Turn]) -> (usize, Option<Skipped>) {
     let pairs = kept.iter().zip(&loaded.turns);
     let common = pairs.take_while(|(ours, stored)| ours.id() == stored.id()).count();
     let present = turns.len().min(trimmed) + common;
-    let skipped = if present == turns.len() || common == loaded.turns.len() {
-        None
+    if turns.is_empty() || loaded.turns.is_empty() {
+        (present, None)
     } else if common == 0 {
-        Some(Skipped::Occupied)
+        (0, Some(if kept.is_empty() { Skipped::Trimmed } else { Skipped::Occupied }))
+    } else if present == turns.len() || common == loaded.turns.len() {
+        (present, None)
     } else {
-        Some(Skipped::Forked { missing: turns.len() - present })
-    };
-    (if matches!(skipped, Some(Skipped::Occupied)) { 0 } else { present }, skipped)
+        (present, Some(Skipped::Forked { missing: turns.len() - present }))
+    }
 }
 
 fn busy(missing: usize) -> Option<Skipped> {
