@@ -10,7 +10,7 @@ mod common;
 use std::{net::SocketAddr, path::PathBuf, process::Stdio};
 
 use common::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},

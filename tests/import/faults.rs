@@ -83,6 +83,31 @@ async fn count(launch: &Launch) -> usize {
 }
 
 #[tokio::test]
+async fn a_source_that_is_written_to_is_read_in_order() {
+    const ALL: usize = 400;
+    let redis = Redis::start();
+    push(&redis, "s", &exchanges(0..150));
+    let from = format!("langchain-{}", redis.url());
+    let launch = Launch::new("http://127.0.0.1:9");
+    let args = ["--from", from.as_str(), "--anonymous"];
+    let written = std::thread::scope(|threads| {
+        let writer = threads.spawn(|| (150..ALL).for_each(|n| push(&redis, "s", &exchanges(n..n + 1))));
+        let mut imports = 0;
+        while !writer.is_finished() {
+            let done = command(&store_of(&launch), &args).into_std().output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+            imports += 1;
+        }
+        imports
+    });
+    let done = import(&store_of(&launch), &args).await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let stored = common_stored(&launch, "s").await;
+    assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(0..ALL));
+    println!("imports of a growing source: {written}");
+}
+
+#[tokio::test]
 async fn imports_side_by_side_store_each_turn_once() {
     let redis = filled();
     let from = format!("langchain-{}", redis.url());
