@@ -122,3 +122,6 @@ async fn again<T>(
         sleep(pause).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
