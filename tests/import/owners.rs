@@ -102,11 +102,12 @@ async fn what_makes_no_sense_is_refused_and_no_secret_is_shown() {
     let shared = [&good[..], &["--principal", "none"]].concat();
     let anonymous = [&good[..], &["--anonymous"]].concat();
     let wrong_url = ["--from", "mysql://me:hunter2@host", "--anonymous"];
+    let wrong_kind = ["--from", "agents-mysql://me:hunter2@host", "--anonymous"];
     let wrong_port = ["--from", "agents-redis://me:hunter2@host:port", "--anonymous"];
     let wrong_query = ["--from", "agents-redis://me:hunter2@host?pass=hunter2", "--anonymous"];
     let wrong_word = ["--from", &url.replace("hunter2", "hunter22"), "--anonymous"].map(str::to_owned);
     let wrong_word: Vec<&str> = wrong_word.iter().map(String::as_str).collect();
-    let cases: [(&str, &[&str], Option<&str>, &str); 11] = [
+    let cases: [(&str, &[&str], Option<&str>, &str); 12] = [
         (&store, &["--anonymous"], None, "give --from"),
         (&store, &good, None, "whose do the sessions become"),
         (&store, &anonymous, Some("authorization: hunter2"), "both given"),
@@ -115,6 +116,7 @@ async fn what_makes_no_sense_is_refused_and_no_secret_is_shown() {
         (&store, &shared, Some("authorization: hunter2"), "everybody's"),
         ("memory", &anonymous, None, "forgets"),
         (&store, &wrong_url, None, "expected langchain-redis"),
+        (&store, &wrong_kind, None, "expected langchain-redis"),
         (&store, &wrong_port, None, "the URL of the source"),
         (&store, &wrong_query, None, "takes prefix and tls_ca"),
         (&store, &wrong_word, None, "Redis"),
