@@ -61,12 +61,19 @@ postgres() {
     fi
 }
 
+# As for PostgreSQL.
+pooler() {
+    install pgbouncer pgbouncer
+    if have systemctl; then systemctl stop pgbouncer 2>/dev/null || true; fi
+}
+
 tools() {
     have cc || have gcc || have clang || install build-essential gcc
     have curl || install 'curl ca-certificates' curl
     python3 -c 'import venv, ensurepip' 2>/dev/null || install 'python3 python3-venv' python3
     have initdb || ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb \
         /usr/local/opt/postgresql@*/bin/initdb >/dev/null 2>&1 || postgres
+    have pgbouncer || [ -x /usr/sbin/pgbouncer ] || pooler
     have node && have npm || install 'nodejs npm' node
     have redis-server || install redis-server redis
     have openssl || install openssl openssl
@@ -121,6 +128,12 @@ kills() {
     SESSION_MEMORY_IMPORT_KILLS=100 cargo test --all-features --test import killed -- --nocapture
 }
 
+# 20 Cluster failovers, 10 Sentinel failovers, and so on; one after the other, or they wait for each other.
+redis_faults() {
+    SESSION_MEMORY_FAULTS=5 cargo test --all-features --test store_redis -- --nocapture --test-threads=2 \
+        cluster::a cluster::s cluster::w failover:: faults:: network:: sentinel:: --skip _a_cluster:: --skip by_sentinels
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -150,11 +163,12 @@ section 'Lints, default features' cargo clippy -- -D warnings
 section 'Documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
 section 'Fuzz targets compile' cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --bins
 section 'Tests, default features' cargo test
-# Unit, integration and documentation tests, and the examples are built; tests/kill.rs shows its counts.
+# Unit, integration and documentation tests, and the examples are built; tests/kill shows its counts.
 section 'Tests, all features' cargo test --all-features -- --show-output
 section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
+    section 'Faults of Redis and its network' redis_faults
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

@@ -1,5 +1,7 @@
 use std::{error::Error, fmt};
 
+use crate::history::RecordError;
+
 /// What a store could not do, and whether trying again may help.
 ///
 /// Its text holds no address, credential, session id or message content; what the backend said is the
@@ -51,6 +53,14 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
+    }
+
+    /// Whether the store answered with another session's record ([`RecordError::Foreign`]). Nothing of that
+    /// record was given to the caller, and the layer counts it.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let source = self.source.as_deref().and_then(|source| source.downcast_ref());
+        matches!(source, Some(RecordError::Foreign))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A look into the proxy's SQLite file, through the library.
+//! A look into the proxy's store, through the library; as a rule it is a SQLite file.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use tower_session_memory::{
     history::{Parent, TurnId, TurnState},
     session::{Principal, SessionId, SessionKey},
-    store::{HistoryStore, Page, Scope, SqliteStore},
+    store::{DynHistoryStore, HistoryStore, Page, Scope, SqliteStore},
 };
 
 /// The namespace that the proxy uses unless it is told another.
@@ -56,18 +56,18 @@ pub async fn stored(path: &Path, session: &str) -> Vec<Stored> {
 }
 
 /// The turns of an anonymous session, in commit order.
-pub async fn load(store: &SqliteStore, session: &str) -> Vec<Stored> {
+pub async fn load(store: &dyn DynHistoryStore, session: &str) -> Vec<Stored> {
     load_of(store, Principal::anonymous(), session).await
 }
 
 /// The turns of a session that all callers share (`principal = "none"`), in commit order.
-pub async fn load_shared(store: &SqliteStore, session: &str) -> Vec<Stored> {
+pub async fn load_shared(store: &dyn DynHistoryStore, session: &str) -> Vec<Stored> {
     load_of(store, Principal::new(SHARED), session).await
 }
 
-async fn load_of(store: &SqliteStore, principal: Principal, session: &str) -> Vec<Stored> {
+async fn load_of(store: &dyn DynHistoryStore, principal: Principal, session: &str) -> Vec<Stored> {
     let key = SessionKey::new(NAMESPACE, principal, session.parse::<SessionId>().unwrap());
-    let loaded = store.load(&key, None).await.expect("the session loads");
+    let loaded = store.load_dyn(&key, None).await.expect("the session loads");
     let turns = loaded.turns.iter().map(|turn| Stored {
         id: turn.id(),
         parent: turn.parent(),

@@ -1,89 +1,14 @@
 //! What goes wrong between the store and its server.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{num::NonZeroUsize, time::Duration};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
-use tower_session_memory::{
-    history::TurnId,
-    store::{Appended, HistoryStore, RedisStore, StoreErrorKind},
-};
+use tower_session_memory::store::{Appended, HistoryStore, RedisStore, StoreErrorKind};
 
 use crate::{
+    load::{Load, patient},
     servers::Redis,
     support::{key, say, texts, turn},
 };
-
-pub(crate) async fn patient(url: &str) -> RedisStore {
-    let builder = RedisStore::builder(url).with_timeouts(Duration::from_millis(500), Duration::from_secs(30));
-    builder.connect().await.unwrap()
-}
-
-/// Appends to sessions of their own from many tasks until told to end, and answers what was acknowledged.
-pub(crate) struct Load {
-    tasks: JoinSet<Vec<(String, TurnId)>>,
-    end: Arc<AtomicBool>,
-    done: Arc<AtomicU32>,
-}
-
-impl Load {
-    pub(crate) fn start(store: &RedisStore, tasks: usize) -> Self {
-        let mut load = Self { tasks: JoinSet::new(), end: Arc::default(), done: Arc::default() };
-        for task in 0..tasks {
-            let (store, end, done) = (store.clone(), load.end.clone(), load.done.clone());
-            load.tasks.spawn(async move {
-                let (id, mut acknowledged) = (format!("session-{task}"), Vec::new());
-                let key = key(&id);
-                let mut at = store.load(&key, None).await.unwrap().cursor;
-                while !end.load(Ordering::Relaxed) {
-                    let turn = turn(&key, "hello");
-                    match store.append(&key, &at, &turn).await.unwrap() {
-                        Appended::Appended(next) | Appended::AlreadyThere(next) => at = next,
-                        Appended::Gone => panic!("nothing was deleted"),
-                    }
-                    acknowledged.push((id.clone(), turn.id()));
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-                acknowledged
-            });
-        }
-        load
-    }
-
-    /// Waits for so many more acknowledged turns.
-    pub(crate) async fn more(&self, turns: u32) {
-        let goal = self.done.load(Ordering::Relaxed) + turns;
-        tokio::time::timeout(Duration::from_secs(60), async {
-            while self.done.load(Ordering::Relaxed) < goal {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .expect("appends go on");
-    }
-
-    /// Every acknowledged turn is in the store, once.
-    pub(crate) async fn check(self, store: &RedisStore) {
-        self.end.store(true, Ordering::Relaxed);
-        for acknowledged in self.tasks.join_all().await {
-            let session = acknowledged[0].0.clone();
-            let sent: Vec<TurnId> = acknowledged.into_iter().map(|(_, id)| id).collect();
-            let turns = store.load(&key(&session), None).await.unwrap().turns;
-            let found: Vec<TurnId> = turns.iter().map(|turn| turn.id()).collect();
-            assert_eq!(found, sent, "{session}: each acknowledged turn once, in order");
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_that_are_flushed_are_sent_again() {
@@ -94,7 +19,7 @@ async fn scripts_that_are_flushed_are_sent_again() {
         server.cli(&["script", "flush"]);
         load.more(5).await;
     }
-    load.check(&store).await;
+    load.check("SCRIPT FLUSH in a loop", &store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +31,7 @@ async fn connections_that_are_killed_under_load_lose_and_double_nothing() {
         server.cli(&["client", "kill", "type", "normal"]);
         load.more(100).await;
     }
-    load.check(&store).await;
+    load.check("CLIENT KILL of all connections", &store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +46,7 @@ async fn a_server_that_pauses_or_is_frozen_is_waited_for() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     server.signal("CONT");
     load.more(50).await;
-    load.check(&store).await;
+    load.check("CLIENT PAUSE and SIGSTOP", &store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +60,7 @@ async fn a_server_that_is_killed_and_started_again_has_every_acknowledged_turn()
         server.run();
     }
     load.more(50).await;
-    load.check(&store).await;
+    load.check("kill -9 of the server", &store).await;
 }
 
 #[tokio::test]
@@ -176,6 +101,21 @@ async fn a_server_that_is_full_refuses_and_tears_nothing() {
     server.cli(&["config", "set", "maxmemory", "0"]);
     assert!(matches!(store.append(&key("a"), &at, &two).await.unwrap(), Appended::Appended(_)));
     assert_eq!(texts(&store, "a").await, ["one", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_full_for_a_while_loses_and_doubles_nothing() {
+    let server = Redis::start_with(&["--maxmemory-policy", "noeviction"]);
+    let store = patient(&server.url()).await;
+    let load = Load::start(&store, 16);
+    for _ in 0..5 {
+        load.more(50).await;
+        server.cli(&["config", "set", "maxmemory", "1"]);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.cli(&["config", "set", "maxmemory", "0"]);
+    }
+    load.more(50).await;
+    load.check("maxmemory reached five times", &store).await;
 }
 
 #[tokio::test]
@@ -228,85 +168,4 @@ async fn an_append_that_waits_for_replicas_is_unknown_without_them() {
     assert_eq!(texts(&store, "a").await, ["one"]);
     say(&store, &key("a"), "two").await;
     assert_eq!(store.durability().await.unwrap(), tower_session_memory::store::Durability::Replicated);
-}
-
-/// Stands between a store and its server, and can keep the server's answers to itself.
-struct Swallower {
-    port: u16,
-    swallow: Arc<AtomicBool>,
-    swallowed: Arc<AtomicU32>,
-    _tasks: JoinSet<()>,
-}
-
-impl Swallower {
-    async fn before(server: &Redis) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (swallow, swallowed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let mut tasks = JoinSet::new();
-        let (address, on, count) = (server.address(), swallow.clone(), swallowed.clone());
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(address).await.unwrap();
-                connections.spawn(forward(client, server, on.clone(), count.clone()));
-            }
-        });
-        Self { port, swallow, swallowed, _tasks: tasks }
-    }
-}
-
-/// Cuts the connection instead of passing an answer on: the command was done, and nobody is told.
-async fn forward(client: TcpStream, server: TcpStream, swallow: Arc<AtomicBool>, swallowed: Arc<AtomicU32>) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let answers = async {
-        let mut bytes = vec![0; 1 << 16];
-        while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
-            if swallow.swap(false, Ordering::Relaxed) {
-                swallowed.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            if to_client.write_all(&bytes[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = answers => {}
-        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_whose_answer_is_lost_is_stored_once() {
-    let server = Redis::start();
-    let swallower = Swallower::before(&server).await;
-    let store = patient(&format!("redis://127.0.0.1:{}", swallower.port)).await;
-    let mut at = say(&store, &key("a"), "first").await;
-    let mut sent = 1;
-    for _ in 0..100 {
-        swallower.swallow.store(true, Ordering::Relaxed);
-        let turn = turn(&key("a"), "hello");
-        match store.append(&key("a"), &at, &turn).await.unwrap() {
-            Appended::AlreadyThere(next) => at = next,
-            other => panic!("the first attempt was done and its answer swallowed: {other:?}"),
-        }
-        sent += 1;
-        assert_eq!(at.count, sent, "stored once");
-    }
-    assert_eq!(swallower.swallowed.load(Ordering::Relaxed), 100);
-}
-
-#[tokio::test]
-async fn a_deletion_whose_answer_is_lost_spares_what_began_after_it() {
-    let server = Redis::start();
-    let swallower = Swallower::before(&server).await;
-    let store = patient(&format!("redis://127.0.0.1:{}", swallower.port)).await;
-    for _ in 0..20 {
-        say(&store, &key("a"), "old").await;
-        swallower.swallow.store(true, Ordering::Relaxed);
-        store.delete(&key("a")).await.unwrap();
-        assert!(texts(&store, "a").await.is_empty());
-    }
 }

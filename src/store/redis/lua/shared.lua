@@ -14,7 +14,7 @@ local function read(key, session)
   local v, head, owner, epoch, fresh, count, trimmed, at, newest, highest, ids, first, last =
     string.match(line, HEADER)
   if not v then return nil, 'SMCORRUPT the value is no session log of format 1' end
-  if owner ~= session then return nil, 'SMCORRUPT the log is of another session' end
+  if owner ~= session then return nil, 'SMFOREIGN the log is of another session' end
   head, ids = tonumber(head), tonumber(ids)
   return {
     v = v, head = head, session = owner, epoch = epoch, fresh = fresh == '1',
