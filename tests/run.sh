@@ -3,7 +3,7 @@
 #
 #   bash tests/run.sh             all checks and tests, as continuous integration runs them
 #   bash tests/run.sh --full      the same with the large counts, the dependency audit and the fuzz targets
-#   bash tests/run.sh --clients   only installs the official clients that tests/sdk.rs drives
+#   bash tests/run.sh --clients   only installs the official clients that tests/sdk.rs and tests/import drive
 #
 # Debian and its kin (apt-get), and macOS (Homebrew). Nothing is read from the terminal.
 set -euo pipefail
@@ -91,15 +91,22 @@ tools() {
     echo "node $(node --version), npm $(npm --version 2>/dev/null)"
 }
 
+# python_packages ENVIRONMENT LIST
+python_packages() {
+    local list=tests/clients/python/$2 environment=$clients/$1
+    if ! cmp -s "$list" "$environment/$2"; then
+        rm -rf "$environment"
+        python3 -m venv "$environment"
+        "$environment/bin/pip" install --quiet --requirement "$list"
+        cp "$list" "$environment/"
+    fi
+}
+
 # Exact versions, each installed again only when its list changes.
 official_clients() {
-    local python=tests/clients/python/requirements.txt node=tests/clients/node/package.json
-    if ! cmp -s "$python" "$clients/python/requirements.txt"; then
-        rm -rf "$clients/python"
-        python3 -m venv "$clients/python"
-        "$clients/python/bin/pip" install --quiet --requirement "$python"
-        cp "$python" "$clients/python/"
-    fi
+    local node=tests/clients/node/package.json
+    python_packages python requirements.txt
+    python_packages memories memories.txt
     if ! cmp -s "$node" "$clients/node/installed.json"; then
         rm -rf "$clients/node"
         mkdir -p "$clients/node"
@@ -113,11 +120,12 @@ official_clients() {
 
 # The tests of the official clients are ignored by default, since a machine with only Rust has none.
 conversations() {
-    cargo test --all-features --test sdk -- --ignored
+    cargo test --all-features --test sdk --test import -- --ignored
 }
 
 kills() {
     SESSION_MEMORY_KILLS=200 cargo test --all-features --test kill -- --nocapture
+    SESSION_MEMORY_IMPORT_KILLS=100 cargo test --all-features --test import killed -- --nocapture
 }
 
 # 20 Cluster failovers, 10 Sentinel failovers, and so on; one after the other, or they wait for each other.
