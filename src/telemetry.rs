@@ -132,6 +132,10 @@ pub(crate) fn lost(key: &SessionKey, turn: &Turn, reason: &'static str) {
 pub(crate) fn store_failed(operation: &'static str, key: &SessionKey, error: &StoreError) {
     let kind = error.kind().as_str();
     count!("session_memory_store_errors_total", "operation" => operation, "kind" => kind);
+    if error.is_foreign() {
+        count!("session_memory_foreign_records_total", "operation" => operation);
+        error!({ CONVERSATION } = %key.digest(), operation, "the session store answered with another session's record");
+    }
     let source = std::error::Error::source(error).map(tracing::field::display);
     warn!({ CONVERSATION } = %key.digest(), operation, kind, source, "the session store failed");
 }

@@ -73,6 +73,7 @@ async fn every_bypass_skip_trim_and_fault_is_logged_and_counted() {
         "the turn was not stored within the commit wait",
         "a turn could not be stored and is lost",
         "the session store failed",
+        "the session store answered with another session's record",
     ] {
         assert!(traces.log.contains(line), "the log never says {line:?}:\n{}", traces.log);
     }
@@ -99,6 +100,7 @@ async fn every_bypass_skip_trim_and_fault_is_logged_and_counted() {
         r#"turns_total{outcome="stored"}"#,
         r#"turns_total{outcome="lost"}"#,
         r#"store_errors_total{operation="load",kind="corrupt"}"#,
+        r#"foreign_records_total{operation="load"}"#,
         "load_seconds_count",
         "commit_seconds_count",
     ] {
@@ -224,8 +226,10 @@ async fn broken_replies(upstream: &Upstream, proxy: &Proxy, told: &mut String) {
 /// A store that is busy, so that one turn waits and the next finds no room, and one that is damaged.
 async fn store_faults(proxy: &Proxy, store: &Path, told: &mut String) {
     let file = Connection::open(store).unwrap();
-    ours(&said("damaged", "hi").send(proxy).await.ok(), told);
-    stored(&file, "damaged").await;
+    for session in ["damaged", "mistaken"] {
+        ours(&said(session, "hi").send(proxy).await.ok(), told);
+        stored(&file, session).await;
+    }
     file.execute_batch("BEGIN IMMEDIATE").unwrap();
     for session in ["late", "lost"] {
         ours(&said(session, "hi").send(proxy).await.ok(), told);
@@ -238,9 +242,17 @@ async fn store_faults(proxy: &Proxy, store: &Path, told: &mut String) {
         (garbage.as_bytes(), id("damaged")),
     );
     assert_eq!(damaged.unwrap(), 1);
-    let answer = said("damaged", "again").send(proxy).await;
-    assert_eq!(answer.status, 503);
-    ours(&answer, told);
+    let mistaken = file.execute(
+        "UPDATE turns SET record = (SELECT t.record FROM turns t JOIN sessions s ON t.session = s.row WHERE s.id = ?1)
+         WHERE session = (SELECT row FROM sessions WHERE id = ?2)",
+        (id("late"), id("mistaken")),
+    );
+    assert_eq!(mistaken.unwrap(), 1);
+    for session in ["damaged", "mistaken"] {
+        let answer = said(session, "again").send(proxy).await;
+        assert_eq!(answer.status, 503);
+        ours(&answer, told);
+    }
 }
 
 /// Waits until the session has a turn.

@@ -1,8 +1,8 @@
 //! What stores cost: loads and appends of short and long sessions, with the cache of logs and without it.
 //!
 //! ```sh
-//! cargo bench --all-features --bench store              # all of it, in minutes
-//! cargo bench --all-features --bench store -- --quick   # one small repetition: does it still run?
+//! cargo bench --features postgres,redis,sqlite --bench store              # all of it, in minutes
+//! cargo bench --features postgres,redis,sqlite --bench store -- --quick   # one small repetition: does it still run?
 //! ```
 //!
 //! Redis and PostgreSQL are started here, on free ports. Every load is checked: it must hold the turns that were

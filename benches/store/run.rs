@@ -62,7 +62,7 @@ impl Operation {
     }
 }
 
-const COMMAND: &str = "cargo bench --all-features --bench store";
+const COMMAND: &str = "cargo bench --features postgres,redis,sqlite --bench store";
 
 /// Operations of a kind whose traffic is counted, one by one.
 const COUNTED: usize = 5;

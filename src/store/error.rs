@@ -55,6 +55,14 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
     }
+
+    /// Whether the store answered with another session's record ([`RecordError::Foreign`]). Nothing of that
+    /// record was given to the caller, and the layer counts it.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let source = self.source.as_deref().and_then(|source| source.downcast_ref());
+        matches!(source, Some(RecordError::Foreign))
+    }
 }
 
 /// [`Conflict`](StoreErrorKind::Conflict) where a newer version wrote it, else

@@ -7,17 +7,23 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod cluster;
 mod fault;
+mod pgbouncer;
 mod postgres;
 mod redis;
 mod relay;
+mod sentinel;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub use self::{
+    cluster::Cluster,
     fault::{Fault, FaultProxy},
+    pgbouncer::PgBouncer,
     postgres::{PASSWORD, Postgres},
-    redis::{Cluster, Redis, Watched, end_with_this_process},
+    redis::{Redis, end_with_this_process},
     relay::{Relay, Traffic},
+    sentinel::Watched,
 };
 
 use std::{

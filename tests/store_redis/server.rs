@@ -11,7 +11,7 @@ use tower_session_memory::{
 
 use crate::{
     servers::Redis,
-    support::{key, say, texts, turn},
+    support::{allow, key, say, texts, turn},
 };
 
 async fn open(server: &Redis) -> RedisStore {
@@ -141,21 +141,40 @@ async fn a_header_of_a_newer_minor_version_is_kept_and_a_newer_major_refused() {
     assert_eq!(server.cli(&["get", &name]), newer, "what cannot be read is not written over");
 }
 
-#[tokio::test]
-async fn a_log_that_was_moved_to_another_key_is_refused() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_moved_to_another_key_is_refused_and_its_connection_dropped() {
     let server = Redis::start();
-    let store = open(&server).await;
+    let builder = RedisStore::builder(server.url()).with_connections(NonZeroUsize::MIN);
+    let store = builder.connect().await.unwrap();
+    // A connection ends with the answer that was wrong; its successor has a higher id.
+    let dropped = |since: u64| {
+        let list = server.cli(&["client", "list", "type", "normal"]);
+        let ids = list.lines().filter(|line| !line.contains("cmd=client|list"));
+        let ids = ids.filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse::<u64>().ok());
+        ids.max().filter(|id| *id > since)
+    };
     let mine = say(&store, &key("a"), "mine").await;
     let from = the_log(&server);
     say(&store, &key("b"), "theirs").await;
     let to = server.cli(&["keys", "*:b"]);
     server.cli(&["copy", &from, &to, "replace"]);
-    for after in [None, Some(&mine)] {
-        let error = store.load(&key("b"), after).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "a log of another session is no answer");
+    let scope = Scope { namespace: "test".to_owned(), principal: Principal::anonymous() };
+    let page = Page { limit: 10, after: None };
+    let mut connection = dropped(0).expect("a connection");
+    for way in ["whole", "tail", "append", "listing"] {
+        let error = match way {
+            "whole" => store.load(&key("b"), None).await.unwrap_err(),
+            "tail" => store.load(&key("b"), Some(&mine)).await.unwrap_err(),
+            "append" => store.append(&key("b"), &mine, &turn(&key("b"), "more")).await.unwrap_err(),
+            _ => store.sessions(&scope, &page).await.unwrap_err(),
+        };
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{way}: a log of another session is no answer");
+        assert!(error.is_foreign(), "{way}: {error:?}");
+        crate::servers::wait_until("another connection", || match dropped(connection) {
+            Some(next) => std::mem::replace(&mut connection, next) != next,
+            None => false,
+        });
     }
-    let error = store.append(&key("b"), &mine, &turn(&key("b"), "more")).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     assert_eq!(texts(&store, "a").await, ["mine"], "the store goes on");
     store.delete(&key("b")).await.unwrap();
     say(&store, &key("b"), "anew").await;
@@ -211,17 +230,10 @@ async fn an_acknowledgement_is_worth_what_the_server_is_set_to() {
     }
 }
 
-/// The user that the documentation names.
-const RIGHTS: &str = "~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange +set +pexpire \
-    +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore +hello \
-    +select +ping";
-
 #[tokio::test]
 async fn the_rights_that_are_documented_are_enough_and_leave_the_durability_unknown() {
     let server = Redis::start();
-    let mut args = vec!["acl", "setuser", "memory", "on", ">pass@word"];
-    args.extend(RIGHTS.split_whitespace());
-    assert_eq!(server.cli(&args), "OK");
+    allow(&server, "");
     let url = format!("redis://memory:pass%40word@127.0.0.1:{}/0", server.port());
     let store =
         RedisStore::builder(&url).with_max_turns(NonZeroUsize::new(2).unwrap()).connect().await.unwrap();

@@ -23,6 +23,7 @@ mod cache;
 mod durability;
 mod reconcile;
 mod replicas;
+mod schema;
 mod sealed;
 mod secrets;
 mod sequences;

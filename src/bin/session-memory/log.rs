@@ -5,21 +5,24 @@ use std::io::IsTerminal;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{BoxError, config::Config, settings::LogFormat};
+use crate::{
+    BoxError,
+    settings::{LogFormat, Settings},
+};
 
 /// Installs the subscriber for the process.
 ///
 /// # Errors
 ///
 /// When there is one already.
-pub(crate) fn install(config: &Config) -> Result<(), BoxError> {
+pub(crate) fn install(settings: &Settings) -> Result<(), BoxError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && !no_color)
-        .with_env_filter(EnvFilter::new(&config.settings.log.0));
+        .with_env_filter(EnvFilter::new(&settings.log.0));
     let silent = filter_fn(|metadata| !tells_content(metadata));
-    match config.settings.log_format {
+    match settings.log_format {
         LogFormat::Text => builder.finish().with(silent).try_init()?,
         LogFormat::Json => builder.json().finish().with(silent).try_init()?,
     }

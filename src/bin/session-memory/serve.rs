@@ -37,7 +37,7 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     let settings = &config.settings;
     let mut signals = Signals::new()?;
     let work = Work::default();
-    let opened = store::open(&config).await?;
+    let opened = store::open(settings, &config.secrets).await?;
     let store = Arc::clone(&opened.store);
     let durability = store.durability_dyn().await?;
     let forward = Forward::new(&config, work.clone())?;

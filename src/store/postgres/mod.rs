@@ -136,7 +136,7 @@ impl HistoryStore for PostgresStore {
     async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
         let Handle { connections, statements, retention, .. } = &*self.handle;
         let loaded = statements.load(connections, retention, key, after).await;
-        if loaded.as_ref().is_err_and(log::is_foreign) {
+        if loaded.as_ref().is_err_and(StoreError::is_foreign) {
             tracing::error!(session = %key.digest(), "PostgreSQL answered with another session's record");
             connections.discard();
         }

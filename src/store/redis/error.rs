@@ -76,6 +76,8 @@ pub(super) enum Verdict {
     WrongServer,
     /// Not now. Nothing was done.
     Later,
+    /// The log that it found is of another session.
+    Foreign,
     /// Not at all.
     Never(StoreErrorKind),
 }
@@ -114,8 +116,10 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
             Verdict::Later
         }
         Some("SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
-        Some("WRONGTYPE" | "SMCORRUPT") => Verdict::Never(StoreErrorKind::Corrupt),
         _ if says(error, "SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
+        Some("SMFOREIGN") => Verdict::Foreign,
+        _ if says(error, "SMFOREIGN") => Verdict::Foreign,
+        Some("WRONGTYPE" | "SMCORRUPT") => Verdict::Never(StoreErrorKind::Corrupt),
         _ if says(error, "SMCORRUPT") || says(error, "WRONGTYPE") => Verdict::Never(StoreErrorKind::Corrupt),
         _ if says(error, "maximum allowed size") || says(error, "invalid bulk length") => {
             Verdict::Never(StoreErrorKind::TooLarge)

@@ -9,6 +9,7 @@
 //! whose caller left early counts when it had waited for a while: callers have time limits of their own.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -17,6 +18,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::future::{Either, select};
 use redis::{RedisError, RedisResult, Value};
 use tokio::{
     sync::watch,
@@ -28,11 +30,14 @@ use tokio_util::{
 };
 
 use super::{
-    dial::{Connection, Dialer},
-    error::{Verdict, is_noscript, store_error, verdict},
+    dial::{Connection, Dialer, Dialled},
+    error::{Verdict, damaged, is_noscript, store_error, verdict},
     script::Invocation,
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::{
+    history::RecordError,
+    store::{StoreError, StoreErrorKind},
+};
 
 /// So many calls in a row without an answer, and the connection is replaced.
 const MISSES: u32 = 3;
@@ -137,6 +142,10 @@ impl Link {
                 }
                 Some(Verdict::WrongServer) => self.give_up(generation),
                 Some(Verdict::Later) => {}
+                Some(Verdict::Foreign) => {
+                    self.distrust(&Used(generation));
+                    return Err(damaged(RecordError::Foreign));
+                }
                 Some(Verdict::Never(kind)) => return Err(store_error(kind, error.map(Arc::new))),
             }
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
@@ -161,9 +170,10 @@ impl Link {
         }
     }
 
-    /// The answer that came over this connection cannot be right: nothing else over it can be trusted.
+    /// The answer that came over this connection was to another question, or so it seems: nothing else over it
+    /// can be trusted.
     pub(super) fn distrust(&self, used: &Used) {
-        tracing::error!("a session store connection gave the answer to another question: it is dropped");
+        tracing::error!("a session store connection gave another session's record: it is dropped");
         self.give_up(used.0);
     }
 
@@ -316,11 +326,13 @@ async fn keep(
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         };
         match dialled {
-            Ok(connection) => {
+            Ok(Dialled { connection, master }) => {
                 generation += 1;
                 current.send_replace(Current { generation, connection: Some(connection), error: None });
                 let up_since = Instant::now();
-                if broken.wait_for(|broken| *broken >= generation).await.is_err() {
+                let given_up = pin!(broken.wait_for(|broken| *broken >= generation));
+                let superseded = pin!(dialer.superseded(master.as_ref(), connect));
+                if let Either::Left((Err(_), _)) = select(given_up, superseded).await {
                     return;
                 }
                 current.send_modify(|current| current.connection = None);

@@ -5,9 +5,8 @@ use redis::Value;
 
 use super::{
     Shared,
-    error::{damaged, unexpected},
-    layout::Log,
-    link::Ask,
+    error::unexpected,
+    link::{Ask, Limits},
     millis, read,
     script::{self, Invocation},
 };
@@ -50,7 +49,8 @@ impl Shared {
         Ok(SessionPage { sessions: found.into_iter().map(|(_, session)| session).collect(), next })
     }
 
-    /// Puts a session where its newest turn says. In a Cluster this is a step of its own.
+    /// Puts a session where its newest turn says. In a Cluster this is a step of its own, for which the turn
+    /// does not wait long: the listing may be on a master that is away.
     pub(super) async fn list(&self, key: &SessionKey, time: u64) {
         let listing = self.keys.listing(key.namespace(), key.principal().as_str());
         let list = Invocation::new(&script::LIST, vec![listing])
@@ -59,7 +59,7 @@ impl Shared {
             .arg(millis(self.retention.ttl))
             .arg(self.listed.to_string())
             .arg(self.sweeps());
-        if let Err(error) = self.link().call(&Ask::Script(&list), self.limits).await {
+        if let Err(error) = self.link().call(&Ask::Script(&list), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "a session is not listed until its next turn");
         }
     }
@@ -68,9 +68,13 @@ impl Shared {
     pub(super) async fn unlist(&self, key: &SessionKey) {
         let mut remove = redis::cmd("ZREM");
         remove.arg(self.keys.listing(key.namespace(), key.principal().as_str())).arg(key.id().as_str());
-        if let Err(error) = self.link().call(&Ask::Command(&remove), self.limits).await {
+        if let Err(error) = self.link().call(&Ask::Command(&remove), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "the id of a deleted session is still listed");
         }
+    }
+
+    fn brief(&self) -> Limits {
+        Limits { call: self.limits.attempt / 2, ..self.limits }
     }
 
     async fn listed(
@@ -134,11 +138,13 @@ impl Shared {
         let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), listed.id.clone());
         let mut header = redis::cmd("GETRANGE");
         header.arg(self.keys.log(&key)).arg(0).arg(HEADER_BYTES - 1);
-        match self.link().call(&Ask::Command(&header), self.limits).await?.0 {
+        let link = self.link();
+        let (value, used) = link.call(&Ask::Command(&header), self.limits).await?;
+        match value {
             Value::Nil => Ok(None),
             Value::BulkString(value) if value.is_empty() => Ok(None),
             Value::BulkString(value) => {
-                let log = Log::read(&value, key.digest()).map_err(damaged)?;
+                let log = self.header(&value, &key, link, &used)?;
                 let at = i64::try_from(log.at / 1000).unwrap_or(i64::MAX);
                 Ok((log.kept > 0).then(|| SessionSummary {
                     id: listed.id.clone(),

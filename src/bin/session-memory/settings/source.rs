@@ -99,10 +99,12 @@ pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<St
 }
 
 /// The variables that are no settings of the table.
-const OTHERS: [&str; 4] = [
+const OTHERS: [&str; 6] = [
     "SESSION_MEMORY_CONFIG",
     "SESSION_MEMORY_COOKIE_SECRET",
     "SESSION_MEMORY_ENCRYPTION_KEY",
+    "SESSION_MEMORY_FROM",
+    "SESSION_MEMORY_OWNER",
     "SESSION_MEMORY_PRINCIPAL_SECRET",
 ];
 

@@ -20,7 +20,7 @@ local function read(key, session)
     end
     return nil, 'SMCORRUPT the value is no session log'
   end
-  if owner ~= session then return nil, 'SMCORRUPT the log is of another session' end
+  if owner ~= session then return nil, 'SMFOREIGN the log is of another session' end
   head, ids = tonumber(head), tonumber(ids)
   return {
     v = v, head = head, session = owner, epoch = epoch, fresh = fresh == '1',
