@@ -1,10 +1,13 @@
-//! The wrappers around the proxy's store, through the binary.
+//! The wrappers around the proxy's store, and the tables of PostgreSQL's, through the binary.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
+mod servers;
 
 use common::*;
+use servers::Postgres;
+use tokio::task::JoinSet;
 
 const KEYS: &str = "2026-05 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
@@ -89,4 +92,34 @@ async fn a_store_of_plain_turns_is_taken_over_when_that_is_asked_for() {
     let seen = texts(&upstream.requests().last().unwrap().messages());
     let asked: Vec<&String> = seen.iter().step_by(2).collect();
     assert_eq!(asked, ["before", "after", "and on"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_at_once_on_an_empty_database_share_it() {
+    const REPLICAS: usize = 20;
+    let (server, upstream) = (Postgres::start(), Upstream::start().await.unwrap());
+    let launch = Launch::new(&upstream.url()).store(&server.url());
+    let starting: JoinSet<Proxy> = (0..REPLICAS).map(|_| launch.sibling().start()).collect();
+    let replicas = starting.join_all().await;
+    for (round, replica) in replicas.iter().enumerate() {
+        let answer = say(replica, &round.to_string()).await.ok();
+        let turns = answer.told("turns");
+        assert_eq!(turns.parse(), Ok(round), "each replica sees the turns of all others");
+    }
+    assert_eq!(server.psql("SELECT count(*) FROM session_memory.schema_version"), "1");
+    assert_eq!(server.psql("SELECT count(*) FROM session_memory.turns"), REPLICAS.to_string());
+}
+
+#[tokio::test]
+async fn a_database_that_a_later_version_migrated_is_refused() {
+    let (server, upstream) = (Postgres::start(), Upstream::start().await.unwrap());
+    let launch = Launch::new(&upstream.url()).store(&server.url());
+    launch.sibling().start().await.kill().await;
+    server.psql("INSERT INTO session_memory.schema_version (version) VALUES (99)");
+    for migrate in ["true", "false"] {
+        let ended = launch.sibling().arg("--store-migrate").arg(migrate).run_to_end().await;
+        assert!(!ended.status.success(), "{ended:?}");
+        assert!(ended.log.contains("schema version 99; this program knows 1 at most"), "{ended:?}");
+        assert!(!ended.log.contains(servers::PASSWORD), "{ended:?}");
+    }
 }

@@ -61,12 +61,19 @@ postgres() {
     fi
 }
 
+# As for PostgreSQL.
+pooler() {
+    install pgbouncer pgbouncer
+    if have systemctl; then systemctl stop pgbouncer 2>/dev/null || true; fi
+}
+
 tools() {
     have cc || have gcc || have clang || install build-essential gcc
     have curl || install 'curl ca-certificates' curl
     python3 -c 'import venv, ensurepip' 2>/dev/null || install 'python3 python3-venv' python3
     have initdb || ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb \
         /usr/local/opt/postgresql@*/bin/initdb >/dev/null 2>&1 || postgres
+    have pgbouncer || [ -x /usr/sbin/pgbouncer ] || pooler
     have node && have npm || install 'nodejs npm' node
     have redis-server || install redis-server redis
     have openssl || install openssl openssl

@@ -14,6 +14,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod findings;
+mod postgres;
 mod redis;
 #[path = "../servers/mod.rs"]
 mod servers;

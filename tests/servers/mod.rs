@@ -9,6 +9,7 @@
 
 mod cluster;
 mod fault;
+mod pgbouncer;
 mod postgres;
 mod redis;
 mod sentinel;
@@ -17,6 +18,7 @@ mod sentinel;
 pub use self::{
     cluster::Cluster,
     fault::{Fault, FaultProxy},
+    pgbouncer::PgBouncer,
     postgres::{PASSWORD, Postgres},
     redis::Redis,
     sentinel::Watched,

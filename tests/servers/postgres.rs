@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{PATIENCE, free_port, pause, wait_until};
+use super::{PATIENCE, free_port, pause, redis::make_certificates, wait_until};
 
 /// The password of the user `postgres`.
 pub const PASSWORD: &str = "a-password-that-no-log-may-show";
@@ -20,18 +20,25 @@ pub const PASSWORD: &str = "a-password-that-no-log-may-show";
 const HBA: &str = "
     host all guarded 127.0.0.1/32 scram-sha-256
     host all all     127.0.0.1/32 trust
+    host replication all 127.0.0.1/32 trust
     local all all                 trust
+";
+
+/// By TCP only encrypted.
+const HBA_TLS: &str = "
+    hostssl all all 127.0.0.1/32 trust
+    local   all all              trust
 ";
 
 /// Starts the server, and waits for our end of a pipe to close, which it does when this process ends, however it
 /// ends. Then it stops the server and removes its files; unless it is told to keep them.
 const GUARD: &str = r#"
-    directory=$1
-    shift
+    directory=$1 signal=$2
+    shift 2
     "$@" </dev/null >>"$directory/log" 2>&1 &
     server=$!
     told=$(cat)
-    kill -QUIT $server 2>/dev/null
+    kill -$signal $server 2>/dev/null
     wait $server
     [ "$told" = keep ] || rm -rf "$directory"
 "#;
@@ -51,20 +58,58 @@ impl Postgres {
 
     /// A server with more settings, as `["synchronous_commit=off"]`.
     pub fn start_with(settings: &[&str]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("session-memory-postgres-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
-        fs::write(directory.join("password"), PASSWORD).unwrap();
+        let mut server = Self::stopped(settings);
+        server.init();
+        server.run();
+        server
+    }
+
+    /// A server that speaks only TLS, with a certificate for the address 127.0.0.1 but for no name. Its
+    /// authority's certificate is the [file](Self::file) `ca.pem`.
+    pub fn tls() -> Self {
+        let mut server = Self::stopped(&["ssl=on"]);
+        make_certificates(&server.directory);
+        for (setting, file) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
+            give_away(&server.directory.join(file));
+            server.settings.push(format!("{setting}={}", server.file(file)));
+        }
+        server.init();
+        fs::write(server.file("hba"), HBA_TLS).unwrap();
+        server.run();
+        server
+    }
+
+    /// A standby of this server that calls itself `standby`.
+    pub fn standby(&self) -> Self {
+        let mut server = Self::stopped(&[]);
+        let mut copy = unprivileged(&program("pg_basebackup"));
+        copy.arg("--pgdata").arg(server.directory.join("data"));
+        let primary = format!("host=127.0.0.1 port={} user=postgres application_name=standby", self.port);
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname", &primary]);
+        run(&mut copy);
+        fs::write(server.file("hba"), HBA).unwrap();
+        server.run();
+        server
+    }
+
+    /// Makes a primary of this standby.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("SELECT pg_promote()"), "t");
+    }
+
+    /// A server without files.
+    fn stopped(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self { directory: directory("postgres"), port: free_port(), settings, guard: None }
+    }
+
+    fn init(&self) {
+        fs::write(self.file("password"), PASSWORD).unwrap();
         let mut initdb = unprivileged(&program("initdb"));
         initdb
             .arg("--pgdata")
-            .arg(directory.join("data"))
-            .arg("--pwfile")
-            .arg(directory.join("password"))
+            .arg(self.directory.join("data"))
+            .args(["--pwfile", &self.file("password")])
             .args([
                 "--username=postgres",
                 "--auth=scram-sha-256",
@@ -73,11 +118,7 @@ impl Postgres {
                 "--no-sync",
             ]);
         run(&mut initdb);
-        fs::write(directory.join("hba"), HBA).unwrap();
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { directory, port: free_port(), settings, guard: None };
-        server.run();
-        server
+        fs::write(self.file("hba"), HBA).unwrap();
     }
 
     /// Starts it, on its port and with its files, and waits until it takes connections.
@@ -91,7 +132,7 @@ impl Postgres {
             self.guard = Some(self.spawn());
             loop {
                 let log = self.log();
-                if log.contains("ready to accept connections") {
+                if log.contains("ready to accept ") {
                     return;
                 }
                 assert!(Instant::now() < until, "PostgreSQL does not start: {log}");
@@ -109,15 +150,12 @@ impl Postgres {
         let mut server = unprivileged(&program("postgres"));
         server.arg("-D").arg(self.directory.join("data"));
         server.arg("-p").arg(self.port.to_string()).arg("-k").arg(&self.directory);
-        server.arg("-c").arg(format!("hba_file={}", self.directory.join("hba").display()));
+        server.arg("-c").arg(format!("hba_file={}", self.file("hba")));
         let usual = ["listen_addresses=127.0.0.1", "max_connections=300", "shared_buffers=64MB", "fsync=on"];
         for setting in usual.into_iter().chain(self.settings.iter().map(String::as_str)) {
             server.arg("-c").arg(setting);
         }
-        let mut shell = Command::new("sh");
-        shell.current_dir("/").args(["-c", GUARD, "guard"]).arg(&self.directory);
-        shell.arg(server.get_program()).args(server.get_args());
-        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        guarded(&self.directory, "QUIT", &server)
     }
 
     /// `kill -9` of every process of the server, as when its machine loses power but not its disk's cache.
@@ -132,6 +170,15 @@ impl Postgres {
         let status =
             Command::new("kill").arg(format!("-{name}")).args(self.pids()).stderr(Stdio::null()).status();
         assert!(status.is_ok(), "kill is there");
+    }
+
+    /// `kill -9` of one of the server's processes that serve a client; whether there was one. The server then
+    /// ends the others, and mends its files.
+    pub fn kill_backend(&self) -> bool {
+        let backend = "SELECT pid FROM pg_stat_activity
+                       WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1";
+        let pid = self.psql(backend);
+        !pid.is_empty() && Command::new("kill").args(["-KILL", &pid]).status().unwrap().success()
     }
 
     /// The server's process, then those that it started.
@@ -156,8 +203,9 @@ impl Postgres {
         self.port
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// The path of a file beside the server's data.
+    pub fn file(&self, name: &str) -> String {
+        self.directory.join(name).to_str().unwrap().to_owned()
     }
 
     /// With the superuser's name and password, by TCP.
@@ -215,10 +263,41 @@ impl Drop for Postgres {
     }
 }
 
-/// PostgreSQL does not run as root: then it is run as the user `postgres`.
-fn unprivileged(program: &Path) -> Command {
+/// A directory for a server's files, which it can write to.
+pub(super) fn directory(kind: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("session-memory-{kind}-{}-{number}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+    directory
+}
+
+/// Runs a server as [`GUARD`] tells; the signal ends it.
+pub(super) fn guarded(directory: &Path, signal: &str, server: &Command) -> Child {
+    let mut shell = Command::new("sh");
+    shell.current_dir("/").args(["-c", GUARD, "guard"]).arg(directory).arg(signal);
+    shell.arg(server.get_program()).args(server.get_args());
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn is_root() -> bool {
     let me = Command::new("id").arg("-u").output().unwrap();
-    if me.stdout.trim_ascii() != b"0" {
+    me.stdout.trim_ascii() == b"0"
+}
+
+/// Makes a file the server's own.
+fn give_away(file: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("postgres").arg(file));
+    }
+}
+
+/// Neither PostgreSQL nor PgBouncer runs as root: then they are run as the user `postgres`.
+pub(super) fn unprivileged(program: &Path) -> Command {
+    if !is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");

@@ -5,13 +5,21 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod deaths;
+#[cfg(target_os = "linux")]
+mod disk;
 mod faults;
-mod plans;
+mod load;
+
+mod pooler;
+mod scale;
 mod schema;
 mod server;
 #[path = "../servers/mod.rs"]
 mod servers;
+mod standby;
 mod support;
+mod tls;
 
 use tower_session_memory::{
     store::{Durability, HistoryStore, PostgresStore, postgres::PostgresBuilder},
@@ -23,14 +31,14 @@ use self::{
     support::{key, say, texts},
 };
 
-/// The store behind the conformance suite, changed in one way.
-struct Postgres(fn(PostgresBuilder) -> PostgresBuilder);
+/// How the store of the conformance suite is built.
+struct Postgres(fn(&Schema) -> PostgresBuilder);
 
 impl Harness for Postgres {
     type Store = PostgresStore;
 
     async fn store(&self, options: &Options) -> PostgresStore {
-        let mut builder = self.0(Schema::new().builder()).with_ttl_refresh(options.ttl_refresh);
+        let mut builder = self.0(&Schema::new()).with_ttl_refresh(options.ttl_refresh);
         if let Some(ttl) = options.ttl {
             builder = builder.with_ttl(ttl);
         }
@@ -42,14 +50,17 @@ impl Harness for Postgres {
 }
 
 mod conformance {
-    tower_session_memory::conformance_tests!(super::Postgres(|builder| builder));
+    tower_session_memory::conformance_tests!(super::Postgres(super::Schema::builder));
 }
 
-/// As behind a transaction-mode pooler, and with names that need their quotes.
+/// Behind PgBouncer in transaction mode, and with names that need their quotes.
 mod conformance_behind_a_pooler {
-    tower_session_memory::conformance_tests!(super::Postgres(|builder| builder
-        .with_transaction_pooler(true)
-        .with_table_prefix("My \"{turns}\" ")));
+    tower_session_memory::conformance_tests!(super::Postgres(|schema| super::PostgresStore::builder(
+        super::pooler::POOLER.url_of("postgres")
+    )
+    .with_schema(&schema.name)
+    .with_transaction_pooler(true)
+    .with_table_prefix("My \"{turns}\" ")));
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ impl From<PoolError> for ConnectProblem {
 pub(super) fn no_connection(error: PoolError) -> StoreError {
     match error {
         PoolError::Closed => StoreError::new(StoreErrorKind::Other),
-        PoolError::Timeout(_) => StoreError::new(StoreErrorKind::Unavailable),
+        PoolError::Timeout(_) => unavailable("no connection could be made in time"),
         PoolError::Backend(error) => {
             let kind = match error.code().map(kind) {
                 Some(StoreErrorKind::Conflict) => StoreErrorKind::Conflict,
@@ -134,6 +134,11 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
         }
         other => StoreError::with_source(StoreErrorKind::Other, Said(other.to_string())),
     }
+}
+
+/// What callers are told when nothing was done, and why.
+pub(super) fn unavailable(why: &str) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Unavailable, Said(why.to_owned()))
 }
 
 /// What callers are told of a statement that failed.
@@ -172,8 +177,14 @@ pub(super) fn is_passing(error: &tokio_postgres::Error) -> bool {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
         SqlState::FEATURE_NOT_SUPPORTED, // "cached plan must not change result type"
+        SqlState::READ_ONLY_SQL_TRANSACTION, // another host may take writes
     ];
     is_lost(error) || error.code().is_some_and(|code| passing.contains(code))
+}
+
+/// Whether the server that the connection leads to takes no writes.
+pub(super) fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
 /// Classes and codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.

@@ -44,7 +44,7 @@ const LOAD: &str = "
                        SELECT FROM {turns} t WHERE t.session = sessions.session AND t.seq = $5 AND t.id = $6))
                ) IS TRUE AS known
         FROM {sessions} AS sessions
-        WHERE namespace = $1 AND principal = $2 AND id = $3 AND expires_at > now()
+        WHERE {on_primary}() AND namespace = $1 AND principal = $2 AND id = $3 AND expires_at > now()
     )";
 const LOADED: &str = "
     SELECT s.epoch, s.count, s.newest, s.known, CASE WHEN s.known THEN $5 ELSE s.trimmed END AS skipped,
@@ -68,12 +68,13 @@ const APPEND: &str = "
 const DELETE: &str = "SELECT {delete}($1, $2, $3, $4, $5)";
 const SESSIONS: &str = "
     SELECT id, count - trimmed AS turns, updated_at, touched FROM {sessions}
-    WHERE namespace = $1 AND principal = $2 AND count > 0 AND touched < $3 AND expires_at > now()
+    WHERE {on_primary}() AND namespace = $1 AND principal = $2 AND count > 0 AND touched < $3
+      AND expires_at > now()
     ORDER BY touched DESC LIMIT $4";
 const SWEEP: &str = "SELECT {sweep}($1, $2)";
 const DURABILITY: &str = "
-    SELECT current_setting('fsync'), current_setting('synchronous_commit'),
-           current_setting('synchronous_standby_names')";
+    SELECT current_setting('fsync'), current_setting('full_page_writes'),
+           current_setting('synchronous_commit'), current_setting('synchronous_standby_names')";
 
 impl Statements {
     pub(super) fn new(names: &Names, refresh: TtlRefresh) -> Self {
@@ -210,17 +211,20 @@ pub(super) async fn durability(connections: &Connections) -> Result<Durability, 
     let rows = connections.query(DURABILITY, &[]).await?;
     let row = only(&rows)?;
     let setting = |column: usize| row.try_get::<_, &str>(column).map_err(unreadable);
-    Ok(worth(setting(0)?, setting(1)?, setting(2)?))
+    // Without either a machine that dies may leave pages that are half old, half new.
+    let survives_power_loss = setting(0)? == "on" && setting(1)? == "on";
+    Ok(worth(survives_power_loss, setting(2)?, setting(3)?))
 }
 
-fn worth(fsync: &str, synchronous_commit: &str, standbys: &str) -> Durability {
-    match (fsync, synchronous_commit) {
-        // Up to three times wal_writer_delay of acknowledged commits is lost when the *server's process* dies.
+fn worth(survives_power_loss: bool, synchronous_commit: &str, standbys: &str) -> Durability {
+    match (survives_power_loss, synchronous_commit) {
+        // Up to three times wal_writer_delay (600 ms) of acknowledged commits is lost already when the *server's
+        // process* dies, which is less than `about-1s` promises.
         (_, "off") => Durability::None,
-        ("off", _) => Durability::Process,
-        ("on", "local") => Durability::Fsync,
-        ("on", "on" | "remote_write" | "remote_apply") if standbys.trim().is_empty() => Durability::Fsync,
-        ("on", "on" | "remote_write" | "remote_apply") => Durability::Replicated,
+        (false, _) => Durability::Process,
+        (true, "local") => Durability::Fsync,
+        (true, "on" | "remote_write" | "remote_apply") if standbys.trim().is_empty() => Durability::Fsync,
+        (true, "on" | "remote_write" | "remote_apply") => Durability::Replicated,
         _ => Durability::Unknown,
     }
 }
@@ -335,13 +339,13 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_is_worth_what_the_settings_say() {
-        assert_eq!(worth("on", "on", ""), Durability::Fsync);
-        assert_eq!(worth("on", "local", "ANY 1 (a, b)"), Durability::Fsync);
-        assert_eq!(worth("on", "on", "ANY 1 (a, b)"), Durability::Replicated);
-        assert_eq!(worth("on", "remote_apply", "*"), Durability::Replicated);
-        assert_eq!(worth("off", "on", "*"), Durability::Process, "a standby may run without fsync as well");
-        assert_eq!(worth("on", "off", ""), Durability::None);
-        assert_eq!(worth("on", "novel", ""), Durability::Unknown);
+        assert_eq!(worth(true, "on", ""), Durability::Fsync);
+        assert_eq!(worth(true, "local", "ANY 1 (a, b)"), Durability::Fsync);
+        assert_eq!(worth(true, "on", "ANY 1 (a, b)"), Durability::Replicated);
+        assert_eq!(worth(true, "remote_apply", "*"), Durability::Replicated);
+        assert_eq!(worth(false, "on", "*"), Durability::Process, "a standby may run without fsync as well");
+        assert_eq!(worth(true, "off", ""), Durability::None);
+        assert_eq!(worth(true, "novel", ""), Durability::Unknown);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     ConnectError, ConnectProblem, Handle, PostgresStore,
@@ -177,7 +177,7 @@ impl PostgresBuilder {
             false => migrate::verify(&connections, &names).await?,
         }
         let statements = Arc::new(Statements::new(&names, self.retention.refresh));
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (stop, tasks) = (CancellationToken::new(), connections.tasks().clone());
         let sweeper = Sweeper {
             connections: connections.clone(),
             statements: statements.clone(),

@@ -1,20 +1,27 @@
 //! Connections: each call is one statement on one of them, within a deadline.
 //!
 //! No statement opens a transaction that outlives it, so a call that is dropped leaves nothing behind on its
-//! connection: the driver's task takes the answer off the socket, and the next statement has its own.
+//! connection: the driver's task takes the answer off the socket, and the next statement has its own. Only an
+//! answer that never comes would be waited for by one caller after the other, each too short to notice: the
+//! connection of a call that was dropped goes back when it has answered, and is closed where it does not in time.
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use tokio::time::{Instant, timeout_at};
+use scopeguard::ScopeGuard;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 use tokio_postgres::{
     NoTls, Row,
     types::{ToSql, Type},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     ConnectProblem,
-    error::{is_passing, no_connection, store_error},
+    error::{is_passing, is_read_only, no_connection, store_error, unavailable},
     tls,
     url::{Target, Tls},
 };
@@ -25,6 +32,7 @@ pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 #[derive(Clone)]
 pub(super) struct Connections {
     pool: Pool,
+    tasks: TaskTracker,
     prepared: bool,
     timeout: Duration,
 }
@@ -61,7 +69,12 @@ impl Connections {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_| ConnectProblem::Timeout)?;
-        Ok(Self { pool, prepared: !setup.transaction_pooler, timeout: setup.timeout })
+        Ok(Self {
+            pool,
+            tasks: TaskTracker::new(),
+            prepared: !setup.transaction_pooler,
+            timeout: setup.timeout,
+        })
     }
 
     /// A connection that does not come back: for what takes several statements.
@@ -80,14 +93,20 @@ impl Connections {
         loop {
             let connection = match timeout_at(deadline, self.pool.get()).await {
                 Ok(connection) => connection.map_err(no_connection)?,
-                Err(_) => return Err(StoreError::new(StoreErrorKind::Unavailable)),
+                Err(_) => return Err(unavailable("no connection was free, or could be made, in time")),
             };
-            match timeout_at(deadline, self.send(&connection, sql, parameters)).await {
+            let connection = scopeguard::guard(connection, |connection| self.settle(connection, deadline));
+            let answer = timeout_at(deadline, self.send(&connection, sql, parameters)).await;
+            let connection = ScopeGuard::into_inner(connection);
+            match answer {
                 Ok(Ok(rows)) => return Ok(rows),
                 Ok(Err(error)) => {
                     let passing = is_passing(&error);
                     if passing {
                         drop(Object::take(connection));
+                    }
+                    if is_read_only(&error) {
+                        self.discard();
                     }
                     if !passing || attempt == ATTEMPTS {
                         return Err(store_error(error));
@@ -118,7 +137,28 @@ impl Connections {
         connection.query(&statement, &values).await
     }
 
-    /// Gives up every connection that is at rest: one of them answered with what belongs to another session.
+    /// Keeps the connection of a call that was dropped until its statement is answered.
+    fn settle(&self, connection: Object, deadline: Instant) {
+        let Ok(runtime) = Handle::try_current() else {
+            drop(Object::take(connection));
+            return;
+        };
+        let settled = async move {
+            // Answered after all that was sent before.
+            if !matches!(timeout_at(deadline, connection.check_connection()).await, Ok(Ok(()))) {
+                drop(Object::take(connection));
+            }
+        };
+        self.tasks.spawn_on(settled, &runtime);
+    }
+
+    /// The tasks behind the connections.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Gives up every connection that is at rest: one of them leads to a server that takes no writes any more, or
+    /// answered with what belongs to another session.
     pub(super) fn discard(&self) {
         self.pool.retain(|_, _| false);
     }

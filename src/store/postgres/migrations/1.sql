@@ -55,6 +55,18 @@ BEGIN
 END
 $function$;
 
+-- Fails unless the server takes writes. What another one knows, a standby or a primary that was fenced off, may
+-- be out of date, and a connection may come to such a one: a pooler's, or when a setting was changed.
+CREATE FUNCTION {on_primary}() RETURNS boolean
+LANGUAGE plpgsql STABLE AS $function$
+BEGIN
+    IF current_setting('transaction_read_only')::boolean THEN
+        RAISE EXCEPTION 'the server takes no writes' USING ERRCODE = 'read_only_sql_transaction';
+    END IF;
+    RETURN true;
+END
+$function$;
+
 CREATE FUNCTION {expiry}(p_seconds float8, p_from timestamptz) RETURNS timestamptz
 LANGUAGE sql STABLE AS $function$
     SELECT CASE WHEN p_seconds IS NULL THEN 'infinity'::timestamptz

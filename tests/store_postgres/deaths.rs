@@ -1,0 +1,173 @@
+//! Servers that are killed or frozen under load, and connections that fail in every way.
+//!
+//! `SESSION_MEMORY_SERVER_KILLS` sets how often each happens; 3 by default.
+
+use std::{net::Ipv4Addr, num::NonZeroUsize, time::Duration};
+
+use tower_session_memory::store::{Appended, HistoryStore, PostgresStore};
+
+use super::{
+    load::Load,
+    servers::{Fault, FaultProxy, Postgres},
+    support::{key, texts, turn},
+};
+
+const CALLERS: usize = 12;
+
+fn kills() -> u64 {
+    std::env::var("SESSION_MEMORY_SERVER_KILLS")
+        .map_or(3, |kills| kills.parse().expect("SESSION_MEMORY_SERVER_KILLS is a number"))
+}
+
+/// Two handles, as two replicas have them.
+async fn two(url: String) -> [PostgresStore; 2] {
+    let connect = async || PostgresStore::builder(&url).connect().await.unwrap();
+    [connect().await, connect().await]
+}
+
+/// How many turns are appended before something happens: now few, now more.
+fn some(round: u64) -> u64 {
+    round * 37 % 120 + 1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_under_load_loses_and_doubles_nothing() {
+    let mut server = Postgres::start();
+    let stores = two(server.url()).await;
+    let load = Load::start(&stores, CALLERS);
+    for round in 0..kills() {
+        load.progress(some(round)).await;
+        tokio::task::block_in_place(|| {
+            server.kill();
+            server.run();
+        });
+    }
+    load.progress(10).await;
+    load.finish(&stores[0]).await.check(&format!("{} times kill -9 of the server", kills()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_is_killed_under_load_loses_and_doubles_nothing() {
+    let server = Postgres::start();
+    let stores = two(server.url()).await;
+    let load = Load::start(&stores, CALLERS);
+    let mut killed = 0;
+    while killed < kills() {
+        load.progress(some(killed)).await;
+        killed += tokio::task::block_in_place(|| {
+            let killed = server.kill_backend();
+            server.settle();
+            u64::from(killed)
+        });
+    }
+    load.progress(10).await;
+    load.finish(&stores[0]).await.check(&format!("{killed} times kill -9 of one backend"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_freezes_under_load_loses_and_doubles_nothing() {
+    let server = Postgres::start();
+    let timeout = Duration::from_millis(300);
+    let connect = async || {
+        let builder = PostgresStore::builder(server.url()).with_connect_timeout(timeout);
+        builder.with_timeout(Duration::from_secs(60)).connect().await.unwrap()
+    };
+    let patient = connect().await;
+    let hasty = PostgresStore::builder(server.url()).with_timeout(timeout).connect().await.unwrap();
+    let stores = [hasty, patient];
+    let load = Load::start(&stores, CALLERS);
+    for round in 0..kills() {
+        load.progress(some(round)).await;
+        server.signal("STOP");
+        // A call that finds the server frozen comes back all the same.
+        let answers = tokio::time::timeout(Duration::from_secs(60), async {
+            while stores[0].load(&key("frozen"), None).await.is_ok() {}
+        });
+        answers.await.expect("every wait is bounded");
+        server.signal("CONT");
+    }
+    load.progress(10).await;
+    load.finish(&stores[1]).await.check(&format!("{} times SIGSTOP and SIGCONT of the server", kills()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_fail_at_random_lose_and_double_nothing() {
+    let server = Postgres::start();
+    let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, server.port()).into()).await;
+    let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    let connect = async || {
+        let builder = PostgresStore::builder(&url).with_timeout(Duration::from_millis(500));
+        builder.with_connect_timeout(Duration::from_millis(500)).connect().await.unwrap()
+    };
+    let stores = [connect().await, connect().await];
+    let load = Load::start(&stores, CALLERS);
+    for seed in 1..=kills() {
+        proxy.at_random(seed, 20);
+        load.progress(200).await;
+        proxy.clear();
+        load.progress(10).await;
+    }
+    println!("faults: {}", proxy.counts());
+    load.finish(&stores[0]).await.check(&format!("random faults, seeds 1 to {}", kills()));
+}
+
+/// Callers that leave before the store's own timeout, as the layer does when a load takes too long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_went_mute_is_given_up_although_no_caller_waits_for_it() {
+    let server = Postgres::start();
+    let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, server.port()).into()).await;
+    let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    let builder = PostgresStore::builder(&url).with_max_connections(NonZeroUsize::MIN);
+    let store = builder.with_timeout(Duration::from_secs(3)).connect().await.unwrap();
+    let key = key("mute");
+    for fault in [Fault::Swallow, Fault::Freeze] {
+        super::support::say(&store, &key, &format!("{fault:?}")).await;
+        proxy.strike(fault, "mute");
+        let answers = async {
+            while tokio::time::timeout(Duration::from_secs(1), store.load(&key, None)).await.is_err() {}
+        };
+        tokio::time::timeout(Duration::from_secs(60), answers).await.expect("another connection is made");
+        assert!(proxy.struck(fault) > 0, "{fault:?} struck");
+    }
+    assert_eq!(texts(&store, &key).await.len(), 2);
+}
+
+/// Each fault, met by the very statement that appends a turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_meets_a_fault_is_stored_once() {
+    let server = Postgres::start();
+    let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, server.port()).into()).await;
+    let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    let builder = PostgresStore::builder(&url).with_timeout(Duration::from_secs(1));
+    let store = builder.with_max_connections(NonZeroUsize::new(2).unwrap()).connect().await.unwrap();
+    let key = key("a");
+    let mut said = Vec::new();
+    // What was done, and whose answer was lost, is there when the turn is sent again.
+    let done = [Fault::Swallow, Fault::CutReply, Fault::ResetReply, Fault::HalfClose];
+    let not_done = [Fault::CutRequest, Fault::ResetRequest, Fault::Freeze, Fault::Refuse, Fault::Split];
+    for round in 0..kills() {
+        for fault in done.into_iter().chain(not_done) {
+            let text = format!("{fault:?} {round}");
+            let at = store.load(&key, None).await.unwrap().cursor;
+            let turn = turn(&key, &text);
+            proxy.strike(fault, &text);
+            let mut errors = 0;
+            let answer = loop {
+                match store.append(&key, &at, &turn).await {
+                    Ok(answer) => break answer,
+                    Err(error) if error.is_transient() && errors < 50 => errors += 1,
+                    Err(error) => panic!("{fault:?}: {error:?}"),
+                }
+            };
+            let stored_before = matches!(answer, Appended::AlreadyThere(_));
+            assert!(!done.contains(&fault) || stored_before, "{fault:?}: {answer:?} after {errors} errors");
+            said.push(text);
+            proxy.clear();
+            assert_eq!(texts(&store, &key).await, said, "after {fault:?}");
+        }
+    }
+    println!("faults: {}", proxy.counts());
+    for fault in done.into_iter().chain(not_done) {
+        assert!(proxy.struck(fault) >= kills(), "{fault:?} did not strike");
+    }
+}
