@@ -120,6 +120,12 @@ kills() {
     SESSION_MEMORY_KILLS=200 cargo test --all-features --test kill -- --nocapture
 }
 
+# 20 Cluster failovers, 10 Sentinel failovers, and so on; one after the other, or they wait for each other.
+redis_faults() {
+    SESSION_MEMORY_FAULTS=5 cargo test --all-features --test store_redis -- --nocapture --test-threads=2 \
+        cluster::a cluster::s cluster::w failover:: faults:: network:: sentinel:: --skip _a_cluster:: --skip by_sentinels
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -154,6 +160,7 @@ section 'Tests, all features' cargo test --all-features -- --show-output
 section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
+    section 'Faults of Redis and its network' redis_faults
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

@@ -77,7 +77,7 @@ pub struct FaultProxy {
 }
 
 struct State {
-    server: SocketAddr,
+    server: Mutex<SocketAddr>,
     standing: watch::Sender<Fault>,
     /// Grows when all connections are to end.
     cuts: watch::Sender<u64>,
@@ -103,7 +103,7 @@ impl FaultProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
-            server,
+            server: Mutex::new(server),
             standing: watch::Sender::new(Fault::Pass),
             cuts: watch::Sender::new(0),
             armed: Mutex::default(),
@@ -122,6 +122,11 @@ impl FaultProxy {
 
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// From now on new connections lead to this server, as when an address has moved to another machine.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *lock(&self.state.server) = server;
     }
 
     /// From now on every piece of every connection meets this fault.
@@ -190,7 +195,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 /// Passes pieces on until either side is done, or a fault ends it.
 async fn serve(client: TcpStream, state: Arc<State>) {
     // A server that is away refuses; so does the way to it.
-    let Ok(server) = TcpStream::connect(state.server).await else {
+    let server = *lock(&state.server);
+    let Ok(server) = TcpStream::connect(server).await else {
         let _ = client.set_zero_linger();
         return;
     };

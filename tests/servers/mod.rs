@@ -7,17 +7,21 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod cluster;
 mod fault;
 mod pgbouncer;
 mod postgres;
 mod redis;
+mod sentinel;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
 pub use self::{
+    cluster::Cluster,
     fault::{Fault, FaultProxy},
     pgbouncer::PgBouncer,
     postgres::{PASSWORD, Postgres},
-    redis::{Cluster, Redis, Watched},
+    redis::Redis,
+    sentinel::Watched,
 };
 
 use std::{

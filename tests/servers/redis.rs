@@ -1,4 +1,4 @@
-//! Redis servers, Clusters, and servers behind Sentinels.
+//! Redis servers.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{PATIENCE, free_port, pause, wait_until};
+use super::{PATIENCE, free_port, pause};
 
 /// A running `redis-server`.
 pub struct Redis {
@@ -20,14 +20,9 @@ pub struct Redis {
     port: u16,
     args: Vec<String>,
     password: Option<String>,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Server,
-    Tls,
-    Sentinel,
+    /// Where its certificates are, if it speaks TLS.
+    certificates: Option<PathBuf>,
+    sentinel: bool,
 }
 
 impl Redis {
@@ -52,7 +47,8 @@ impl Redis {
             port: free_port(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             password,
-            kind: Kind::Server,
+            certificates: None,
+            sentinel: false,
         }
     }
 
@@ -60,28 +56,26 @@ impl Redis {
     /// for theirs.
     pub fn tls(demanding: bool) -> Self {
         let mut server = Self::stopped(&["--tls-auth-clients", if demanding { "yes" } else { "no" }]);
-        server.kind = Kind::Tls;
         make_certificates(server.directory());
-        for (setting, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
-            server.args.push(format!("--tls-{setting}-file"));
-            server.args.push(server.file(file));
-        }
+        let directory = server.directory().to_path_buf();
+        server.certify(&directory);
         server.run();
         server
     }
 
-    /// A sentinel that watches a master of the name `main`.
-    pub fn sentinel(master: &Self) -> Self {
-        let mut sentinel = Self::stopped(&[]);
-        sentinel.kind = Kind::Sentinel;
-        let port = master.port;
-        let config = format!(
-            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 1000\n\
-             sentinel failover-timeout main 6000\n"
-        );
-        fs::write(sentinel.file("sentinel.conf"), config).unwrap();
-        sentinel.run();
-        sentinel
+    /// Makes a server that is not running yet speak only TLS, with the certificates in a directory.
+    pub fn certify(&mut self, certificates: &Path) {
+        for (setting, file) in [("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")] {
+            self.args.push(format!("--tls-{setting}-file"));
+            self.args.push(certificates.join(file).to_str().unwrap().to_owned());
+        }
+        self.certificates = Some(certificates.to_owned());
+    }
+
+    /// Makes a server that is not running yet a sentinel with this configuration.
+    pub fn watch(&mut self, config: &str) {
+        self.sentinel = true;
+        fs::write(self.file("sentinel.conf"), config).unwrap();
     }
 
     /// The path of a file of this server.
@@ -95,14 +89,15 @@ impl Redis {
         let output = fs::File::create(self.directory.path().join("output")).unwrap();
         let mut command = Command::new("redis-server");
         let port = self.port.to_string();
-        match self.kind {
-            Kind::Server => command.args(["--port", &port]),
-            Kind::Tls => command.args(["--port", "0", "--tls-port", &port]),
-            Kind::Sentinel => command.args([&self.file("sentinel.conf"), "--sentinel", "--port", &port]),
-        };
-        if self.kind != Kind::Sentinel {
+        if self.sentinel {
+            command.args([&self.file("sentinel.conf"), "--sentinel"]);
+        } else {
             command.args(["--save", "", "--unixsocket", &self.file("socket")]);
         }
+        match self.certificates {
+            None => command.args(["--port", &port]),
+            Some(_) => command.args(["--port", "0", "--tls-port", &port]),
+        };
         command
             .args(["--bind", "127.0.0.1", "--dir", self.directory.path().to_str().unwrap()])
             .args(&self.args)
@@ -119,7 +114,7 @@ impl Redis {
 
     fn answers(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(self.address()) else { return false };
-        if self.kind == Kind::Tls {
+        if self.certificates.is_some() {
             return true;
         }
         let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
@@ -154,22 +149,29 @@ impl Redis {
 
     /// What `redis-cli` says to a command.
     pub fn cli(&self, args: &[&str]) -> String {
+        let output = self.redis_cli().args(args).output().expect("redis-cli is installed");
+        String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+    }
+
+    /// `redis-cli`, told how to reach this server.
+    pub fn redis_cli(&self) -> Command {
         let mut command = Command::new("redis-cli");
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--raw"]);
         if let Some(password) = &self.password {
             command.args(["--no-auth-warning", "-a", password]);
         }
-        let output = command.args(args).output().expect("redis-cli is installed");
-        String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+        if let Some(certificates) = &self.certificates {
+            command.arg("--tls").arg("--cacert").arg(certificates.join("ca.pem"));
+        }
+        command
     }
 
     /// Whether one replica at least has all that this server has. `WAIT` speaks of what its own connection saw
     /// before: on a new one it tells nothing.
     pub fn is_replicated(&self) -> bool {
-        let mut command = Command::new("redis-cli");
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--raw"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut cli = command.spawn().expect("redis-cli is installed");
+        let mut command = self.redis_cli();
+        let mut cli =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("redis-cli is installed");
         cli.stdin.take().unwrap().write_all(b"PING\nWAIT 1 1000\n").unwrap();
         let said = String::from_utf8(cli.wait_with_output().unwrap().stdout).unwrap();
         said.lines().last().is_some_and(|replicas| replicas.parse().is_ok_and(|count: u32| count > 0))
@@ -179,6 +181,22 @@ impl Redis {
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// How often it was asked to do this since its statistics began.
+    pub fn calls(&self, command: &str) -> u64 {
+        let stats = self.cli(&["info", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    }
+
+    /// How many connections it has, besides the one that asks.
+    pub fn clients(&self) -> usize {
+        self.cli(&["client", "list", "type", "normal"]).lines().count() - 1
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Kills it; [`run`](Self::run) starts it again.
@@ -193,93 +211,6 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// Six nodes: three masters and a replica of each.
-pub struct Cluster {
-    pub nodes: Vec<Redis>,
-}
-
-impl Cluster {
-    pub fn start() -> Self {
-        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
-        let nodes: Vec<Redis> = (0..6).map(|_| Redis::start_with(&args)).collect();
-        let mut create = Command::new("redis-cli");
-        create.args(["--cluster", "create"]).args(nodes.iter().map(|node| node.address().to_string()));
-        let output = create.args(["--cluster-replicas", "1", "--cluster-yes"]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        let cluster = Self { nodes };
-        wait_until("the cluster", || cluster.is_whole());
-        cluster
-    }
-
-    fn is_whole(&self) -> bool {
-        self.nodes.iter().all(|node| {
-            let nodes = node.cli(&["cluster", "nodes"]);
-            node.cli(&["cluster", "info"]).contains("cluster_state:ok")
-                && nodes.matches(" slave ").count() + nodes.matches(",slave ").count() == 3
-        }) && self.replicas().len() == 3
-    }
-
-    /// Replicas that have all that their masters have.
-    pub fn replicas(&self) -> Vec<&Redis> {
-        self.nodes
-            .iter()
-            .filter(|node| node.cli(&["role"]).contains("connected"))
-            .filter(|node| node.cli(&["role"]).starts_with("slave"))
-            .collect()
-    }
-
-    pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.nodes.iter().take(3).map(|node| node.address().to_string()).collect();
-        format!("redis-cluster://{}", hosts.join(","))
-    }
-}
-
-/// A master, its replica, and three sentinels.
-pub struct Watched {
-    pub servers: Vec<Redis>,
-    pub sentinels: Vec<Redis>,
-}
-
-impl Watched {
-    pub fn start() -> Self {
-        let master = Redis::start_with(&["--appendonly", "yes"]);
-        let port = master.port.to_string();
-        let replica =
-            Redis::start_with(&["--appendonly", "yes", "--replicaof", &format!("127.0.0.1 {port}")]);
-        let sentinels = (0..3).map(|_| Redis::sentinel(&master)).collect();
-        let watched = Self { servers: vec![master, replica], sentinels };
-        watched.settle();
-        watched
-    }
-
-    /// Waits until the sentinels know each other and the replica has what its master has.
-    pub fn settle(&self) {
-        let knows = |sentinel: &Redis| {
-            let state = sentinel.cli(&["info", "sentinel"]);
-            state.contains("status=ok") && state.contains("slaves=1") && state.contains("sentinels=3")
-        };
-        wait_until("the sentinels", || self.sentinels.iter().all(knows));
-        let caught_up = || {
-            let roles: Vec<_> = self.servers.iter().map(|server| server.cli(&["role"])).collect();
-            roles.iter().any(|role| role.starts_with("slave") && role.contains("connected"))
-                && roles.iter().any(|role| role.starts_with("master"))
-        };
-        wait_until("the replica", caught_up);
-    }
-
-    /// The place of the master among the servers, as the sentinels see it.
-    pub fn master(&self) -> usize {
-        let port = self.sentinels[0].cli(&["sentinel", "get-master-addr-by-name", "main"]);
-        let port: u16 = port.lines().nth(1).unwrap().parse().unwrap();
-        self.servers.iter().position(|server| server.port == port).unwrap()
-    }
-
-    pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
-        format!("redis-sentinel://{}/main", hosts.join(","))
     }
 }
 

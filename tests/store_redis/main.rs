@@ -1,9 +1,13 @@
 //! The Redis store: the conformance suite, and what only servers and networks do.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::print_stdout, reason = "the counts are the result")]
 
 mod cluster;
+mod failover;
 mod faults;
+mod load;
+mod network;
 mod sentinel;
 mod server;
 #[path = "../servers/mod.rs"]

@@ -11,7 +11,7 @@ use tower_session_memory::{
 
 use crate::{
     servers::Redis,
-    support::{key, say, texts, turn},
+    support::{allow, key, say, texts, turn},
 };
 
 async fn open(server: &Redis) -> RedisStore {
@@ -214,17 +214,10 @@ async fn an_acknowledgement_is_worth_what_the_server_is_set_to() {
     }
 }
 
-/// The user that the documentation names.
-const RIGHTS: &str = "~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange +set +pexpire \
-    +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore +hello \
-    +select +ping";
-
 #[tokio::test]
 async fn the_rights_that_are_documented_are_enough_and_leave_the_durability_unknown() {
     let server = Redis::start();
-    let mut args = vec!["acl", "setuser", "memory", "on", ">pass@word"];
-    args.extend(RIGHTS.split_whitespace());
-    assert_eq!(server.cli(&args), "OK");
+    allow(&server, "");
     let url = format!("redis://memory:pass%40word@127.0.0.1:{}/0", server.port());
     let store =
         RedisStore::builder(&url).with_max_turns(NonZeroUsize::new(2).unwrap()).connect().await.unwrap();

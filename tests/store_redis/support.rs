@@ -7,6 +7,8 @@ use tower_session_memory::{
     store::{Appended, Cursor, HistoryStore, RedisStore},
 };
 
+use crate::servers::Redis;
+
 pub(crate) fn key(id: &str) -> SessionKey {
     SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
 }
@@ -42,4 +44,16 @@ pub(crate) async fn texts(store: &RedisStore, id: &str) -> Vec<String> {
     let turns = store.load(&key(id), None).await.unwrap().turns;
     let first = |turn: &Turn| turn.messages().next().unwrap().raw().to_vec();
     turns.iter().map(|turn| String::from_utf8(first(turn)).unwrap()).collect()
+}
+
+/// The user that the documentation names.
+const RIGHTS: &str = "~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange +set +pexpire \
+    +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore +hello \
+    +select +ping";
+
+/// Makes the user `memory` with the password `pass@word` and these rights besides.
+pub(crate) fn allow(server: &Redis, more: &str) {
+    let mut args = vec!["acl", "setuser", "memory", "on", ">pass@word"];
+    args.extend(RIGHTS.split_whitespace().chain(more.split_whitespace()));
+    assert_eq!(server.cli(&args), "OK");
 }

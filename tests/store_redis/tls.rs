@@ -1,12 +1,12 @@
-//! TLS: what is checked before anything is said.
+//! TLS and passwords: what is checked before anything is said, on one server, in a Cluster, behind Sentinels.
 
 use std::time::Duration;
 
-use tower_session_memory::store::{HistoryStore, RedisStore};
+use tower_session_memory::store::{Durability, HistoryStore, RedisStore};
 
 use crate::{
-    servers::Redis,
-    support::{key, say, texts},
+    servers::{Cluster, Redis, Watched, wait_until},
+    support::{allow, key, say, texts},
 };
 
 /// A URL that trusts the server's own authority.
@@ -46,4 +46,68 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
     say(&store, &key("a"), "one").await;
     assert_eq!(texts(&store, "a").await, ["one"]);
     store.durability().await.unwrap();
+}
+
+const USER: &str = "memory:pass%40word@";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_over_tls_takes_a_user_with_the_rights_that_are_documented() {
+    let cluster = Cluster::secure("the-admins");
+    for node in &cluster.nodes {
+        allow(node, "+wait +asking +cluster|slots +config|get");
+    }
+    let url = format!("{}&wait_replicas=1", cluster.url_as(USER));
+    let store = RedisStore::builder(&url).connect().await.unwrap();
+    for number in 0..16 {
+        let id = format!("session-{number}");
+        say(&store, &key(&id), "one").await;
+        say(&store, &key(&id), "two").await;
+        assert_eq!(texts(&store, &id).await, ["one", "two"]);
+    }
+    store.delete(&key("session-1")).await.unwrap();
+    assert_eq!(store.durability().await.unwrap(), Durability::Replicated);
+
+    // A slot that is on its way: what is not in it yet begins where it goes.
+    let masters = cluster.masters();
+    let find = |master: &&usize| cluster.nodes[**master].cli(&["keys", "*:log:*:session-2"]);
+    let from = *masters.iter().find(|master| !find(master).is_empty()).unwrap();
+    let to = *masters.iter().find(|master| **master != from).unwrap();
+    let name = find(&&from);
+    let (from, to) = (&cluster.nodes[from], &cluster.nodes[to]);
+    let slot = from.cli(&["cluster", "keyslot", &name]);
+    assert_eq!(from.cli(&["del", &name]), "1");
+    let id = |node: &Redis| node.cli(&["cluster", "myid"]);
+    assert_eq!(to.cli(&["cluster", "setslot", &slot, "importing", &id(from)]), "OK");
+    assert_eq!(from.cli(&["cluster", "setslot", &slot, "migrating", &id(to)]), "OK");
+    say(&store, &key("session-2"), "asked").await;
+    assert_eq!(texts(&store, "session-2").await, ["asked"]);
+    assert_eq!(from.cli(&["keys", "*:log:*:session-2"]), "");
+
+    refused(&cluster.url_as("memory:wrong@")).await;
+    refused(&cluster.url_as("")).await;
+    let plain = cluster.url_as(USER).replace("rediss", "redis");
+    refused(plain.split_once('?').unwrap().0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_over_tls_and_their_passwords_lead_to_a_server_with_its_own() {
+    let mut watched = Watched::secure("the-admins", "the-sentinels");
+    for server in &watched.servers {
+        allow(server, "+role");
+    }
+    let url = watched.url_as(USER, "&sentinel_password=the-sentinels");
+    let builder =
+        RedisStore::builder(&url).with_timeouts(Duration::from_millis(500), Duration::from_secs(30));
+    let store = builder.connect().await.unwrap();
+    say(&store, &key("a"), "one").await;
+    let master = watched.master();
+    wait_until("replication", || watched.servers[master].is_replicated());
+    watched.servers[master].kill();
+    say(&store, &key("a"), "two").await;
+    assert_eq!(texts(&store, "a").await, ["one", "two"]);
+    wait_until("the sentinels to know", || watched.master() != master);
+
+    refused(&watched.url_as(USER, "")).await;
+    refused(&watched.url_as(USER, "&sentinel_password=wrong")).await;
+    refused(&watched.url_as("memory:wrong@", "&sentinel_password=the-sentinels")).await;
 }

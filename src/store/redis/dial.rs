@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
-    FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError,
-    RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    Pipeline, ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates, Value,
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
@@ -13,7 +12,10 @@ use redis::{
     io::tcp::TcpSettings,
 };
 
-use super::url::{Host, Place, RedisUrl};
+use super::{
+    sentinels::{Master, Sentinels},
+    url::{Host, Place, Query, RedisUrl},
+};
 
 /// A connection that any number of calls share. Its driver task owns the socket, so that a call that is
 /// dropped leaves no answer behind for the next.
@@ -50,18 +52,16 @@ impl Connection {
     }
 }
 
+pub(super) struct Dialled {
+    pub(super) connection: Connection,
+    /// The server that the sentinels named.
+    pub(super) master: Option<Master>,
+}
+
 pub(super) enum Dialer {
     Server(Box<Client>),
     Cluster(Box<ClusterClient>),
     Sentinel(Box<Sentinels>),
-}
-
-pub(super) struct Sentinels {
-    sentinels: Vec<ConnectionInfo>,
-    master: String,
-    /// The server's settings; its address is asked for.
-    server: RedisConnectionInfo,
-    tls: Option<TlsCertificates>,
 }
 
 /// Certificates, as PEM.
@@ -86,67 +86,35 @@ impl Dialer {
             }
             Place::Cluster(hosts) => cluster(hosts, settings, tls, attempt).map(Box::new).map(Self::Cluster),
             Place::Sentinel { sentinels, master } => {
-                let query = &url.query;
-                let ask =
-                    self::settings(query.sentinel_user.as_deref(), query.sentinel_password.as_deref(), 0);
+                let Query { sentinel_user, sentinel_password, .. } = &url.query;
+                let ask = self::settings(sentinel_user.as_deref(), sentinel_password.as_deref(), 0);
                 let sentinels = sentinels
                     .iter()
                     .map(|host| info(address(host, tls.is_some()), ask.clone()))
                     .collect::<RedisResult<_>>()?;
-                let master = master.clone();
-                Ok(Self::Sentinel(Box::new(Sentinels { sentinels, master, server: settings, tls })))
+                let sentinels = Sentinels::new(sentinels, master.clone(), settings, tls);
+                Ok(Self::Sentinel(Box::new(sentinels)))
             }
         }
     }
 
-    pub(super) async fn dial(&self, timeout: Duration) -> RedisResult<Connection> {
+    pub(super) async fn dial(&self, timeout: Duration) -> RedisResult<Dialled> {
+        let alone = |connection| Dialled { connection, master: None };
         match self {
-            Self::Server(client) => connect(client, timeout).await.map(Connection::Server),
-            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
-            Self::Sentinel(sentinels) => sentinels.dial(timeout).await.map(Connection::Server),
-        }
-    }
-}
-
-impl Sentinels {
-    /// The first sentinel that answers decides, provided that the server it names knows itself as a master:
-    /// a sentinel that was cut off may name the one that was.
-    async fn dial(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
-        let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no sentinel is known"));
-        for sentinel in &self.sentinels {
-            match self.dial_by(sentinel, timeout).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
+            Self::Server(client) => connect(client, timeout).await.map(Connection::Server).map(alone),
+            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster).map(alone),
+            Self::Sentinel(sentinels) => {
+                let (connection, master) = sentinels.dial(timeout).await?;
+                Ok(Dialled { connection: Connection::Server(connection), master: Some(master) })
             }
         }
-        Err(last)
     }
 
-    async fn dial_by(
-        &self,
-        sentinel: &ConnectionInfo,
-        timeout: Duration,
-    ) -> RedisResult<MultiplexedConnection> {
-        let timeout = timeout / 4;
-        let mut asked = connect(&client(sentinel.clone(), self.tls.as_ref())?, timeout).await?;
-        let mut question = redis::cmd("SENTINEL");
-        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
-        let Some((name, port)) = question.query_async::<Option<(String, u16)>>(&mut asked).await? else {
-            let kind = ErrorKind::MasterNameNotFoundBySentinel;
-            return Err((kind, "the sentinels know no master of this name").into());
-        };
-        let address = address(&Host { name, port }, self.tls.is_some());
-        let server = client(info(address, self.server.clone())?, self.tls.as_ref())?;
-        let mut connection = connect(&server, timeout).await?;
-        match redis::cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await {
-            Ok(role) if role.first().map(text) != Some(Some("master".to_owned())) => Err((
-                ErrorKind::MasterNameNotFoundBySentinel,
-                "the server that a sentinel named is no master",
-            )
-                .into()),
-            Err(error) if error.is_io_error() => Err(error),
-            // A user that may not ask for the role finds out with the first write.
-            Ok(_) | Err(_) => Ok(connection),
+    /// Waits until what was dialled is no longer the right server, as far as anybody tells.
+    pub(super) async fn superseded(&self, master: Option<&Master>, timeout: Duration) {
+        match (self, master) {
+            (Self::Sentinel(sentinels), Some(master)) => sentinels.superseded(master, timeout).await,
+            _ => std::future::pending().await,
         }
     }
 }
@@ -161,11 +129,7 @@ impl Certificates {
     }
 }
 
-fn text(value: &Value) -> Option<String> {
-    String::from_redis_value_ref(value).ok()
-}
-
-async fn connect(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+pub(super) async fn connect(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
     // Calls have a time limit of their own.
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(None);
@@ -197,18 +161,18 @@ fn cluster(
     }
 }
 
-fn client(info: ConnectionInfo, tls: Option<&TlsCertificates>) -> RedisResult<Client> {
+pub(super) fn client(info: ConnectionInfo, tls: Option<&TlsCertificates>) -> RedisResult<Client> {
     match tls {
         Some(certificates) => Client::build_with_tls(info, certificates.clone()),
         None => Client::open(info),
     }
 }
 
-fn info(address: ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<ConnectionInfo> {
+pub(super) fn info(address: ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<ConnectionInfo> {
     Ok(address.into_connection_info()?.set_redis_settings(settings).set_tcp_settings(tcp()))
 }
 
-fn address(host: &Host, tls: bool) -> ConnectionAddr {
+pub(super) fn address(host: &Host, tls: bool) -> ConnectionAddr {
     let (name, port) = (host.name.clone(), host.port);
     match tls {
         true => ConnectionAddr::TcpTls { host: name, port, insecure: false, tls_params: None },

@@ -9,6 +9,7 @@
 //! whose caller left early counts when it had waited for a while: callers have time limits of their own.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -17,6 +18,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::future::{Either, select};
 use redis::{RedisError, RedisResult, Value};
 use tokio::{
     sync::watch,
@@ -28,7 +30,7 @@ use tokio_util::{
 };
 
 use super::{
-    dial::{Connection, Dialer},
+    dial::{Connection, Dialer, Dialled},
     error::{Verdict, damaged, is_noscript, store_error, verdict},
     script::Invocation,
 };
@@ -324,11 +326,13 @@ async fn keep(
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         };
         match dialled {
-            Ok(connection) => {
+            Ok(Dialled { connection, master }) => {
                 generation += 1;
                 current.send_replace(Current { generation, connection: Some(connection), error: None });
                 let up_since = Instant::now();
-                if broken.wait_for(|broken| *broken >= generation).await.is_err() {
+                let given_up = pin!(broken.wait_for(|broken| *broken >= generation));
+                let superseded = pin!(dialer.superseded(master.as_ref(), connect));
+                if let Either::Left((Err(_), _)) = select(given_up, superseded).await {
                     return;
                 }
                 current.send_modify(|current| current.connection = None);

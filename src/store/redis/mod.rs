@@ -23,8 +23,12 @@
 //! append-only file it is `none`: a server that is started again has forgotten. With `appendfsync everysec`, its
 //! default, about the last second is lost with the machine; `always` waits for the disk. **Replication is
 //! asynchronous:** after a failover the newest turns may be missing, unless
-//! [`with_wait_replicas`](RedisBuilder::with_wait_replicas) has replicas acknowledge each. A user that may not
-//! read the settings makes the level `unknown`.
+//! [`with_wait_replicas`](RedisBuilder::with_wait_replicas) has replicas acknowledge each. What is left is whole:
+//! a session then ends with an earlier turn, and cursors of what was lost are noticed. A user that may not read the
+//! settings makes the level `unknown`.
+//!
+//! Sentinels tell a master that they replaced only after seconds. The store asks them every second; what the old
+//! one took until then is lost, too. `min-replicas-to-write` bounds that time on the server's side.
 //!
 //! Set `maxmemory-policy` to `noeviction`, or sessions disappear when memory runs out; then appends are
 //! refused as unavailable instead.
@@ -48,7 +52,8 @@
 //! `ACL SETUSER memory on >password ~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange
 //! +set +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
 //! +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
-//! `+role` behind Sentinels, `+cluster|slots` in a Cluster.
+//! `+role` behind Sentinels, `+cluster|slots +asking` in a Cluster. A user of the Sentinels
+//! (`sentinel_user`) needs `+sentinel|master +hello`.
 //!
 //! # Layout
 //!
@@ -61,6 +66,7 @@ mod layout;
 mod link;
 mod options;
 mod script;
+mod sentinels;
 mod sessions;
 mod settings;
 mod url;
@@ -168,7 +174,8 @@ impl HistoryStore for RedisStore {
             .arg(key.digest().to_hex())
             .arg(hex(tombstone.as_bytes()))
             .arg(millis(shared.retention.tombstone_ttl))
-            .arg(key.id().as_str());
+            .arg(key.id().as_str())
+            .arg(shared.waits());
         shared.write(&deletion).await?;
         if shared.in_cluster {
             shared.unlist(key).await;
@@ -291,7 +298,7 @@ impl Shared {
             .arg(key.id().as_str())
             .arg(self.listed.to_string())
             .arg(self.sweeps())
-            .arg(if self.replicas.is_some() { "1" } else { "0" }))
+            .arg(self.waits()))
     }
 
     async fn write(&self, script: &Invocation) -> Result<Value, StoreError> {
@@ -313,6 +320,11 @@ impl Shared {
             keys.push(self.keys.listing(key.namespace(), key.principal().as_str()));
         }
         keys
+    }
+
+    /// Whether a write that is sent again is to write again, for the sake of those who wait for its replication.
+    fn waits(&self) -> &'static str {
+        if self.replicas.is_some() { "1" } else { "0" }
     }
 
     /// Whether what was listed longer ago than a session lives can be taken off the listing: not where loads

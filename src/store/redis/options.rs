@@ -116,8 +116,8 @@ impl RedisBuilder {
     }
 
     /// An append, and a deletion, is acknowledged when so many replicas have it too (`WAIT`). Default: none.
-    /// Until then it is sent again, and is [unknown](StoreErrorKind::Timeout) past its time. Not with a Cluster.
-    /// A `wait_replicas` in the URL counts instead.
+    /// Until then it is sent again, and is [unknown](StoreErrorKind::Timeout) past its time. In a
+    /// Cluster they are replicas of the session's master. A `wait_replicas` in the URL counts instead.
     pub fn with_wait_replicas(mut self, replicas: u8) -> Self {
         self.replicas = replicas;
         self
@@ -153,9 +153,6 @@ impl RedisBuilder {
         let replicas = url.query.wait_replicas.unwrap_or(self.replicas);
         if prefix.contains(['{', '}']) {
             return Err(problem(OpenProblem::Settings("the key prefix holds a brace")));
-        }
-        if replicas > 0 && matches!(url.place, Place::Cluster(_)) {
-            return Err(problem(OpenProblem::Settings("wait_replicas does not go with a Cluster")));
         }
         let certificates = read(self.certificates, &url).map_err(problem)?;
         if url.tls {

@@ -6,7 +6,7 @@ use redis::Value;
 use super::{
     Shared,
     error::unexpected,
-    link::Ask,
+    link::{Ask, Limits},
     millis, read,
     script::{self, Invocation},
 };
@@ -49,7 +49,8 @@ impl Shared {
         Ok(SessionPage { sessions: found.into_iter().map(|(_, session)| session).collect(), next })
     }
 
-    /// Puts a session where its newest turn says. In a Cluster this is a step of its own.
+    /// Puts a session where its newest turn says. In a Cluster this is a step of its own, for which the turn
+    /// does not wait long: the listing may be on a master that is away.
     pub(super) async fn list(&self, key: &SessionKey, time: u64) {
         let listing = self.keys.listing(key.namespace(), key.principal().as_str());
         let list = Invocation::new(&script::LIST, vec![listing])
@@ -58,7 +59,7 @@ impl Shared {
             .arg(millis(self.retention.ttl))
             .arg(self.listed.to_string())
             .arg(self.sweeps());
-        if let Err(error) = self.link().call(&Ask::Script(&list), self.limits).await {
+        if let Err(error) = self.link().call(&Ask::Script(&list), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "a session is not listed until its next turn");
         }
     }
@@ -67,9 +68,13 @@ impl Shared {
     pub(super) async fn unlist(&self, key: &SessionKey) {
         let mut remove = redis::cmd("ZREM");
         remove.arg(self.keys.listing(key.namespace(), key.principal().as_str())).arg(key.id().as_str());
-        if let Err(error) = self.link().call(&Ask::Command(&remove), self.limits).await {
+        if let Err(error) = self.link().call(&Ask::Command(&remove), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "the id of a deleted session is still listed");
         }
+    }
+
+    fn brief(&self) -> Limits {
+        Limits { call: self.limits.attempt / 2, ..self.limits }
     }
 
     async fn listed(
