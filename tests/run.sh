@@ -126,6 +126,13 @@ redis_faults() {
         cluster::a cluster::s cluster::w failover:: faults:: network:: sentinel:: --skip _a_cluster:: --skip by_sentinels
 }
 
+# 50 deaths and freezes of the server, 10 failovers, a full disk; then what calls cost on ten million turns.
+postgres_faults() {
+    SESSION_MEMORY_POSTGRES_FAULTS=50 cargo test --all-features --test store_postgres -- --nocapture --test-threads=2 \
+        --include-ignored deaths:: disk:: faults:: standby::
+    SESSION_MEMORY_TURNS=10000000 cargo test --all-features --test store_postgres -- --nocapture scale::
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -161,6 +168,7 @@ section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
     section 'Faults of Redis and its network' redis_faults
+    section 'Faults of PostgreSQL and its network, and ten million turns' postgres_faults
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi
