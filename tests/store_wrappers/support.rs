@@ -12,7 +12,7 @@ use tower_session_memory::{
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-        StoreErrorKind, encrypted::KeyRing,
+        encrypted::KeyRing,
     },
 };
 
@@ -98,8 +98,7 @@ impl Shelf {
 }
 
 fn decode(key: &SessionKey, record: &Bytes) -> Result<Turn, StoreError> {
-    Turn::decode(record.clone(), key.digest())
-        .map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, error))
+    Ok(Turn::decode(record.clone(), key.digest())?)
 }
 
 impl Log {
