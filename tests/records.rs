@@ -273,6 +273,76 @@ fn the_record_of_version_1_0_is_what_its_documentation_says() {
     assert_eq!(parts.into_turn(&key).record(), expected.as_bytes());
 }
 
+/// The page that describes the format.
+const FORMAT: &str = include_str!("../src/store/format.md");
+
+/// The text of its code blocks.
+fn examples() -> Vec<&'static str> {
+    let blocks = FORMAT.split("```text\n").skip(1);
+    blocks.map(|block| block.split("\n```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_example_in_the_documentation_is_a_record() {
+    let key = SessionKey::new("default", Principal::anonymous(), "my-session".parse().unwrap());
+    let read = Turn::decode(Bytes::from_static(examples()[0].as_bytes()), key.digest()).unwrap();
+    let id = |id: &str| TurnId::from_bytes(*uuid::Uuid::parse_str(id).unwrap().as_bytes());
+    let message = |about, raw: &'static str| Message::new(Bytes::from_static(raw.as_bytes()), about);
+    let parts = TurnParts {
+        id: id("0198f3c2-7a10-7c3e-8f21-5b6a4d3e2c1b"),
+        parent: Parent::Turn(id("0198f3c2-5e02-7b11-9c40-2f1e0d9c8b7a")),
+        at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_800_000_000),
+        instructions: vec![message(About::new(Role::System), r#"{"role":"system","content":"Terse."}"#)],
+        sent: vec![message(
+            About { answers: Some("c1".to_owned()), ..About::new(Role::Tool) },
+            r#"{"role":"tool","tool_call_id":"c1","content":"18 °C"}"#,
+        )],
+        reply: message(
+            About { calls: vec!["c2".to_owned()], ..About::new(Role::Assistant) },
+            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"c2","type":"function","function":{"name":"wind","arguments":"{}"}}]}"#,
+        ),
+        state: TurnState::Complete,
+        finish_reason: Some("stop".to_owned()),
+        model: Some("m".to_owned()),
+        usage: Some(RawValue::from_string(r#"{"total_tokens":21}"#.to_owned()).unwrap()),
+    };
+    let written = parts.into_turn(&key);
+    assert_eq!(String::from_utf8_lossy(written.record()), examples()[0]);
+    assert_eq!(read.messages().collect::<Vec<_>>(), written.messages().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_documentation_names_every_member_of_a_record() {
+    let header = |example: &str| -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_str(example.lines().next().unwrap()).unwrap()
+    };
+    let tables = FORMAT.split("# Versions").next().unwrap().lines();
+    let named: Vec<&str> = tables.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let record = header(examples()[0]);
+    let of_messages = record["messages"].as_array().unwrap().iter();
+    let mut found: Vec<&str> = record.keys().map(String::as_str).collect();
+    found.extend(of_messages.flat_map(|about| about.as_object().unwrap().keys()).map(String::as_str));
+    for name in &found {
+        assert!(named.contains(name), "{name} is in the example and in no table");
+    }
+    for name in &named {
+        assert!(found.contains(name), "{name} is in a table and not in the example");
+    }
+    let text = FORMAT.split("# Envelopes").nth(1).unwrap();
+    for name in header(examples()[1]).keys() {
+        assert!(text.contains(&format!("`{name}`")), "{name} of an envelope is not explained");
+    }
+}
+
+#[test]
+fn the_envelope_in_the_documentation_is_one() {
+    let key = SessionKey::new("default", Principal::anonymous(), "my-session".parse().unwrap());
+    let envelope = format!("{}\nanything", examples()[1]);
+    let turn = Turn::decode(Bytes::from(envelope), key.digest()).unwrap();
+    assert_eq!(turn.envelope().unwrap().coding, "zstd");
+    assert_eq!(turn.envelope().unwrap().body, b"anything");
+}
+
 #[test]
 fn an_error_repeats_nothing_of_what_it_met() {
     let digest = key("a").digest();

@@ -134,6 +134,32 @@ redis_faults() {
         cluster::a cluster::s cluster::w failover:: faults:: network:: sentinel:: --skip _a_cluster:: --skip by_sentinels
 }
 
+# Replicas that take turns, and caches in front of stores: at least so many turns on every store.
+turns() {
+    SESSION_MEMORY_TURNS=2000 cargo test --all-features --test stores -- --nocapture replicas:: cache::
+}
+
+# Every byte of what is stored encrypted, each of its bits flipped and all of them.
+flips() {
+    SESSION_MEMORY_FLIPS=9 cargo test --all-features --test store_wrappers -- --nocapture flipped every_byte
+}
+
+# Does the benchmark still run, and show that a cached load is one round trip?
+store_benchmark() {
+    cargo bench --features postgres,redis,sqlite --bench store -- --quick
+}
+
+# Three replicas, 8 clients with 200 operations each, faults on; and the stores that are wrong on purpose.
+histories() {
+    SESSION_MEMORY_HISTORIES=20 cargo test --all-features --test linearity -- --nocapture
+}
+
+# Calls that are dropped and sessions that are deleted, on each store.
+storms() {
+    SESSION_MEMORY_CANCELLATIONS=100000 SESSION_MEMORY_DELETIONS=10000 \
+        cargo test --all-features --test storm -- --nocapture
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -169,6 +195,11 @@ section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
     section 'Faults of Redis and its network' redis_faults
+    section 'Replicas, 2,000 turns of each kind' turns
+    section 'Flipped bytes under encryption' flips
+    section 'Benchmark of the stores, a small run' store_benchmark
+    section 'Histories, 20 on each store' histories
+    section 'Storms, 100,000 dropped calls and 10,000 deletions on each store' storms
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

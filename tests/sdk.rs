@@ -253,7 +253,7 @@ async fn relay_that_loses_the_first_answer(proxy: &Proxy, session: &str) -> (Soc
 
 async fn stored_once(path: &std::path::Path, session: &str) {
     let store = store::open(path).await;
-    while store::load_shared(&store, session).await.is_empty() {
+    while store::load_of(&store, &store::shared(store::NAMESPACE), session).await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }

@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+#[path = "turns/mod.rs"]
+mod turns;
 
-use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+
 use tower_session_memory::{
-    history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
-    session::{Principal, SessionKey},
+    history::Turn,
+    session::SessionKey,
     store::{
         Appended, Cursor, Durability, DynHistoryStore, HistoryStore, InMemoryStore, Loaded, Page, Scope,
         SessionPage, StoreError, StoreErrorKind, TtlRefresh,
@@ -20,6 +19,8 @@ use tower_session_memory::{
         conformance::{Harness, Options},
     },
 };
+
+use self::turns::key;
 
 #[derive(Default)]
 struct InMemory(ManualClock);
@@ -112,9 +113,9 @@ async fn past_the_bound_the_least_recently_appended_session_goes_whole() {
     store.load(&key("old"), None).await.unwrap();
     let turn = say(&store, &key("newest"), 30_000).await;
 
-    assert_eq!(turns(&store, "old").await, 0, "appended to least recently, although it was loaded since");
-    assert_eq!(turns(&store, "older-but-used").await, 2, "a session goes whole or not at all");
-    assert_eq!(turns(&store, "newest").await, 1);
+    assert_eq!(held(&store, "old").await, 0, "appended to least recently, although it was loaded since");
+    assert_eq!(held(&store, "older-but-used").await, 2, "a session goes whole or not at all");
+    assert_eq!(held(&store, "newest").await, 1);
     let stats = store.stats();
     assert_eq!(stats.evicted_sessions, 1, "what was dropped is counted");
     assert!(stats.bytes <= 100_000, "{} bytes are held", stats.bytes);
@@ -150,7 +151,7 @@ async fn expired_sessions_go_before_live_ones() {
     store.load(&key("live"), None).await.unwrap();
     clock.advance(Duration::from_secs(50));
     say(&store, &key("new"), 50_000).await;
-    assert_eq!(turns(&store, "live").await, 1, "appended to least recently, but it has not expired");
+    assert_eq!(held(&store, "live").await, 1, "appended to least recently, but it has not expired");
     assert_eq!(store.stats().evicted_sessions, 0, "only what expired had to go");
 }
 
@@ -175,7 +176,7 @@ async fn a_record_larger_than_the_store_is_refused_and_nothing_is_dropped_for_it
     let at = store.load(&key("b"), None).await.unwrap().cursor;
     let error = store.append(&key("b"), &at, &turn(&key("b"), 100_000)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::TooLarge);
-    assert_eq!(turns(&store, "a").await, 1);
+    assert_eq!(held(&store, "a").await, 1);
 }
 
 #[tokio::test]
@@ -203,35 +204,16 @@ fn nothing_of_a_conversation_is_in_its_debug_text() {
     assert!(!text.contains("a-secret-id") && !text.contains("xxx"), "{text}");
 }
 
-fn key(id: &str) -> SessionKey {
-    SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
-}
-
 fn turn(key: &SessionKey, bytes: usize) -> Turn {
-    let message = |role, text: String| Message::new(Bytes::from(text), About::new(role));
-    let parts = TurnParts {
-        id: TurnId::new(),
-        parent: Parent::Previous,
-        at: SystemTime::now(),
-        instructions: Vec::new(),
-        sent: vec![message(Role::User, format!(r#"{{"role":"user","content":"{}"}}"#, "x".repeat(bytes)))],
-        reply: message(Role::Assistant, r#"{"role":"assistant","content":"y"}"#.to_owned()),
-        state: TurnState::Complete,
-        finish_reason: None,
-        model: None,
-        usage: None,
-    };
-    parts.into_turn(key)
+    turns::turn(key, &"x".repeat(bytes))
 }
 
 async fn say(store: &InMemoryStore, key: &SessionKey, bytes: usize) -> Turn {
-    let at = store.load(key, None).await.unwrap().cursor;
     let turn = turn(key, bytes);
-    let answer = store.append(key, &at, &turn).await.unwrap();
-    assert!(matches!(answer, Appended::Appended(_)), "{answer:?}");
+    turns::add(store, key, &turn).await;
     turn
 }
 
-async fn turns(store: &InMemoryStore, id: &str) -> usize {
+async fn held(store: &InMemoryStore, id: &str) -> usize {
     store.load(&key(id), None).await.unwrap().turns.len()
 }

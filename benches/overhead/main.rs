@@ -14,7 +14,8 @@
 mod bare;
 mod chat;
 mod client;
-mod machine;
+#[path = "../common/mod.rs"]
+mod common;
 mod process;
 mod report;
 mod run;

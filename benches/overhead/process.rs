@@ -1,7 +1,7 @@
 //! The processes that take part, and what the system knows of their CPU time.
 
 use std::{
-    env, fs,
+    env,
     future::Future,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::io::AsyncReadExt;
 
-use crate::{BoxError, bare, upstream};
+use crate::{BoxError, bare, common::cpu, upstream};
 
 /// A running process; killed with its value.
 pub(crate) struct Process {
@@ -56,18 +56,9 @@ impl Process {
         }
     }
 
-    /// CPU time of all its threads, user and system; `None` where the system is not Linux.
-    ///
-    /// The scheduler's own account, in nanoseconds: `/proc/PID/stat` counts in steps of 10 ms. A thread that
-    /// ends takes its time with it; those of the proxies live as long as they do.
+    /// Its CPU time; `None` where the system is not Linux.
     pub(crate) fn cpu(&self) -> Option<Duration> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
-        let mut nanoseconds = 0;
-        for thread in threads {
-            let account = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-            nanoseconds += account.split(' ').next()?.parse::<u64>().ok()?;
-        }
-        Some(Duration::from_nanos(nanoseconds))
+        cpu::of(self.child.id())
     }
 }
 

@@ -4,6 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use crate::{
     client::Sample,
+    common::stats::{median, quantile, shown, sorted},
     run::{Scenario, Target},
 };
 
@@ -117,28 +118,4 @@ fn with_base(rows: &[Row]) -> impl Iterator<Item = (&Row, &Row)> {
         let base = rows.iter().find(|base| base.scenario == row.scenario && base.target == Target::Proxy)?;
         Some((row, base))
     })
-}
-
-fn shown(value: Option<f64>, digits: usize) -> String {
-    value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
-}
-
-fn median(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    let values = sorted(values.collect::<Option<Vec<_>>>()?);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        0 => Some((values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0),
-        _ => values.get(middle).copied(),
-    }
-}
-
-fn quantile(sorted: &[f64], at: f64) -> f64 {
-    let place = (sorted.len() as f64 * at).ceil() as usize;
-    sorted.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
-}
-
-fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    values
 }

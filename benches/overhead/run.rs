@@ -6,7 +6,7 @@ use crate::{
     BoxError, Options,
     chat::{self, Ask},
     client::{Load, Measured},
-    machine::Machine,
+    common::machine::Machine,
     process::Process,
     report::{self, Block, Row},
 };
@@ -64,6 +64,8 @@ const SCENARIOS: [Scenario; 7] = [
     Scenario { stream: true, concurrency: 16, turns: 20, conversations: 160, asked_of_each: 5 },
 ];
 
+const COMMAND: &str = "cargo bench --features proxy --bench overhead";
+
 /// Connections over which conversations are brought to their depth.
 const SEEDERS: usize = 16;
 
@@ -97,7 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<(), BoxError> {
     }
     let csv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("overhead.csv");
     std::fs::write(&csv, report::csv(&rows))?;
-    println!("{}\n{}", machine.describe(options.repetitions), report::markdown(&rows));
+    println!("{}\n{}", machine.describe(COMMAND, options.repetitions), report::markdown(&rows));
     println!("Also in {}", csv.display());
     Ok(())
 }

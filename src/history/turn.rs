@@ -1,41 +1,5 @@
-//! One turn, and the record that a store keeps of it.
-//!
-//! # Record format, version 1.0
-//!
-//! A record is text: a JSON object on one line (the header), a line feed, the instructions, a line feed, the
-//! messages. Instructions and messages are each the raw JSON objects, joined by single commas, exactly as
-//! they are spliced into a request; their lengths stand in the header, so they may contain line feeds.
-//!
-//! ```text
-//! {"v":"1.0","id":"0198…","session":"9f2c…","at":1763800000000,"state":"complete",
-//!  "finish_reason":"stop","model":"m","usage":{…},
-//!  "instructions":[{"role":"system","len":36}],
-//!  "messages":[{"role":"user","len":31},{"role":"assistant","len":40}],"sent":1}⏎
-//! {"role":"system","content":"Terse."}⏎
-//! {"role":"user","content":"hi"},{"role":"assistant","content":"hello"}
-//! ```
-//!
-//! (The header is one line; it is broken here to be read.) `session` is the [`KeyDigest`] of the session that
-//! the record belongs to. `parent` is absent when the turn continues the turn before it in the log, `null`
-//! when it starts again from the root, else the id of the turn that it continues. `sent` counts the messages
-//! that came from the client; the reply follows them.
-//!
-//! A reader takes any record of major version 1, ignores header fields that it does not know, and keeps the
-//! record's bytes as they are. A record of another major version is refused.
-//!
-//! # Envelopes
-//!
-//! A store wrapper that compresses or encrypts puts a whole record into an *envelope*, which is a record too: a
-//! header line that tells whose turn it is, and the changed bytes.
-//!
-//! ```text
-//! {"v":"1.0","id":"0198…","session":"9f2c…","at":1763800000000,"coding":"zstd"}⏎
-//! (any bytes, to the end)
-//! ```
-//!
-//! `id`, `parent`, `session` and `at` are those of the turn inside. `coding` says what was done to its record,
-//! `key` (optional) with which key. What is inside may be an envelope again. Stores keep envelopes as they keep
-//! any turn; only the wrapper that made one can tell what its turn says: see [`Turn::envelope`].
+//! One turn, and the record that a store keeps of it. The format of records and of the envelopes that wrappers
+//! put around them is documented in `store/format.md`.
 
 mod envelope;
 mod memory;
@@ -169,6 +133,9 @@ pub enum RecordError {
     /// The record was written by a version that this one cannot read.
     #[error("the stored record has format version {0}; this program reads 1.x")]
     Version(String),
+    /// The log that the record stands in was written by a version that this one cannot read.
+    #[error("the stored log has layout version {0}; this program reads 1.x")]
+    Layout(String),
     /// The record belongs to another session.
     #[error("the store answered with a record of another session")]
     Foreign,

@@ -105,8 +105,7 @@ impl<S> Compressed<S> {
         };
         let record = unpack(envelope.body, self.max_bytes)
             .map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, error))?;
-        turn.disclose(record, key.digest())
-            .map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, error))
+        Ok(turn.disclose(record, key.digest())?)
     }
 }
 

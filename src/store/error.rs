@@ -22,7 +22,8 @@ pub enum StoreErrorKind {
     Timeout,
     /// The store answered with something that cannot be right.
     Corrupt,
-    /// The store is set up in a way that contradicts the request.
+    /// The store is set up in a way that contradicts the request, or a newer version of this program wrote what
+    /// is asked for.
     Conflict,
     /// The record or the request is more than the store takes.
     TooLarge,
@@ -61,6 +62,18 @@ impl StoreError {
     pub fn is_foreign(&self) -> bool {
         let source = self.source.as_deref().and_then(|source| source.downcast_ref());
         matches!(source, Some(RecordError::Foreign))
+    }
+}
+
+/// [`Conflict`](StoreErrorKind::Conflict) where a newer version wrote it, else
+/// [`Corrupt`](StoreErrorKind::Corrupt).
+impl From<RecordError> for StoreError {
+    fn from(error: RecordError) -> Self {
+        let kind = match &error {
+            RecordError::Version(_) | RecordError::Layout(_) => StoreErrorKind::Conflict,
+            _ => StoreErrorKind::Corrupt,
+        };
+        Self::with_source(kind, error)
     }
 }
 

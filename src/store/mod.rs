@@ -5,6 +5,8 @@
 //! tests and single processes, `SqliteStore` (feature `sqlite`) for one machine, `RedisStore` (feature `redis`)
 //! and `PostgresStore` (feature `postgres`) for several.
 //!
+//! What stands in a store, and in which versions: [`format`](mod@format).
+//!
 //! Wrappers go around any store, in this order: [`Cached`] outermost, then `Compressed` (feature `zstd`), then
 //! `Encrypted` (feature `encrypt`).
 
@@ -16,6 +18,8 @@ mod cursor;
 pub mod encrypted;
 mod erased;
 mod error;
+#[doc = include_str!("format.md")]
+pub mod format {}
 mod head;
 mod in_memory;
 #[cfg(feature = "postgres")]

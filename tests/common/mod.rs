@@ -6,9 +6,11 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "seeds and counts are printed")]
 
 pub mod client;
 pub mod proxy;
+pub mod random;
 pub mod store;
 
 use std::time::Duration;

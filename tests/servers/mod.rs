@@ -12,6 +12,7 @@ mod fault;
 mod pgbouncer;
 mod postgres;
 mod redis;
+mod relay;
 mod sentinel;
 
 #[allow(unused_imports, reason = "each test binary uses its own part")]
@@ -20,7 +21,8 @@ pub use self::{
     fault::{Fault, FaultProxy},
     pgbouncer::PgBouncer,
     postgres::{PASSWORD, Postgres},
-    redis::Redis,
+    redis::{Redis, end_with_this_process},
+    relay::{Relay, Traffic},
     sentinel::Watched,
 };
 

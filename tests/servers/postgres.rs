@@ -182,7 +182,7 @@ impl Postgres {
     }
 
     /// The server's process, then those that it started.
-    fn pids(&self) -> Vec<String> {
+    pub fn pids(&self) -> Vec<String> {
         let file = fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
         let postmaster = file.lines().next().unwrap().to_owned();
         let children = Command::new("pgrep").args(["-P", &postmaster]).output().expect("pgrep is installed");
@@ -197,6 +197,10 @@ impl Postgres {
             }
             let _ = guard.wait();
         }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub fn port(&self) -> u16 {

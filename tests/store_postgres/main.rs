@@ -20,6 +20,8 @@ mod servers;
 mod standby;
 mod support;
 mod tls;
+#[path = "../turns/mod.rs"]
+mod turns;
 
 use tower_session_memory::{
     store::{Durability, HistoryStore, PostgresStore, postgres::PostgresBuilder},

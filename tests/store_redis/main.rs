@@ -14,6 +14,8 @@ mod server;
 mod servers;
 mod support;
 mod tls;
+#[path = "../turns/mod.rs"]
+mod turns;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

@@ -94,7 +94,8 @@ async fn a_warm_load_moves_only_what_is_new() {
 #[tokio::test]
 async fn a_header_of_a_newer_minor_version_is_kept_and_a_newer_major_refused() {
     let server = Redis::start();
-    let store = open(&server).await;
+    let kept = NonZeroUsize::new(2).unwrap();
+    let store = RedisStore::builder(server.url()).with_max_turns(kept).connect().await.unwrap();
     say(&store, &key("a"), "one").await;
     // What a 1.7 might write: one member more, and everything after it further back.
     let name = the_log(&server);
@@ -114,15 +115,30 @@ async fn a_header_of_a_newer_minor_version_is_kept_and_a_newer_major_refused() {
     server.cli(&["set", &name, &format!("{newer}\n{rest}\n"), "keepttl"]);
     say(&store, &key("a"), "two").await;
     assert_eq!(texts(&store, "a").await, ["one", "two"]);
-    let header = server.cli(&["get", &name]).lines().next().unwrap().to_owned();
-    assert!(header.ends_with(more) && header.starts_with("{\"v\":\"1.7\""), "{header}");
+    let header = || server.cli(&["get", &name]).lines().next().unwrap().to_owned();
+    assert!(header().ends_with(more) && header().starts_with("{\"v\":\"1.7\""), "{}", header());
+    // More of the log is trimmed than kept: it is written anew.
+    for text in ["three", "four", "five", "six"] {
+        say(&store, &key("a"), text).await;
+    }
+    assert_eq!(texts(&store, "a").await, ["five", "six"]);
+    assert!(!server.cli(&["get", &name]).contains("three"), "it was written anew");
+    assert!(header().ends_with(more) && header().starts_with("{\"v\":\"1.7\""), "{}", header());
 
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
     server.cli(&["setrange", &name, "6", "2"]);
-    let error = store.load(&key("a"), None).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    let at = store.load(&key("b"), None).await.unwrap().cursor;
-    let error = store.append(&key("a"), &at, &turn(&key("a"), "three")).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "what cannot be read is not written over");
+    let newer = server.cli(&["get", &name]);
+    let refusals = [
+        store.load(&key("a"), None).await.map(drop).unwrap_err(),
+        store.load(&key("a"), Some(&at)).await.map(drop).unwrap_err(),
+        store.append(&key("a"), &at, &turn(&key("a"), "seven")).await.map(drop).unwrap_err(),
+    ];
+    for error in refusals {
+        assert_eq!(error.kind(), StoreErrorKind::Conflict);
+        let text = std::error::Error::source(&error).unwrap().to_string();
+        assert!(text.contains("the stored log has layout version 2.7; this program reads 1.x"), "{text}");
+    }
+    assert_eq!(server.cli(&["get", &name]), newer, "what cannot be read is not written over");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@ mod damage;
 mod model;
 mod processes;
 mod support;
+#[path = "../turns/mod.rs"]
+mod turns;
 
 use std::{sync::Mutex, time::Duration};
 

@@ -1,15 +1,9 @@
-use std::{
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use tempfile::TempDir;
-use tower_session_memory::{
-    history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
-    session::{Principal, SessionKey},
-    store::{Appended, HistoryStore, SqliteStore, sqlite::SqliteBuilder},
-};
+use tower_session_memory::store::{SqliteStore, sqlite::SqliteBuilder};
+
+pub(crate) use crate::turns::{key, say, turn, turn_from};
 
 /// A place for a database of its own.
 pub(crate) struct File {
@@ -45,43 +39,7 @@ impl File {
     }
 }
 
-pub(crate) fn key(id: &str) -> SessionKey {
-    SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
-}
-
-pub(crate) fn turn(key: &SessionKey, text: &str) -> Turn {
-    turn_from(key, text, Parent::Previous)
-}
-
-pub(crate) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
-    let message = |role, text: String| Message::new(Bytes::from(text), About::new(role));
-    let parts = TurnParts {
-        id: TurnId::new(),
-        parent,
-        at: SystemTime::now(),
-        instructions: Vec::new(),
-        sent: vec![message(Role::User, text.to_owned())],
-        reply: message(Role::Assistant, r#"{"role":"assistant","content":"yes"}"#.to_owned()),
-        state: TurnState::Complete,
-        finish_reason: None,
-        model: None,
-        usage: None,
-    };
-    parts.into_turn(key)
-}
-
-/// Appends a turn at the end.
-pub(crate) async fn say(store: &SqliteStore, key: &SessionKey, text: &str) -> TurnId {
-    let at = store.load(key, None).await.unwrap().cursor;
-    let turn = turn(key, text);
-    let answer = store.append(key, &at, &turn).await.unwrap();
-    assert!(matches!(answer, Appended::Appended(_)), "{answer:?}");
-    turn.id()
-}
-
 /// What was said in a session.
 pub(crate) async fn texts(store: &SqliteStore, id: &str) -> Vec<String> {
-    let turns = store.load(&key(id), None).await.unwrap().turns;
-    let first = |turn: &Turn| turn.messages().next().unwrap().raw().to_vec();
-    turns.iter().map(|turn| String::from_utf8(first(turn)).unwrap()).collect()
+    crate::turns::texts(store, &key(id)).await
 }

@@ -13,10 +13,25 @@ use tower_session_memory::{
     },
 };
 
-use super::support::{NEW_KEY, OLD_KEY, Shelf, key, records, ring, say, turn, turn_from};
+use super::{
+    inside::{InRedis, Inside, flips, on_every_store},
+    support::{NEW_KEY, OLD_KEY, Shelf, key, records, ring, say, turn, turn_from},
+};
 
-fn encrypted(shelf: &Shelf) -> Encrypted<Shelf> {
-    Encrypted::new(shelf.clone(), ring(&[OLD_KEY]))
+on_every_store! {
+    every_byte_of_a_stored_record_counts
+    a_record_of_another_session_is_refused_also_when_it_claims_to_be_of_this_one
+    whatever_is_done_to_the_order_of_a_conversation_is_noticed
+    a_turn_that_comes_after_a_cursor_is_checked_against_it
+    a_turn_of_a_deleted_session_does_not_come_back_into_the_next
+    a_key_that_is_not_there_is_named
+    keys_are_rotated_without_a_session_noticing
+    a_plain_record_is_refused_unless_that_is_asked_for
+    the_same_turn_is_never_sealed_to_the_same_bytes
+}
+
+fn encrypted<I: Inside>(inside: &I) -> Encrypted<I::Store> {
+    Encrypted::new(inside.store(), ring(&[OLD_KEY]))
 }
 
 async fn refusal(store: &impl HistoryStore, key: &SessionKey) -> (StoreErrorKind, String) {
@@ -35,65 +50,62 @@ fn text(error: &StoreError) -> String {
     text
 }
 
-#[tokio::test]
-async fn every_byte_of_a_stored_record_counts() {
-    let shelf = Shelf::default();
-    let store = encrypted(&shelf);
+async fn every_byte_of_a_stored_record_counts<I: Inside>() {
+    let inside = I::new().await;
+    let store = encrypted(&inside);
     say(&store, &key("a"), "canary").await;
-    let stored = shelf.log(&key("a")).records[0].clone();
+    let stored = inside.records(&key("a")).await[0].clone();
     let mut refused = 0;
     for at in 0..stored.len() {
-        for flip in [1_u8, 2, 4, 8, 16, 32, 64, 128, 255] {
+        for flip in flips::<I>(at) {
             let mut damaged = stored.to_vec();
             damaged[at] ^= flip;
-            shelf.tamper(&key("a"), |log| log.records[0] = damaged.into());
+            inside.put(&key("a"), &[damaged.into()]).await;
             let (_, text) = refusal(&store, &key("a")).await;
             assert!(!text.contains("canary"), "{text}");
             refused += 1;
         }
     }
     for end in 0..stored.len() {
-        shelf.tamper(&key("a"), |log| log.records[0] = stored.slice(..end));
+        inside.put(&key("a"), &[stored.slice(..end)]).await;
         refusal(&store, &key("a")).await;
         refused += 1;
     }
     println!("{refused} damaged records of {} bytes were refused", stored.len());
-    shelf.tamper(&key("a"), |log| log.records[0] = [&stored[..], b"x"].concat().into());
+    inside.put(&key("a"), &[[&stored[..], b"x"].concat().into()]).await;
     refusal(&store, &key("a")).await;
-    shelf.tamper(&key("a"), |log| log.records[0] = stored);
+    inside.put(&key("a"), &[stored]).await;
     assert_eq!(store.load(&key("a"), None).await.unwrap().turns.len(), 1, "undamaged it is read");
 }
 
-#[tokio::test]
-async fn a_record_of_another_session_is_refused_also_when_it_claims_to_be_of_this_one() {
-    let shelf = Shelf::default();
-    let store = encrypted(&shelf);
+async fn a_record_of_another_session_is_refused_also_when_it_claims_to_be_of_this_one<I: Inside>() {
+    let inside = I::new().await;
+    let store = encrypted(&inside);
     say(&store, &key("a"), "canary").await;
     say(&store, &key("b"), "canary").await;
-    let stolen = shelf.log(&key("a")).records[0].clone();
-    shelf.tamper(&key("b"), |log| log.records[0] = stolen.clone());
+    let stolen = inside.records(&key("a")).await[0].clone();
+    inside.put(&key("b"), std::slice::from_ref(&stolen)).await;
     assert_eq!(refusal(&store, &key("b")).await.0, StoreErrorKind::Corrupt);
 
     let hex = |id| key(id).digest().to_hex().into_bytes();
     let at = stolen.windows(32).position(|bytes| bytes == hex("a")).unwrap();
     let claims = [&stolen[..at], &hex("b"), &stolen[at + 32..]].concat();
-    shelf.tamper(&key("b"), |log| log.records[0] = claims.into());
+    inside.put(&key("b"), &[claims.into()]).await;
     let (kind, text) = refusal(&store, &key("b")).await;
     assert_eq!(kind, StoreErrorKind::Corrupt);
     assert!(text.contains("does not open with the key old"), "{text}");
 }
 
-#[tokio::test]
-async fn whatever_is_done_to_the_order_of_a_conversation_is_noticed() {
-    let shelf = Shelf::default();
-    let store = encrypted(&shelf);
+async fn whatever_is_done_to_the_order_of_a_conversation_is_noticed<I: Inside>() {
+    let inside = I::new().await;
+    let store = encrypted(&inside);
     for round in 0..6 {
         say(&store, &key("a"), &round.to_string()).await;
     }
-    let genuine = shelf.log(&key("a")).records;
+    let genuine = inside.records(&key("a")).await;
     let mut refused = 0;
     let mut refuses = async |what: &str, records: Vec<Bytes>| {
-        shelf.tamper(&key("a"), |log| log.records = records);
+        inside.put(&key("a"), &records).await;
         let (kind, text) = refusal(&store, &key("a")).await;
         assert_eq!(kind, StoreErrorKind::Corrupt, "{what}");
         assert!(text.contains("order"), "{what}: {text}");
@@ -118,14 +130,13 @@ async fn whatever_is_done_to_the_order_of_a_conversation_is_noticed() {
         refuses(&format!("without {one}"), shortened).await;
     }
     println!("{refused} wrong orders were refused");
-    shelf.tamper(&key("a"), |log| log.records = genuine);
+    inside.put(&key("a"), &genuine).await;
     assert_eq!(store.load(&key("a"), None).await.unwrap().turns.len(), 6, "the right order is read");
 }
 
-#[tokio::test]
-async fn a_turn_that_comes_after_a_cursor_is_checked_against_it() {
-    let shelf = Shelf::default();
-    let store = encrypted(&shelf);
+async fn a_turn_that_comes_after_a_cursor_is_checked_against_it<I: Inside>() {
+    let inside = I::new().await;
+    let store = encrypted(&inside);
     let mut cursors = Vec::new();
     for round in 0..4 {
         say(&store, &key("a"), &round.to_string()).await;
@@ -134,28 +145,30 @@ async fn a_turn_that_comes_after_a_cursor_is_checked_against_it() {
     for cursor in &cursors {
         store.load(&key("a"), Some(cursor)).await.unwrap();
     }
-    shelf.tamper(&key("a"), |log| log.records.swap(2, 3));
+    let mut records = inside.records(&key("a")).await;
+    records.swap(2, 3);
+    inside.put(&key("a"), &records).await;
     let error = store.load(&key("a"), Some(&cursors[1])).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    shelf.tamper(&key("a"), |log| log.records[2] = log.records[1].clone());
+    records[2] = records[1].clone();
+    inside.put(&key("a"), &records).await;
     assert!(store.load(&key("a"), Some(&cursors[1])).await.is_err(), "the turn of the cursor once more");
 }
 
-#[tokio::test]
-async fn a_turn_of_a_deleted_session_does_not_come_back_into_the_next() {
-    let shelf = Shelf::default();
-    let store = encrypted(&shelf);
+async fn a_turn_of_a_deleted_session_does_not_come_back_into_the_next<I: Inside>() {
+    let inside = I::new().await;
+    let store = encrypted(&inside);
     say(&store, &key("a"), "one").await;
     say(&store, &key("a"), "two").await;
-    let old = shelf.log(&key("a")).records;
+    let old = inside.records(&key("a")).await;
     store.delete(&key("a")).await.unwrap();
     say(&store, &key("a"), "anew").await;
     say(&store, &key("a"), "and on").await;
-    let new = shelf.log(&key("a")).records;
+    let new = inside.records(&key("a")).await;
     for place in 0..=2 {
         let mut records = new.clone();
         records.insert(place, old[1].clone());
-        shelf.tamper(&key("a"), |log| log.records = records);
+        inside.put(&key("a"), &records).await;
         assert_eq!(refusal(&store, &key("a")).await.0, StoreErrorKind::Corrupt, "before {place}");
     }
 }
@@ -194,37 +207,35 @@ async fn what_may_happen_to_an_honest_store_is_no_reason_to_refuse_it() {
     assert_eq!(store.load(&key, None).await.unwrap().turns.len(), 3);
 }
 
-#[tokio::test]
-async fn a_key_that_is_not_there_is_named() {
-    let shelf = Shelf::default();
-    say(&encrypted(&shelf), &key("a"), "canary").await;
-    let other = Encrypted::new(shelf.clone(), ring(&[NEW_KEY]));
+async fn a_key_that_is_not_there_is_named<I: Inside>() {
+    let inside = I::new().await;
+    say(&encrypted(&inside), &key("a"), "canary").await;
+    let other = Encrypted::new(inside.store(), ring(&[NEW_KEY]));
     let (kind, text) = refusal(&other, &key("a")).await;
     assert_eq!(kind, StoreErrorKind::Conflict);
     assert!(text.contains("the key old, which is not in the key ring"), "{text}");
 
     let same_id = KeyRing::parse(&NEW_KEY.replace("new", "old")).unwrap();
-    let (kind, text) = refusal(&Encrypted::new(shelf.clone(), same_id), &key("a")).await;
+    let (kind, text) = refusal(&Encrypted::new(inside.store(), same_id), &key("a")).await;
     assert_eq!(kind, StoreErrorKind::Corrupt);
     assert!(text.contains("does not open with the key old"), "{text}");
 }
 
-#[tokio::test]
-async fn keys_are_rotated_without_a_session_noticing() {
-    let shelf = Shelf::default();
+async fn keys_are_rotated_without_a_session_noticing<I: Inside>() {
+    let inside = I::new().await;
     let stages: [&[&str]; 4] = [&[OLD_KEY], &[OLD_KEY, NEW_KEY], &[NEW_KEY, OLD_KEY], &[NEW_KEY]];
     let mut said = Vec::new();
     for keys in &stages[..3] {
-        let store = Encrypted::new(shelf.clone(), ring(keys));
+        let store = Encrypted::new(inside.store(), ring(keys));
         said.push(say(&store, &key("a"), "canary").await);
         assert_eq!(records(&store.load(&key("a"), None).await.unwrap().turns), records(&said));
     }
-    let used = shelf.log(&key("a")).records;
+    let used = inside.records(&key("a")).await;
     let used: Vec<bool> =
         used.iter().map(|record| String::from_utf8_lossy(record).contains(r#""key":"new""#)).collect();
     assert_eq!(used, [false, false, true], "the first key of a ring seals");
 
-    let last = Encrypted::new(shelf.clone(), ring(stages[3]));
+    let last = Encrypted::new(inside.store(), ring(stages[3]));
     assert_eq!(
         refusal(&last, &key("a")).await.0,
         StoreErrorKind::Conflict,
@@ -234,31 +245,29 @@ async fn keys_are_rotated_without_a_session_noticing() {
     assert_eq!(last.load(&key("b"), None).await.unwrap().turns.len(), 1);
 }
 
-#[tokio::test]
-async fn a_plain_record_is_refused_unless_that_is_asked_for() {
-    let shelf = Shelf::default();
-    let plain = say(&shelf, &key("a"), "from before").await;
-    let (kind, text) = refusal(&encrypted(&shelf), &key("a")).await;
+async fn a_plain_record_is_refused_unless_that_is_asked_for<I: Inside>() {
+    let inside = I::new().await;
+    let plain = say(&inside.store(), &key("a"), "from before").await;
+    let (kind, text) = refusal(&encrypted(&inside), &key("a")).await;
     assert_eq!(kind, StoreErrorKind::Conflict);
     assert!(text.contains("not encrypted"), "{text}");
 
-    let accepting = encrypted(&shelf).danger_accept_plain_records();
+    let accepting = encrypted(&inside).danger_accept_plain_records();
     let sealed = say(&accepting, &key("a"), "from now on").await;
     assert_eq!(records(&accepting.load(&key("a"), None).await.unwrap().turns), records(&[plain, sealed]));
-    let stored = shelf.log(&key("a")).records;
+    let stored = inside.records(&key("a")).await;
     assert!(String::from_utf8_lossy(&stored[1]).contains("xchacha20-poly1305"), "new records are encrypted");
 }
 
-#[tokio::test]
-async fn the_same_turn_is_never_sealed_to_the_same_bytes() {
-    let (one, two) = (Shelf::default(), Shelf::default());
+async fn the_same_turn_is_never_sealed_to_the_same_bytes<I: Inside>() {
+    let (one, two) = (I::new().await, I::new().await);
     let turn = turn(&key("a"), "canary");
-    for shelf in [&one, &two] {
-        let store = encrypted(shelf);
+    for inside in [&one, &two] {
+        let store = encrypted(inside);
         let at = store.load(&key("a"), None).await.unwrap().cursor;
         store.append(&key("a"), &at, &turn).await.unwrap();
     }
-    let (one, two) = (&one.log(&key("a")).records[0], &two.log(&key("a")).records[0]);
+    let (one, two) = (&one.records(&key("a")).await[0], &two.records(&key("a")).await[0]);
     let head = one.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     assert_eq!(one[..head], two[..head]);
     assert_ne!(one[head..head + 24], two[head..head + 24], "each record has a nonce of its own");
@@ -357,6 +366,63 @@ async fn records_and_rows_that_are_swapped_in_the_file_are_refused() {
         }
         rusqlite::Connection::open(&path).unwrap().execute_batch(swap).unwrap();
         assert_eq!(refusal(&store, &key("a")).await.0, StoreErrorKind::Corrupt, "{swap}");
+    }
+}
+
+/// Redis keeps what it says of a log and its turns beside the records, where nothing authenticates it.
+#[tokio::test]
+async fn no_flipped_byte_of_a_redis_log_makes_it_say_something_else() {
+    for sealed in [false, true] {
+        let inside = InRedis::new().await;
+        let (plain, encrypted) = (inside.store(), encrypted(&inside));
+        let load = async |after: Option<&Cursor>| match sealed {
+            true => encrypted.load(&key("a"), after).await,
+            false => plain.load(&key("a"), after).await,
+        };
+        let mut cursors = Vec::new();
+        for round in 0..4 {
+            match sealed {
+                true => say(&encrypted, &key("a"), &round.to_string()).await,
+                false => say(&plain, &key("a"), &round.to_string()).await,
+            };
+            cursors.push(load(None).await.unwrap().cursor);
+        }
+        let genuine = records(&load(None).await.unwrap().turns);
+        let value = inside.value(&key("a")).await;
+        let stored = inside.records(&key("a")).await;
+        let starts = stored.iter().map(|record| {
+            let place = value.windows(record.len()).position(|bytes| bytes == record).unwrap();
+            place..place + record.len()
+        });
+        let places: Vec<_> = starts.collect();
+        let (mut refused, mut same) = (0, 0);
+        for at in 0..value.len() {
+            if places.iter().any(|record| record.contains(&at)) {
+                continue; // a record is sealed, or nothing guards it
+            }
+            for flip in flips::<InRedis>(at) {
+                let mut damaged = value.to_vec();
+                damaged[at] ^= flip;
+                inside.put_value(&key("a"), &damaged).await;
+                for after in [None, Some(0), Some(2), Some(3)] {
+                    match load(after.map(|place: usize| &cursors[place])).await {
+                        Err(error) => {
+                            let kinds = [StoreErrorKind::Corrupt, StoreErrorKind::Conflict];
+                            assert!(kinds.contains(&error.kind()), "byte {at} ^ {flip}: {}", text(&error));
+                            refused += 1;
+                        }
+                        Ok(loaded) => {
+                            let known = after.filter(|_| !loaded.from_start).map_or(0, |place| place + 1);
+                            let found = records(&loaded.turns);
+                            assert_eq!(found, genuine[known..], "byte {at} ^ {flip} after {after:?}");
+                            same += 1;
+                        }
+                    }
+                }
+            }
+        }
+        println!("sealed {sealed}: {refused} loads of damaged logs were refused, {same} read what was said");
+        assert!(refused > 1000, "most of it counts");
     }
 }
 

@@ -4,55 +4,42 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
 };
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
-    session::{Principal, SessionKey},
+    history::{Parent, Role, Turn, TurnId, TurnParts},
+    session::SessionKey,
     store::{
         Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-        StoreErrorKind, encrypted::KeyRing,
+        encrypted::KeyRing,
     },
 };
 
-pub(crate) fn key(id: &str) -> SessionKey {
-    SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
-}
+use crate::turns::{add, message, parts};
+
+pub(crate) use crate::turns::{key, records};
 
 pub(crate) fn turn(key: &SessionKey, text: &str) -> Turn {
     turn_from(key, text, Parent::Previous)
 }
 
+/// A turn that has something of everything, and is JSON.
 pub(crate) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
-    let message = |role, text: String| Message::new(Bytes::from(text), About::new(role));
     let parts = TurnParts {
-        id: TurnId::new(),
-        parent,
-        at: SystemTime::now(),
-        instructions: vec![message(Role::System, r#"{"role":"system","content":"Terse."}"#.to_owned())],
-        sent: vec![message(Role::User, format!(r#"{{"role":"user","content":"{text}"}}"#))],
-        reply: message(Role::Assistant, r#"{"role":"assistant","content":"yes"}"#.to_owned()),
-        state: TurnState::Complete,
+        instructions: vec![message(Role::System, r#"{"role":"system","content":"Terse."}"#)],
         finish_reason: Some("stop".to_owned()),
         model: Some("canary-model".to_owned()),
-        usage: None,
+        ..parts(&format!(r#"{{"role":"user","content":"{text}"}}"#), parent)
     };
     parts.into_turn(key)
 }
 
-/// Appends a turn at the end, and returns it and the cursor after it.
+/// Appends a turn at the end, and returns it.
 pub(crate) async fn say(store: &impl HistoryStore, key: &SessionKey, text: &str) -> Turn {
-    let at = store.load(key, None).await.unwrap().cursor;
     let turn = turn(key, text);
-    let answer = store.append(key, &at, &turn).await.unwrap();
-    assert!(matches!(answer, Appended::Appended(_)), "{answer:?}");
+    add(store, key, &turn).await;
     turn
-}
-
-pub(crate) fn records(turns: &[Turn]) -> Vec<Bytes> {
-    turns.iter().map(|turn| turn.record().clone()).collect()
 }
 
 pub(crate) const OLD_KEY: &str = "old AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -111,8 +98,7 @@ impl Shelf {
 }
 
 fn decode(key: &SessionKey, record: &Bytes) -> Result<Turn, StoreError> {
-    Turn::decode(record.clone(), key.digest())
-        .map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, error))
+    Ok(Turn::decode(record.clone(), key.digest())?)
 }
 
 impl Log {

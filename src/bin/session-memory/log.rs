@@ -2,7 +2,8 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     BoxError,
@@ -20,8 +21,16 @@ pub(crate) fn install(settings: &Settings) -> Result<(), BoxError> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && !no_color)
         .with_env_filter(EnvFilter::new(&settings.log.0));
+    let silent = filter_fn(|metadata| !tells_content(metadata));
     match settings.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.finish().with(silent).try_init()?,
+        LogFormat::Json => builder.json().finish().with(silent).try_init()?,
     }
+    Ok(())
+}
+
+/// The PostgreSQL driver tells the parameters of each statement from `debug` on: whole turns. That no setting can
+/// ask for.
+fn tells_content(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("tokio_postgres") && *metadata.level() > Level::INFO
 }

@@ -115,6 +115,13 @@ fn announce(
     durability: Durability,
 ) -> Result<(), BoxError> {
     let address = listener.address()?;
+    if durability == Durability::Unknown {
+        eprintln!(
+            "session-memory: WARNING: store={} does not tell what an acknowledged turn survives: its user may not \
+             read the server's settings",
+            store.name_dyn()
+        );
+    }
     match &config.settings.store {
         StoreUrl::Memory => eprintln!(
             "session-memory: WARNING: store=memory: every conversation is FORGOTTEN when this process ends"

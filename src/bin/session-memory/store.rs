@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use tower_session_memory::store::{
-    Cached, Compressed, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, PostgresStore, RedisStore,
-    SqliteStore, TtlRefresh,
+    Cached, Compressed, Durability, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, PostgresStore,
+    RedisStore, SqliteStore, TtlRefresh,
     postgres::{ConnectError, Migrated, PostgresBuilder},
 };
 
@@ -62,7 +62,8 @@ pub(crate) async fn open(settings: &Settings, secrets: &Secrets) -> Result<Opene
     };
     let required = settings.require_durability;
     let offered = opened.store.durability_dyn().await?;
-    if offered < required {
+    // A store that does not tell is no worse than one that forgets.
+    if required > Durability::None && offered < required {
         return Err(format!(
             "the store {} offers durability {offered}, and require_durability asks for {required}",
             crate::settings::Value::show(&settings.store)

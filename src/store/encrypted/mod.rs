@@ -80,8 +80,8 @@ enum Refused {
     UnknownKey(String),
     #[error("a stored record does not open with the key {0}: it was changed or moved, or the key is another")]
     Broken(String),
-    #[error("what a stored record holds is no record of its turn")]
-    Record(#[source] RecordError),
+    #[error(transparent)]
+    Record(RecordError),
     #[error("the stored turns do not stand in the order in which they were appended")]
     Misplaced,
     #[error("the record is too large to be encrypted")]
@@ -173,13 +173,12 @@ impl<S: fmt::Debug> fmt::Debug for Encrypted<S> {
 
 impl From<Refused> for StoreError {
     fn from(refused: Refused) -> Self {
-        let kind = match &refused {
+        let kind = match refused {
+            Refused::Record(error) => return error.into(),
             Refused::Plain | Refused::UnknownKey(_) => StoreErrorKind::Conflict,
             Refused::TooLarge => StoreErrorKind::TooLarge,
             Refused::Randomness(_) => StoreErrorKind::Unavailable,
-            Refused::NoKey | Refused::Broken(_) | Refused::Record(_) | Refused::Misplaced => {
-                StoreErrorKind::Corrupt
-            }
+            Refused::NoKey | Refused::Broken(_) | Refused::Misplaced => StoreErrorKind::Corrupt,
         };
         Self::with_source(kind, refused)
     }

@@ -157,7 +157,7 @@ pub(super) fn unreadable(error: tokio_postgres::Error) -> StoreError {
 }
 
 pub(super) fn damaged(error: RecordError) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Corrupt, error)
+    error.into()
 }
 
 pub(super) fn no_randomness(error: getrandom::Error) -> StoreError {

@@ -34,6 +34,12 @@
 //! PgBouncer and its kin in session mode need nothing. In transaction mode switch on
 //! [`with_transaction_pooler`](PostgresBuilder::with_transaction_pooler).
 //!
+//! # Logs
+//!
+//! The driver, `tokio_postgres`, logs the parameters of each statement at `debug` and `trace`: whole turns, as
+//! bytes. Whoever logs at these levels and has promised not to log conversations leaves its target out. (The
+//! `session-memory` program does.)
+//!
 //! # What is in the tables
 //!
 //! `sessions` has one row a session, `turns` one a turn. Namespaces, principals and session ids stand in the

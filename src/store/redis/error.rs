@@ -115,6 +115,8 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
         {
             Verdict::Later
         }
+        Some("SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
+        _ if says(error, "SMVERSION") => Verdict::Never(StoreErrorKind::Conflict),
         Some("SMFOREIGN") => Verdict::Foreign,
         _ if says(error, "SMFOREIGN") => Verdict::Foreign,
         Some("WRONGTYPE" | "SMCORRUPT") => Verdict::Never(StoreErrorKind::Corrupt),
@@ -144,7 +146,7 @@ pub(super) fn store_error(kind: StoreErrorKind, error: Option<Arc<RedisError>>) 
 }
 
 pub(super) fn damaged(error: RecordError) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Corrupt, error)
+    error.into()
 }
 
 pub(super) fn unexpected() -> StoreError {

@@ -12,7 +12,6 @@ use crate::{
 /// What a value says of its log.
 #[derive(Deserialize)]
 pub(super) struct Header {
-    v: String,
     session: String,
     epoch: String,
     count: u64,
@@ -34,12 +33,13 @@ pub(super) struct Log {
 impl Log {
     /// Reads the header that a value begins with.
     pub(super) fn read(value: &[u8], session: KeyDigest) -> Result<Self, RecordError> {
-        let end = memchr::memchr(b'\n', value).unwrap_or(value.len());
-        let header: Header =
-            serde_json::from_slice(&value[..end]).map_err(|error| RecordError::Header(error.column()))?;
-        if header.v.split('.').next() != Some("1") {
-            return Err(RecordError::Malformed("the log is of a newer layout than 1.x"));
+        let line = &value[..memchr::memchr(b'\n', value).unwrap_or(value.len())];
+        let version = version(line).ok_or(RecordError::Malformed("the value is no session log"))?;
+        if version.split('.').next() != Some("1") {
+            return Err(RecordError::Layout(version.to_owned()));
         }
+        let header: Header =
+            serde_json::from_slice(line).map_err(|error| RecordError::Header(error.column()))?;
         if header.session != session.to_hex() {
             return Err(RecordError::Foreign);
         }
@@ -81,6 +81,14 @@ impl Log {
         }
         Ok(turns)
     }
+}
+
+/// What every version of the layout begins with.
+fn version(line: &[u8]) -> Option<&str> {
+    let rest = line.strip_prefix(b"{\"v\":\"")?;
+    let version = std::str::from_utf8(&rest[..memchr::memchr(b'"', rest)?]).ok()?;
+    let plausible = version.len() <= 16 && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    plausible.then_some(version)
 }
 
 const DAMAGED: RecordError = RecordError::Malformed("a frame of the log is damaged");

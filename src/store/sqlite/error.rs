@@ -149,7 +149,7 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 pub(super) fn damaged(error: RecordError) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Corrupt, error)
+    error.into()
 }
 
 pub(super) fn no_randomness(error: getrandom::Error) -> StoreError {

@@ -1,7 +1,9 @@
+use std::num::NonZeroUsize;
+
 use bytes::Bytes;
 
 use super::{
-    Harness,
+    Harness, Options,
     fixture::{Fixture, appended, assert_same, turn, turn_of},
 };
 use crate::history::{About, Message, Parent, Role, Turn};
@@ -37,6 +39,24 @@ pub(super) async fn what_a_newer_version_recorded_is_kept<H: Harness>(harness: &
     let at = fixture.load(&key).await.cursor;
     appended(fixture.append(&key, &at, &newer).await);
     assert_same(&fixture.load(&key).await.turns, &[newer], "unknown header fields are kept");
+}
+
+/// A store that writes a log anew when it is trimmed keeps what it does not know.
+pub(super) async fn what_a_newer_version_recorded_survives_trimming<H: Harness>(harness: &H) {
+    let options = Options { max_turns: NonZeroUsize::new(3), ..Options::default() };
+    let fixture = Fixture::with(harness, options).await;
+    let key = fixture.key("a");
+    let mut at = fixture.load(&key).await.cursor;
+    let mut turns = Vec::new();
+    for number in 0..12 {
+        let turn = turn(&key, &"x".repeat(number * 50));
+        let newer = Turn::decode(newer_version_of(&turn), key.digest());
+        let turn = if number % 3 == 2 { turn } else { newer.expect("a newer minor version can be read") };
+        at = appended(fixture.append(&key, &at, &turn).await);
+        turns.push(turn);
+        let kept = &turns[turns.len().saturating_sub(3)..];
+        assert_same(&fixture.load(&key).await.turns, kept, "trimming changes no record that stays");
+    }
 }
 
 fn newer_version_of(turn: &Turn) -> Bytes {

@@ -13,7 +13,13 @@ local function read(key, session)
   if line == '' then return nil end
   local v, head, owner, epoch, fresh, count, trimmed, at, newest, highest, ids, first, last =
     string.match(line, HEADER)
-  if not v then return nil, 'SMCORRUPT the value is no session log of format 1' end
+  if not v then
+    local other = string.match(line, '^{"v":"([%d.]+)"')
+    if other and #other <= 16 and not string.find(other, '^1%.') then
+      return nil, 'SMVERSION the stored log has layout version ' .. other .. '; this program reads 1.x'
+    end
+    return nil, 'SMCORRUPT the value is no session log'
+  end
   if owner ~= session then return nil, 'SMFOREIGN the log is of another session' end
   head, ids = tonumber(head), tonumber(ids)
   return {

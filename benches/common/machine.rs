@@ -22,8 +22,8 @@ impl Machine {
         }
     }
 
-    /// One paragraph of Markdown.
-    pub(crate) fn describe(&self, repetitions: usize) -> String {
+    /// One paragraph of Markdown, for what was measured with this command.
+    pub(crate) fn describe(&self, command: &str, repetitions: usize) -> String {
         let arguments: String = std::env::args()
             .skip(1)
             .filter(|word| word != "--bench")
@@ -31,7 +31,7 @@ impl Machine {
             .collect();
         let separator = if arguments.is_empty() { "" } else { " --" };
         let mut text = format!(
-            "`cargo bench --features proxy --bench overhead{separator}{arguments}` on {}: {} cores ({}), {}; medians of {repetitions} \
+            "`{command}{separator}{arguments}` on {}: {} cores ({}), {}; medians of {repetitions} \
              interleaved repetitions.",
             self.date, self.cores, self.processor, self.system
         );

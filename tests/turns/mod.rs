@@ -1,0 +1,78 @@
+//! Sessions and turns for the tests of stores.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tower_session_memory::{
+    history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
+    session::{Principal, SessionKey},
+    store::{Appended, Cursor, HistoryStore},
+};
+
+/// A session of nobody in particular.
+pub fn key(id: &str) -> SessionKey {
+    SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
+}
+
+pub fn key_of(principal: &str, id: &str) -> SessionKey {
+    SessionKey::new("test", Principal::new(principal), id.parse().unwrap())
+}
+
+/// A turn whose client's message is this text, which stores do not look into: it need not be JSON.
+pub fn turn(key: &SessionKey, text: &str) -> Turn {
+    turn_from(key, text, Parent::Previous)
+}
+
+pub fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
+    parts(text, parent).into_turn(key)
+}
+
+/// What such a turn is made of, for those who want it otherwise.
+pub fn parts(text: &str, parent: Parent) -> TurnParts {
+    TurnParts {
+        id: TurnId::new(),
+        parent,
+        at: SystemTime::now(),
+        instructions: Vec::new(),
+        sent: vec![message(Role::User, text)],
+        reply: message(Role::Assistant, r#"{"role":"assistant","content":"yes"}"#),
+        state: TurnState::Complete,
+        finish_reason: None,
+        model: None,
+        usage: None,
+    }
+}
+
+pub fn message(role: Role, text: &str) -> Message {
+    Message::new(Bytes::from(text.to_owned()), About::new(role))
+}
+
+/// Appends this turn at the end, and answers the cursor after it.
+pub async fn add(store: &impl HistoryStore, key: &SessionKey, turn: &Turn) -> Cursor {
+    let at = store.load(key, None).await.unwrap().cursor;
+    match store.append(key, &at, turn).await.unwrap() {
+        Appended::Appended(cursor) => cursor,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Appends a turn at the end, and answers the cursor after it.
+pub async fn say(store: &impl HistoryStore, key: &SessionKey, text: &str) -> Cursor {
+    add(store, key, &turn(key, text)).await
+}
+
+/// What was said in a session.
+pub async fn texts(store: &impl HistoryStore, key: &SessionKey) -> Vec<String> {
+    let turns = store.load(key, None).await.unwrap().turns;
+    let first = |turn: &Turn| turn.messages().next().unwrap().raw().to_vec();
+    turns.iter().map(|turn| String::from_utf8(first(turn)).unwrap()).collect()
+}
+
+/// The records as they are stored.
+pub fn records(turns: &[Turn]) -> Vec<Bytes> {
+    turns.iter().map(|turn| turn.record().clone()).collect()
+}
