@@ -51,7 +51,7 @@ async fn importing_again_adds_what_has_come_since_and_nothing_else() {
 
     let dry = import(&store, &[&args[..], &["--dry-run"]].concat()).await;
     assert_eq!(dry.turns(), (151, 0), "{dry:?}");
-    assert!(common::store::stored(&launch.store_path(), "a").await.is_empty(), "a dry run stores nothing");
+    assert!(launch.stored(store::everybody, "a").await.is_empty(), "a dry run stores nothing");
 
     let first = import(&store, &args).await;
     assert_eq!((first.code, first.turns()), (Some(0), (151, 0)), "{first:?}");
@@ -64,7 +64,7 @@ async fn importing_again_adds_what_has_come_since_and_nothing_else() {
     let third = import(&store, &[&args[..], &["--session", "b"]].concat()).await;
     assert_eq!((third.code, third.turns()), (Some(0), (3, 1)), "{third:?}");
     for (session, count) in [("a", 150), ("b", 4)] {
-        let stored = common::store::stored(&launch.store_path(), session).await;
+        let stored = launch.stored(store::everybody, session).await;
         assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(0..count));
     }
 }
@@ -132,7 +132,7 @@ async fn a_session_of_which_only_the_newest_turns_are_kept_is_recognised() {
     push(&redis, "s", &exchanges(20..22));
     seen.push(import(&store_of(&launch), &args).await.turns());
     assert_eq!(seen, [(20, 0), (0, 20), (2, 20)]);
-    let stored = common::store::stored(&launch.store_path(), "s").await;
+    let stored = launch.stored(store::everybody, "s").await;
     assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(16..22));
 
     redis.cli(&["DEL", "message_store:s"]);
