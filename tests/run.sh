@@ -160,6 +160,13 @@ storms() {
         cargo test --all-features --test storm -- --nocapture
 }
 
+# 50 deaths and freezes of the server, 10 failovers, a full disk; then what calls cost on ten million turns.
+postgres_faults() {
+    SESSION_MEMORY_POSTGRES_FAULTS=50 cargo test --all-features --test store_postgres -- --nocapture --test-threads=2 \
+        --include-ignored deaths:: disk:: faults:: standby::
+    SESSION_MEMORY_TURNS=10000000 cargo test --all-features --test store_postgres -- --nocapture scale::
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -200,6 +207,7 @@ if [ "$mode" = --full ]; then
     section 'Benchmark of the stores, a small run' store_benchmark
     section 'Histories, 20 on each store' histories
     section 'Storms, 100,000 dropped calls and 10,000 deletions on each store' storms
+    section 'Faults of PostgreSQL and its network, and ten million turns' postgres_faults
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

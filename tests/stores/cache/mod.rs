@@ -126,20 +126,39 @@ impl World {
                 self.counts.deleted += 1;
                 self.bare.delete(&self.keys[session]).await.unwrap();
             }
-            184..188 => {
+            184..187 => {
                 self.counts.expired += 1;
                 behind.expire(self.keys[session].id().as_str()).await;
             }
-            188..193 => behind.save().await,
-            193..197 => {
-                self.counts.set_back += 1;
-                behind.restore().await;
-            }
+            187..190 => behind.save().await,
+            190..198 => self.set_back(behind, replica, session).await,
             _ => {
                 self.counts.emptied += 1;
                 behind.forget_everything().await;
             }
         }
+    }
+
+    /// The server loses its newest turns, and others take their places: as many as there were, or more.
+    async fn set_back(&mut self, behind: &Behind, replica: usize, session: usize) {
+        // What was saved may be old, too.
+        if !self.random.one_in(3) {
+            behind.save().await;
+        }
+        self.say(session, "lost").await;
+        self.compare(replica, session, None).await;
+        self.counts.set_back += 1;
+        behind.restore().await;
+        for _ in 0..self.random.below(6) {
+            self.say(session, "instead").await;
+        }
+        self.compare(replica, session, None).await;
+    }
+
+    /// Appends behind the back of every replica.
+    async fn say(&mut self, session: usize, text: &str) {
+        say(&self.bare, &self.keys[session], text).await;
+        self.counts.appended += 1;
     }
 
     async fn compare(&mut self, replica: usize, session: usize, after: Option<Cursor>) {
