@@ -22,13 +22,9 @@ fn filled() -> Redis {
 /// Every turn of every session once, in order.
 async fn check(launch: &Launch) {
     for session in 0..SESSIONS {
-        let stored = common_stored(launch, &format!("s{session}")).await;
+        let stored = launch.stored(store::everybody, &format!("s{session}")).await;
         assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(0..TURNS));
     }
-}
-
-async fn common_stored(launch: &Launch, session: &str) -> Vec<Stored> {
-    crate::common::store::stored(&launch.store_path(), session).await
 }
 
 #[tokio::test]
@@ -102,7 +98,7 @@ async fn a_source_that_is_written_to_is_read_in_order() {
     });
     let done = import(&store_of(&launch), &args).await;
     assert_eq!(done.code, Some(0), "{done:?}");
-    let stored = common_stored(&launch, "s").await;
+    let stored = launch.stored(store::everybody, "s").await;
     assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(0..ALL));
     println!("imports of a growing source: {written}");
 }

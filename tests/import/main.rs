@@ -17,7 +17,7 @@ mod support;
 
 use common::*;
 use serde_json::json;
-use servers::Redis;
+use servers::{Postgres, Redis};
 use support::*;
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn importing_again_adds_what_has_come_since_and_nothing_else() {
 
     let dry = import(&store, &[&args[..], &["--dry-run"]].concat()).await;
     assert_eq!(dry.turns(), (151, 0), "{dry:?}");
-    assert!(common::store::stored(&launch.store_path(), "a").await.is_empty(), "a dry run stores nothing");
+    assert!(launch.stored(store::everybody, "a").await.is_empty(), "a dry run stores nothing");
 
     let first = import(&store, &args).await;
     assert_eq!((first.code, first.turns()), (Some(0), (151, 0)), "{first:?}");
@@ -64,7 +64,7 @@ async fn importing_again_adds_what_has_come_since_and_nothing_else() {
     let third = import(&store, &[&args[..], &["--session", "b"]].concat()).await;
     assert_eq!((third.code, third.turns()), (Some(0), (3, 1)), "{third:?}");
     for (session, count) in [("a", 150), ("b", 4)] {
-        let stored = common::store::stored(&launch.store_path(), session).await;
+        let stored = launch.stored(store::everybody, session).await;
         assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(0..count));
     }
 }
@@ -132,7 +132,7 @@ async fn a_session_of_which_only_the_newest_turns_are_kept_is_recognised() {
     push(&redis, "s", &exchanges(20..22));
     seen.push(import(&store_of(&launch), &args).await.turns());
     assert_eq!(seen, [(20, 0), (0, 20), (2, 20)]);
-    let stored = common::store::stored(&launch.store_path(), "s").await;
+    let stored = launch.stored(store::everybody, "s").await;
     assert_eq!(stored.iter().flat_map(Stored::texts).collect::<Vec<_>>(), texts_of(16..22));
 
     redis.cli(&["DEL", "message_store:s"]);
@@ -216,23 +216,44 @@ async fn sessions_of_the_agents_sdk_go_on_through_the_proxy() {
     assert_eq!(seen(&upstream), ["Look.", "", "a tower", "A tower.", "And?"]);
 }
 
-#[tokio::test]
-async fn a_list_that_the_agents_sdk_keeps_in_redis_is_read_oldest_first_and_into_redis() {
-    let redis = Redis::start();
+/// Five exchanges as the Agents SDK keeps them under a prefix of one's own.
+fn agents_list(redis: &Redis) -> String {
     for (n, role) in (0..5).flat_map(|n| [(n, "user"), (n, "assistant")]) {
-        let item = json!({"role": role, "content": format!("{}{n}", &role[..1])}).to_string();
-        redis.cli(&["RPUSH", "mine:kitchen:messages", &item]);
+        let item = json!({"role": role, "content": format!("{}{n}", if role == "user" { "q" } else { "a" })});
+        redis.cli(&["RPUSH", "mine:kitchen:messages", &item.to_string()]);
     }
     redis.cli(&["HSET", "mine:kitchen", "session_id", "kitchen"]);
-    let from = format!("agents-{}?prefix=mine", redis.url());
-    let store = format!("{}/3", redis.url());
-    let upstream = Upstream::start().await.unwrap();
+    format!("agents-{}?prefix=mine", redis.url())
+}
+
+/// Imports twice into a store, and goes on there.
+async fn goes_on_in(store: &str, from: &str, settings: &[(&str, &str)]) {
     for turns in [(5, 0), (0, 5)] {
-        let done = import(&store, &["--from", &from, "--anonymous"]).await;
+        let mut importer = command(store, &["--from", from, "--anonymous"]);
+        let done = ended(importer.envs(settings.iter().copied()).spawn().unwrap()).await;
         assert_eq!((done.code, done.turns()), (Some(0), turns), "{done:?}");
     }
-    let proxy = Launch::new(&upstream.url()).store(&store).start().await;
-    Post::chat(body(&[user("u5")])).session("kitchen").send(&proxy).await;
-    let expected: Vec<String> = (0..5).flat_map(|n| [format!("u{n}"), format!("a{n}")]).collect();
-    assert_eq!(seen(&upstream)[..10], expected);
+    let upstream = Upstream::start().await.unwrap();
+    let launch = Launch::new(&upstream.url()).store(store);
+    let proxy = settings.iter().fold(launch, |launch, (name, value)| launch.env(name, value)).start().await;
+    Post::chat(body(&[user("q5")])).session("kitchen").send(&proxy).await;
+    assert_eq!(seen(&upstream)[..10], texts_of(0..5));
+}
+
+#[tokio::test]
+async fn a_list_that_is_kept_oldest_first_goes_on_in_redis_encrypted_and_compressed() {
+    let redis = Redis::start();
+    let keys = format!("k {}=", "A".repeat(43));
+    let settings = [("SESSION_MEMORY_ENCRYPTION_KEY", keys.as_str()), ("SESSION_MEMORY_COMPRESS", "true")];
+    goes_on_in(&format!("{}/3", redis.url()), &agents_list(&redis), &settings).await;
+    let kept = redis.cli(&["-n", "3", "--scan", "--pattern", "*kitchen*"]);
+    let kept: String = kept.lines().map(|key| redis.cli(&["-n", "3", "GET", key])).collect();
+    assert!(kept.contains("\"coding\""), "{kept}");
+    assert!(!kept.contains("\"q0\""), "what is imported is encrypted");
+}
+
+#[tokio::test]
+async fn a_list_goes_on_in_postgres() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    goes_on_in(&postgres.url(), &agents_list(&redis), &[]).await;
 }

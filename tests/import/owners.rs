@@ -56,7 +56,10 @@ async fn sessions_become_those_of_the_owner_that_is_named() {
         let done = ended(importer.spawn().unwrap()).await;
         assert_eq!((done.code, done.turns()), (Some(0), (1, 0)), "case {number}: {done:?}");
 
-        launch = case.settings.iter().fold(launch, |launch, setting| launch.arg(setting));
+        launch = case.settings.chunks(2).fold(launch, |launch, setting| match setting {
+            ["--namespace", name] => launch.namespace(name),
+            _ => setting.iter().fold(launch, |launch, arg| launch.arg(arg)),
+        });
         if let Some(secret) = case.secret {
             launch = launch.env("SESSION_MEMORY_PRINCIPAL_SECRET", secret);
         }
