@@ -1,17 +1,19 @@
 //! Turns on their way into the store.
 //!
-//! A commit runs in an owned, tracked task: the request and the response body may be dropped at any await
-//! and the turn is still stored. [`Commits`] is the handle to these tasks.
+//! A commit that is not done at once runs in an owned, tracked task: the request and the response body may be
+//! dropped at any await and the turn is still stored. [`Commits`] is the handle to these tasks.
 
 use std::{
     collections::HashMap,
     fmt,
     future::Future,
     num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -263,8 +265,9 @@ impl Commits {
         }
     }
 
-    /// Stores the turn in a task of its own. The answer comes when it is stored or given up; dropping the
-    /// receiver changes nothing.
+    /// Stores the turn, in a task of its own unless the store has it at once: then no thread is woken, and the
+    /// reply's end need not wait for one. The answer comes when it is stored or given up; dropping the receiver
+    /// changes nothing.
     pub(crate) fn submit(&self, runtime: &Handle, commit: Commit) -> oneshot::Receiver<Outcome> {
         let (answer, receiver) = oneshot::channel();
         let Some(room) = self.room(commit.turn.record().len()) else {
@@ -274,13 +277,21 @@ impl Commits {
         };
         self.0.pending.fetch_add(1, Ordering::Relaxed);
         let mut undecided = Undecided { commits: self.clone(), commit, decided: false };
-        self.spawn(runtime, async move {
+        let mut storing = Box::pin(async move {
             let outcome = undecided.commits.store(&undecided.commit).await;
             undecided.decided = true;
             drop(room);
             drop(undecided);
             let _ = answer.send(outcome);
         });
+        let _entered = runtime.enter();
+        let mut nobody = Context::from_waker(Waker::noop());
+        // The caller reads a reply, which a store that panics must not damage.
+        match catch_unwind(AssertUnwindSafe(|| storing.as_mut().poll(&mut nobody))) {
+            // The task polls it again at once, with a waker of its own.
+            Ok(Poll::Pending) => self.spawn(runtime, storing),
+            Ok(Poll::Ready(())) | Err(_) => {}
+        }
         receiver
     }
 

@@ -22,7 +22,7 @@ async fn refused(post: Post, status: u16, code: &str) -> Answer {
     assert!(error["type"].is_string() && error.get("param").is_some(), "{error}");
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(upstream.request_count(), 0, "nothing reaches the upstream");
-    assert!(common::store::sessions(&proxy.launch().store_path()).await.is_empty(), "nothing is stored");
+    assert!(proxy.sessions().await.is_empty(), "nothing is stored");
     Post::chat(body(&[user("still there?")])).session("after").send(&proxy).await.ok();
     answer
 }

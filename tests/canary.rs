@@ -292,11 +292,7 @@ fn ours(answer: &Answer, told: &mut String) {
 }
 
 async fn metrics(proxy: &Proxy) -> String {
-    let log = proxy.log();
-    let addr = log.split("admin on http://").nth(1).and_then(|rest| rest.split_whitespace().next());
-    let addr = addr.and_then(|addr| addr.parse().ok()).expect("the log names the admin address");
-    let answer = Post::get("/metrics").header("connection", "close").try_send(addr).await;
-    answer.expect("the metrics are told").ok().text()
+    proxy.ask_admin("/metrics").await.ok().text()
 }
 
 /// The database and its write-ahead log, as they are now.

@@ -3,7 +3,7 @@
 #
 #   bash tests/run.sh             all checks and tests, as continuous integration runs them
 #   bash tests/run.sh --full      the same with the large counts, the dependency audit and the fuzz targets
-#   bash tests/run.sh --clients   only installs the official clients that tests/sdk.rs drives
+#   bash tests/run.sh --clients   only installs the official clients that tests/sdk.rs and tests/import drive
 #
 # Debian and its kin (apt-get), and macOS (Homebrew). Nothing is read from the terminal.
 set -euo pipefail
@@ -91,15 +91,22 @@ tools() {
     echo "node $(node --version), npm $(npm --version 2>/dev/null)"
 }
 
+# python_packages ENVIRONMENT LIST
+python_packages() {
+    local list=tests/clients/python/$2 environment=$clients/$1
+    if ! cmp -s "$list" "$environment/$2"; then
+        rm -rf "$environment"
+        python3 -m venv "$environment"
+        "$environment/bin/pip" install --quiet --requirement "$list"
+        cp "$list" "$environment/"
+    fi
+}
+
 # Exact versions, each installed again only when its list changes.
 official_clients() {
-    local python=tests/clients/python/requirements.txt node=tests/clients/node/package.json
-    if ! cmp -s "$python" "$clients/python/requirements.txt"; then
-        rm -rf "$clients/python"
-        python3 -m venv "$clients/python"
-        "$clients/python/bin/pip" install --quiet --requirement "$python"
-        cp "$python" "$clients/python/"
-    fi
+    local node=tests/clients/node/package.json
+    python_packages python requirements.txt
+    python_packages memories memories.txt
     if ! cmp -s "$node" "$clients/node/installed.json"; then
         rm -rf "$clients/node"
         mkdir -p "$clients/node"
@@ -113,11 +120,23 @@ official_clients() {
 
 # The tests of the official clients are ignored by default, since a machine with only Rust has none.
 conversations() {
-    cargo test --all-features --test sdk -- --ignored
+    cargo test --all-features --test sdk --test import -- --ignored
 }
 
 kills() {
     SESSION_MEMORY_KILLS=200 cargo test --all-features --test kill -- --nocapture
+    SESSION_MEMORY_IMPORT_KILLS=100 cargo test --all-features --test import killed -- --nocapture
+}
+
+# 20 Cluster failovers, 10 Sentinel failovers, and so on; one after the other, or they wait for each other.
+redis_faults() {
+    SESSION_MEMORY_FAULTS=5 cargo test --all-features --test store_redis -- --nocapture --test-threads=2 \
+        cluster::a cluster::s cluster::w failover:: faults:: network:: sentinel:: --skip _a_cluster:: --skip by_sentinels
+}
+
+# Replicas that take turns, and caches in front of stores: at least so many turns on every store.
+turns() {
+    SESSION_MEMORY_TURNS=2000 cargo test --all-features --test stores -- --nocapture replicas:: cache::
 }
 
 # Every byte of what is stored encrypted, each of its bits flipped and all of them.
@@ -130,10 +149,22 @@ store_benchmark() {
     cargo bench --features postgres,redis,sqlite --bench store -- --quick
 }
 
-# 20 Cluster failovers, 10 Sentinel failovers, and so on; one after the other, or they wait for each other.
-redis_faults() {
-    SESSION_MEMORY_FAULTS=5 cargo test --all-features --test store_redis -- --nocapture --test-threads=2 \
-        cluster::a cluster::s cluster::w failover:: faults:: network:: sentinel:: --skip _a_cluster:: --skip by_sentinels
+# Three replicas, 8 clients with 200 operations each, faults on; and the stores that are wrong on purpose.
+histories() {
+    SESSION_MEMORY_HISTORIES=20 cargo test --all-features --test linearity -- --nocapture
+}
+
+# Calls that are dropped and sessions that are deleted, on each store.
+storms() {
+    SESSION_MEMORY_CANCELLATIONS=100000 SESSION_MEMORY_DELETIONS=10000 \
+        cargo test --all-features --test storm -- --nocapture
+}
+
+# 50 deaths and freezes of the server, 10 failovers, a full disk; then what calls cost on ten million turns.
+postgres_faults() {
+    SESSION_MEMORY_POSTGRES_FAULTS=50 cargo test --all-features --test store_postgres -- --nocapture --test-threads=2 \
+        --include-ignored deaths:: disk:: faults:: standby::
+    SESSION_MEMORY_TURNS=10000000 cargo test --all-features --test store_postgres -- --nocapture scale::
 }
 
 audit() {
@@ -171,8 +202,12 @@ section 'Conversations of the official clients' conversations
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
     section 'Faults of Redis and its network' redis_faults
+    section 'Replicas, 2,000 turns of each kind' turns
     section 'Flipped bytes under encryption' flips
     section 'Benchmark of the stores, a small run' store_benchmark
+    section 'Histories, 20 on each store' histories
+    section 'Storms, 100,000 dropped calls and 10,000 deletions on each store' storms
+    section 'Faults of PostgreSQL and its network, and ten million turns' postgres_faults
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi

@@ -10,7 +10,7 @@ mod common;
 use std::{net::SocketAddr, path::PathBuf, process::Stdio};
 
 use common::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -112,33 +112,6 @@ async fn python_streams_with_only_its_new_message() {
 #[ignore = "needs the official clients: bash tests/run.sh"]
 async fn node_streams_with_only_its_new_message() {
     each_turn_sends_only_what_is_new(Client::Node, "stream", 2).await;
-}
-
-/// A model that adds with the tool `add`, refuses an invalid history, and otherwise echoes.
-fn adder(seen: &Seen) -> Reply {
-    let refusal = tower_session_memory::testing::upstream::refuse_unanswered_calls(seen);
-    if !refusal.status.is_success() {
-        return refusal;
-    }
-    let messages = seen.messages();
-    let stream = seen.json()["stream"] == true;
-    match messages.last() {
-        Some(last) if last["content"] == "2 + 3?" && stream => {
-            Reply::stream_tool_call("call_add", "add", "{\"a\":2,\"b\":3}")
-        }
-        Some(last) if last["content"] == "2 + 3?" => {
-            // What the official clients echo and other servers refuse: nulls, an index, annotations.
-            let call = json!({"index": 0, "id": "call_add", "type": "function",
-                "function": {"name": "add", "arguments": "{\"a\":2,\"b\":3}"}});
-            Reply::message(&json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
-                "tool_calls": [call]}))
-        }
-        Some(last) if last["role"] == "tool" => {
-            let text = format!("It is {}.", last["content"].as_str().unwrap_or_default());
-            if stream { Reply::stream(&text) } else { Reply::text(&text) }
-        }
-        _ => echo(seen),
-    }
 }
 
 /// The roles of the stored turns.
@@ -280,7 +253,7 @@ async fn relay_that_loses_the_first_answer(proxy: &Proxy, session: &str) -> (Soc
 
 async fn stored_once(path: &std::path::Path, session: &str) {
     let store = store::open(path).await;
-    while store::load_shared(&store, session).await.is_empty() {
+    while store::load_of(&store, &store::shared(store::NAMESPACE), session).await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }

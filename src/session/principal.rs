@@ -99,7 +99,10 @@ impl PrincipalPolicy {
         Self(Policy::Shared)
     }
 
-    pub(crate) fn principal(&self, parts: &request::Parts) -> Principal {
+    /// The principal of a request with this head, as the layer finds it: for programs that must know whose a
+    /// session is without serving a request.
+    #[must_use]
+    pub fn principal(&self, parts: &request::Parts) -> Principal {
         if let Some(principal) = parts.extensions.get::<Principal>() {
             return principal.clone();
         }

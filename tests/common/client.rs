@@ -221,22 +221,33 @@ impl Exchange {
 
     /// Reads on until the body holds this text.
     pub async fn read_until(&mut self, needle: &str) -> &mut Self {
-        while !self.body_text().contains(needle) {
-            let more = self.step().await.expect("the body can be read");
-            assert!(
-                more || self.body_text().contains(needle),
-                "it ended before {needle:?}: {}",
-                self.body_text()
-            );
-        }
+        let found = self.reads(needle).await.expect("the body can be read");
+        assert!(found, "it ended before {needle:?}: {}", self.body_text());
         self
+    }
+
+    /// Reads on until the body holds this text; false if it ends before.
+    pub async fn reads(&mut self, needle: &str) -> io::Result<bool> {
+        let mut more = true;
+        while !self.body_text().contains(needle) {
+            if !more {
+                return Ok(false);
+            }
+            more = self.step().await?;
+        }
+        Ok(true)
+    }
+
+    /// What was read. Nothing more is: the connection closes.
+    pub fn so_far(self) -> Answer {
+        let end = if self.left == Left::Done { End::Clean } else { End::Cut };
+        Answer { status: self.status, headers: self.headers, body: self.body, end }
     }
 
     /// Reads the rest.
     pub async fn finish(mut self) -> io::Result<Answer> {
         while self.step().await? {}
-        let end = if self.left == Left::Done { End::Clean } else { End::Cut };
-        Ok(Answer { status: self.status, headers: self.headers, body: self.body, end })
+        Ok(self.so_far())
     }
 
     /// Takes one step in the body; false at its end.

@@ -6,9 +6,11 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "seeds and counts are printed")]
 
 pub mod client;
 pub mod proxy;
+pub mod random;
 pub mod store;
 
 use std::time::Duration;
@@ -96,4 +98,31 @@ pub fn stream_body(messages: &[Value]) -> String {
 /// The content of each message, `null` as an empty text: enough to compare conversations at a glance.
 pub fn texts(messages: &[Value]) -> Vec<String> {
     messages.iter().map(|m| m["content"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// A model that adds with the tool `add`, refuses an invalid history, and otherwise echoes.
+pub fn adder(seen: &Seen) -> Reply {
+    let refusal = tower_session_memory::testing::upstream::refuse_unanswered_calls(seen);
+    if !refusal.status.is_success() {
+        return refusal;
+    }
+    let messages = seen.messages();
+    let stream = seen.json()["stream"] == true;
+    match messages.last() {
+        Some(last) if last["content"] == "2 + 3?" && stream => {
+            Reply::stream_tool_call("call_add", "add", "{\"a\":2,\"b\":3}")
+        }
+        Some(last) if last["content"] == "2 + 3?" => {
+            // What the official clients echo and other servers refuse: nulls, an index, annotations.
+            let call = json!({"index": 0, "id": "call_add", "type": "function",
+                "function": {"name": "add", "arguments": "{\"a\":2,\"b\":3}"}});
+            Reply::message(&json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
+                "tool_calls": [call]}))
+        }
+        Some(last) if last["role"] == "tool" => {
+            let text = format!("It is {}.", last["content"].as_str().unwrap_or_default());
+            if stream { Reply::stream(&text) } else { Reply::text(&text) }
+        }
+        _ => echo(seen),
+    }
 }

@@ -12,16 +12,26 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::OnceCell,
     task::JoinSet,
 };
+use tower_session_memory::store::Scope;
 
-use super::{store::Stored, within};
+use super::{
+    client::{Answer, Post},
+    store::{self, AnyStore, NAMESPACE, Stored},
+    within,
+};
 
 /// How the binary is to be started; starting it again uses the same directory and store.
 #[derive(Clone)]
 pub struct Launch {
     upstream: String,
     store: Option<String>,
+    namespace: String,
+    keys: Option<&'static str>,
+    /// The store as this process opened it.
+    opened: Arc<OnceCell<AnyStore>>,
     config: Option<String>,
     args: Vec<OsString>,
     envs: Vec<(String, String)>,
@@ -53,6 +63,9 @@ impl Launch {
         Self {
             upstream: upstream.to_owned(),
             store: None,
+            namespace: NAMESPACE.to_owned(),
+            keys: None,
+            opened: Arc::default(),
             config: None,
             args: Vec::new(),
             envs: Vec::new(),
@@ -64,6 +77,19 @@ impl Launch {
     pub fn store(mut self, store: &str) -> Self {
         self.store = Some(store.to_owned());
         self
+    }
+
+    /// A namespace of its own, for a store that is shared with others.
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// Turns are encrypted with the first of these keys, and compressed.
+    pub fn sealed(mut self, keys: &'static str) -> Self {
+        std::fs::write(self.dir.path().join("keys"), keys).unwrap();
+        self.keys = Some(keys);
+        self.arg("--encryption-key-file").arg("keys").arg("--compress").arg("true")
     }
 
     /// A configuration file with this text.
@@ -97,6 +123,20 @@ impl Launch {
         self.dir.path().join("sessions.db")
     }
 
+    fn store_url(&self) -> String {
+        self.store.clone().unwrap_or_else(|| format!("sqlite:{}", self.store_path().display()))
+    }
+
+    /// Its store, opened by this process.
+    pub async fn opened(&self) -> &AnyStore {
+        self.opened.get_or_init(|| async { store::open_url(&self.store_url(), self.keys).await }).await
+    }
+
+    /// What its store holds of a session, in commit order.
+    pub async fn stored(&self, scope: fn(&str) -> Scope, session: &str) -> Vec<Stored> {
+        store::load_of(&**self.opened().await, &scope(&self.namespace), session).await
+    }
+
     /// Starts it and waits for its ready line.
     pub async fn start(self) -> Proxy {
         let (mut child, log, reader) = self.spawn();
@@ -126,9 +166,9 @@ impl Launch {
     }
 
     fn spawn(&self) -> (Child, Log, JoinSet<()>) {
-        let store = self.store.clone().unwrap_or_else(|| format!("sqlite:{}", self.store_path().display()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_session-memory"));
-        command.arg("serve").args(["--upstream", &self.upstream, "--store", &store]);
+        command.arg("serve").args(["--upstream", &self.upstream, "--store", &self.store_url()]);
+        command.args(["--namespace", &self.namespace]);
         if !self.args.iter().any(|arg| arg == "--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -219,15 +259,30 @@ impl Proxy {
 
     /// What its store holds of a session that all callers share, in commit order.
     pub async fn stored_shared(&self, session: &str) -> Vec<Stored> {
-        let store = super::store::open(&self.launch.store_path()).await;
-        let turns = super::store::load_shared(&store, session).await;
-        store.close().await;
-        turns
+        self.launch.stored(store::shared, session).await
     }
 
     /// What its store holds of an anonymous session, in commit order.
     pub async fn stored(&self, session: &str) -> Vec<Stored> {
-        super::store::stored(&self.launch.store_path(), session).await
+        self.launch.stored(store::everybody, session).await
+    }
+
+    /// The anonymous sessions that its store lists.
+    pub async fn sessions(&self) -> Vec<String> {
+        store::sessions_of(&**self.launch.opened().await, &store::everybody(&self.launch.namespace)).await
+    }
+
+    /// Where it answers operators, if it does.
+    pub fn admin(&self) -> SocketAddr {
+        let log = self.log();
+        let addr = log.split("admin on http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        addr.and_then(|addr| addr.parse().ok()).expect("the log names the admin address")
+    }
+
+    /// What it answers operators.
+    pub async fn ask_admin(&self, path: &str) -> Answer {
+        let asked = Post::get(path).header("connection", "close").try_send(self.admin()).await;
+        asked.expect("the admin listener answers")
     }
 }
 

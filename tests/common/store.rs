@@ -1,13 +1,19 @@
-//! A look into the proxy's store, through the library; as a rule it is a SQLite file.
+//! A look into the proxy's store, through the library.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 use tower_session_memory::{
     history::{Parent, TurnId, TurnState},
     session::{Principal, SessionId, SessionKey},
-    store::{DynHistoryStore, HistoryStore, Page, Scope, SqliteStore},
+    store::{
+        Compressed, DynHistoryStore, Encrypted, HistoryStore, Page, PostgresStore, RedisStore, Scope,
+        SqliteStore, encrypted::KeyRing,
+    },
 };
+
+/// A store of any kind.
+pub type AnyStore = Arc<dyn DynHistoryStore>;
 
 /// The namespace that the proxy uses unless it is told another.
 pub const NAMESPACE: &str = "default";
@@ -44,29 +50,44 @@ pub async fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path).await.expect("the store opens")
 }
 
-/// The turns of an anonymous session, in commit order. No file: none.
-pub async fn stored(path: &Path, session: &str) -> Vec<Stored> {
-    if !path.exists() {
-        return Vec::new();
+/// Opens what `--store` names, as another process would; with keys, through the wrappers that encrypt and
+/// compress.
+pub async fn open_url(url: &str, keys: Option<&str>) -> AnyStore {
+    match url.split_once(':').expect("a store has a scheme") {
+        ("sqlite", path) => wrapped(open(path.as_ref()).await, keys),
+        ("postgres", _) => wrapped(PostgresStore::builder(url).connect().await.unwrap(), keys),
+        ("memory", _) => panic!("no other process can look into memory"),
+        _ => wrapped(RedisStore::builder(url).connect().await.unwrap(), keys),
     }
-    let store = open(path).await;
-    let turns = load(&store, session).await;
-    store.close().await;
-    turns
+}
+
+/// The store, with the wrappers around it if there are keys.
+pub fn wrapped(store: impl HistoryStore, keys: Option<&str>) -> AnyStore {
+    match keys {
+        None => Arc::new(store),
+        Some(keys) => Arc::new(Compressed::new(Encrypted::new(store, KeyRing::parse(keys).unwrap()))),
+    }
 }
 
 /// The turns of an anonymous session, in commit order.
 pub async fn load(store: &dyn DynHistoryStore, session: &str) -> Vec<Stored> {
-    load_of(store, Principal::anonymous(), session).await
+    load_of(store, &everybody(NAMESPACE), session).await
 }
 
-/// The turns of a session that all callers share (`principal = "none"`), in commit order.
-pub async fn load_shared(store: &dyn DynHistoryStore, session: &str) -> Vec<Stored> {
-    load_of(store, Principal::new(SHARED), session).await
+/// The sessions of those who show no credential.
+pub fn everybody(namespace: &str) -> Scope {
+    Scope { namespace: namespace.to_owned(), principal: Principal::anonymous() }
 }
 
-async fn load_of(store: &dyn DynHistoryStore, principal: Principal, session: &str) -> Vec<Stored> {
-    let key = SessionKey::new(NAMESPACE, principal, session.parse::<SessionId>().unwrap());
+/// The sessions that all callers share (`principal = "none"`).
+pub fn shared(namespace: &str) -> Scope {
+    Scope { namespace: namespace.to_owned(), principal: Principal::new(SHARED) }
+}
+
+/// The turns of a session, in commit order.
+pub async fn load_of(store: &dyn DynHistoryStore, scope: &Scope, session: &str) -> Vec<Stored> {
+    let id = session.parse::<SessionId>().unwrap();
+    let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), id);
     let loaded = store.load_dyn(&key, None).await.expect("the session loads");
     let turns = loaded.turns.iter().map(|turn| Stored {
         id: turn.id(),
@@ -80,14 +101,8 @@ async fn load_of(store: &dyn DynHistoryStore, principal: Principal, session: &st
     turns.collect()
 }
 
-/// The ids of all anonymous sessions. No file: none.
-pub async fn sessions(path: &Path) -> Vec<String> {
-    if !path.exists() {
-        return Vec::new();
-    }
-    let scope = Scope { namespace: NAMESPACE.to_owned(), principal: Principal::anonymous() };
-    let store = open(path).await;
-    let page = store.sessions(&scope, &Page { limit: 1_000, after: None }).await;
-    store.close().await;
+/// The ids of all sessions, the newest first.
+pub async fn sessions_of(store: &dyn DynHistoryStore, scope: &Scope) -> Vec<String> {
+    let page = store.sessions_dyn(scope, &Page { limit: 1_000, after: None }).await;
     page.expect("the sessions are listed").sessions.iter().map(|s| s.id.as_str().to_owned()).collect()
 }

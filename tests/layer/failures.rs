@@ -1,8 +1,13 @@
 //! What a client sees when the store does not do its part.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use http::StatusCode;
+use http_body::Body;
 use http_body_util::BodyExt;
 use tower::Layer;
 use tower_session_memory::{
@@ -252,4 +257,21 @@ async fn a_history_that_may_lack_a_turn_says_so() {
     layer.commits().drain(Duration::from_secs(60)).await;
     let third = converse(&layer, &inner, "s", "three").await;
     assert!(third.headers()["session-memory"].to_str().unwrap().starts_with("hit; client=delta; turns=2;"));
+}
+
+#[tokio::test]
+async fn a_store_that_has_the_turn_at_once_does_not_hold_the_replys_end_up() {
+    let layer = SessionMemoryLayer::new(InMemoryStore::new());
+    let (script, body) = scripted(None);
+    script.data([&delta("Hello"), FINISH, DONE].concat());
+    drop(script);
+    let service = layer.layer(Model::default().answering(EVENTS, vec![body]));
+    let mut body = std::pin::pin!(call(&service, ask("s", "hi")).await.into_body());
+    let mut nobody = Context::from_waker(Waker::noop());
+    // No other task gets to run in between.
+    while let Poll::Ready(frame) = body.as_mut().poll_frame(&mut nobody) {
+        let Some(frame) = frame else { return };
+        frame.unwrap();
+    }
+    panic!("the end waits for a task");
 }

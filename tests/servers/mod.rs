@@ -21,7 +21,7 @@ pub use self::{
     fault::{Fault, FaultProxy},
     pgbouncer::PgBouncer,
     postgres::{PASSWORD, Postgres},
-    redis::Redis,
+    redis::{Redis, end_with_this_process},
     relay::{Relay, Traffic},
     sentinel::Watched,
 };

@@ -199,6 +199,10 @@ impl Postgres {
         }
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -1,23 +1,16 @@
 //! Servers that are killed or frozen under load, and connections that fail in every way.
-//!
-//! `SESSION_MEMORY_SERVER_KILLS` sets how often each happens; 3 by default.
 
 use std::{net::Ipv4Addr, num::NonZeroUsize, time::Duration};
 
 use tower_session_memory::store::{Appended, HistoryStore, PostgresStore};
 
 use super::{
-    load::Load,
+    load::{Load, faults},
     servers::{Fault, FaultProxy, Postgres},
     support::{key, texts, turn},
 };
 
 const CALLERS: usize = 12;
-
-fn kills() -> u64 {
-    std::env::var("SESSION_MEMORY_SERVER_KILLS")
-        .map_or(3, |kills| kills.parse().expect("SESSION_MEMORY_SERVER_KILLS is a number"))
-}
 
 /// Two handles, as two replicas have them.
 async fn two(url: String) -> [PostgresStore; 2] {
@@ -35,7 +28,7 @@ async fn a_server_that_is_killed_under_load_loses_and_doubles_nothing() {
     let mut server = Postgres::start();
     let stores = two(server.url()).await;
     let load = Load::start(&stores, CALLERS);
-    for round in 0..kills() {
+    for round in 0..faults() {
         load.progress(some(round)).await;
         tokio::task::block_in_place(|| {
             server.kill();
@@ -43,7 +36,7 @@ async fn a_server_that_is_killed_under_load_loses_and_doubles_nothing() {
         });
     }
     load.progress(10).await;
-    load.finish(&stores[0]).await.check(&format!("{} times kill -9 of the server", kills()));
+    load.finish(&stores[0]).await.check(&format!("{} times kill -9 of the server", faults()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +45,7 @@ async fn a_backend_that_is_killed_under_load_loses_and_doubles_nothing() {
     let stores = two(server.url()).await;
     let load = Load::start(&stores, CALLERS);
     let mut killed = 0;
-    while killed < kills() {
+    while killed < faults() {
         load.progress(some(killed)).await;
         killed += tokio::task::block_in_place(|| {
             let killed = server.kill_backend();
@@ -76,7 +69,7 @@ async fn a_server_that_freezes_under_load_loses_and_doubles_nothing() {
     let hasty = PostgresStore::builder(server.url()).with_timeout(timeout).connect().await.unwrap();
     let stores = [hasty, patient];
     let load = Load::start(&stores, CALLERS);
-    for round in 0..kills() {
+    for round in 0..faults() {
         load.progress(some(round)).await;
         server.signal("STOP");
         // A call that finds the server frozen comes back all the same.
@@ -87,7 +80,7 @@ async fn a_server_that_freezes_under_load_loses_and_doubles_nothing() {
         server.signal("CONT");
     }
     load.progress(10).await;
-    load.finish(&stores[1]).await.check(&format!("{} times SIGSTOP and SIGCONT of the server", kills()));
+    load.finish(&stores[1]).await.check(&format!("{} times SIGSTOP and SIGCONT of the server", faults()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,14 +94,14 @@ async fn connections_that_fail_at_random_lose_and_double_nothing() {
     };
     let stores = [connect().await, connect().await];
     let load = Load::start(&stores, CALLERS);
-    for seed in 1..=kills() {
+    for seed in 1..=faults() {
         proxy.at_random(seed, 20);
         load.progress(200).await;
         proxy.clear();
         load.progress(10).await;
     }
     println!("faults: {}", proxy.counts());
-    load.finish(&stores[0]).await.check(&format!("random faults, seeds 1 to {}", kills()));
+    load.finish(&stores[0]).await.check(&format!("random faults, seeds 1 to {}", faults()));
 }
 
 /// Callers that leave before the store's own timeout, as the layer does when a load takes too long.
@@ -145,7 +138,7 @@ async fn an_append_that_meets_a_fault_is_stored_once() {
     // What was done, and whose answer was lost, is there when the turn is sent again.
     let done = [Fault::Swallow, Fault::CutReply, Fault::ResetReply, Fault::HalfClose];
     let not_done = [Fault::CutRequest, Fault::ResetRequest, Fault::Freeze, Fault::Refuse, Fault::Split];
-    for round in 0..kills() {
+    for round in 0..faults() {
         for fault in done.into_iter().chain(not_done) {
             let text = format!("{fault:?} {round}");
             let at = store.load(&key, None).await.unwrap().cursor;
@@ -168,6 +161,6 @@ async fn an_append_that_meets_a_fault_is_stored_once() {
     }
     println!("faults: {}", proxy.counts());
     for fault in done.into_iter().chain(not_done) {
-        assert!(proxy.struck(fault) >= kills(), "{fault:?} did not strike");
+        assert!(proxy.struck(fault) >= faults(), "{fault:?} did not strike");
     }
 }

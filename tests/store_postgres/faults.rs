@@ -20,6 +20,7 @@ use tower_session_memory::{
 };
 
 use super::{
+    load::faults,
     server::Schema,
     support::{key, key_of, say, texts, turn},
 };
@@ -175,15 +176,10 @@ async fn cut<F: Future>(polls: u32, future: F) -> bool {
     .await
 }
 
-/// Calls that are made, most of them to be dropped: 8,000 by default.
-fn calls() -> usize {
-    std::env::var("SESSION_MEMORY_DROPPED_CALLS")
-        .map_or(8000, |calls| calls.parse().expect("SESSION_MEMORY_DROPPED_CALLS is a number"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer() {
     const TASKS: usize = 8;
+    let calls = 8000.max(500 * faults() as usize);
     let schema = Schema::new();
     let builder = schema.builder().with_max_connections(NonZeroUsize::new(4).unwrap());
     let store = builder.connect().await.unwrap();
@@ -194,7 +190,7 @@ async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer()
             let key = key_of(&format!("principal-{task}"), "session");
             let mut at = store.load(&key, None).await.unwrap().cursor;
             let (mut dropped, mut sent) = (0, HashSet::new());
-            for call in 0..calls() / TASKS {
+            for call in 0..calls / TASKS {
                 let polls = call as u32 % 5;
                 dropped += usize::from(match call % 4 {
                     0 => cut(polls, store.load(&key, Some(&at))).await,
@@ -219,8 +215,8 @@ async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer()
         });
     }
     let dropped: usize = tasks.join_all().await.into_iter().sum();
-    println!("{dropped} of {} calls dropped, 0 foreign answers", calls());
-    assert!(dropped > calls() / 4, "only {dropped} calls were dropped: the test tests nothing");
+    println!("{dropped} of {} calls dropped, 0 foreign answers", calls);
+    assert!(dropped > calls / 4, "only {dropped} calls were dropped: the test tests nothing");
     let open = schema
         .number(
             "SELECT count(*) FROM pg_stat_activity

@@ -24,6 +24,12 @@ const SESSIONS: usize = 5;
 /// For how long a turn is tried before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often each thing fails: `SESSION_MEMORY_POSTGRES_FAULTS` sets it; 3 by default.
+pub(crate) fn faults() -> u64 {
+    std::env::var("SESSION_MEMORY_POSTGRES_FAULTS")
+        .map_or(3, |faults| faults.parse().expect("SESSION_MEMORY_POSTGRES_FAULTS is a number"))
+}
+
 /// Callers at work.
 pub(crate) struct Load {
     callers: JoinSet<Caller>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_session_memory::store::{Durability, HistoryStore, PostgresStore, StoreErrorKind};
 
 use super::{
-    load::Load,
+    load::{Load, faults},
     servers::{Postgres, wait_until},
     support::{key, say, texts, turn},
 };
@@ -21,16 +21,10 @@ fn synchronous(primary: &Postgres, names: &str) {
     primary.psql("SELECT pg_reload_conf()");
 }
 
-/// How often a primary dies; 1 by default.
-fn failovers() -> usize {
-    std::env::var("SESSION_MEMORY_FAILOVERS")
-        .map_or(1, |failovers| failovers.parse().expect("SESSION_MEMORY_FAILOVERS is a number"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_synchronous_standby_acknowledged_survives_the_primary() {
     let mut primary = Postgres::start();
-    for round in 1..=failovers() {
+    for round in 1..=(faults() / 5).max(1) {
         let standby = tokio::task::block_in_place(|| primary.standby());
         let store = PostgresStore::builder(url_of_both(&primary, &standby)).connect().await.unwrap();
         assert_eq!(store.durability().await.unwrap(), Durability::Fsync, "nobody waits for the standby");

@@ -1,14 +1,40 @@
 //! What goes wrong between the store and its server.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
-use tower_session_memory::store::{Appended, HistoryStore, RedisStore, StoreErrorKind};
+use tower_session_memory::{
+    history::Turn,
+    store::{Appended, Cursor, HistoryStore, RedisStore, StoreErrorKind},
+};
 
 use crate::{
     load::{Load, patient},
     servers::Redis,
     support::{key, say, texts, turn},
 };
+
+/// A store that does not try for long.
+async fn brief(url: &str) -> RedisStore {
+    let builder = RedisStore::builder(url).with_timeouts(Duration::from_secs(1), Duration::from_secs(1));
+    builder.connect().await.unwrap()
+}
+
+/// An append to the session `a` that the server refuses for now: nothing was done. On a busy machine the last
+/// attempt may be cut off before its answer, and might have been done, as far as the store knows.
+async fn unavailable(store: &RedisStore, at: &Cursor, turn: &Turn) {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let error = store.append(&key("a"), at, turn).await.unwrap_err();
+        match error.kind() {
+            StoreErrorKind::Unavailable => return,
+            StoreErrorKind::Timeout if Instant::now() < until => {}
+            _ => panic!("{error:?}"),
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_that_are_flushed_are_sent_again() {
@@ -73,8 +99,7 @@ async fn a_server_that_is_away_is_unavailable_in_time_and_comes_back() {
     let at = say(&store, &key("a"), "one").await;
     server.kill();
     assert!(store.load(&key("a"), None).await.unwrap_err().is_transient());
-    let error = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "nothing was sent");
+    unavailable(&store, &at, &turn(&key("a"), "two")).await;
     server.run();
     say(&patient(&server.url()).await, &key("b"), "one").await;
     let again = async { while store.load(&key("a"), None).await.is_err() {} };
@@ -89,14 +114,15 @@ async fn a_server_that_is_away_is_unavailable_in_time_and_comes_back() {
 #[tokio::test]
 async fn a_server_that_is_full_refuses_and_tears_nothing() {
     let server = Redis::start_with(&["--maxmemory-policy", "noeviction"]);
-    let builder = RedisStore::builder(server.url())
-        .with_timeouts(Duration::from_millis(200), Duration::from_millis(400));
-    let store = builder.connect().await.unwrap();
+    let store = brief(&server.url()).await;
+    let waiting = brief(&format!("{}?wait_replicas=1", server.url())).await;
     let at = say(&store, &key("a"), "one").await;
     server.cli(&["config", "set", "maxmemory", "1"]);
     let two = turn(&key("a"), "two");
-    let error = store.append(&key("a"), &at, &two).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "nothing was done: {error:?}");
+    unavailable(&store, &at, &two).await;
+    // Its last attempt is cut off while it waits for replicas.
+    let error = waiting.append(&key("a"), &at, &two).await.unwrap_err();
+    assert!(error.is_transient(), "it is sent again: {error:?}");
     assert_eq!(texts(&store, "a").await, ["one"], "what is there can be read");
     server.cli(&["config", "set", "maxmemory", "0"]);
     assert!(matches!(store.append(&key("a"), &at, &two).await.unwrap(), Appended::Appended(_)));
@@ -124,25 +150,14 @@ async fn a_primary_that_becomes_a_replica_is_left_and_takes_turns_again_as_prima
     let store = patient(&server.url()).await;
     let at = say(&store, &key("a"), "one").await;
     server.cli(&["config", "set", "min-replicas-to-write", "1"]);
-    let brief = RedisStore::builder(server.url())
-        .with_timeouts(Duration::from_millis(200), Duration::from_millis(300))
-        .connect()
-        .await
-        .unwrap();
-    let error = brief.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "too few replicas: {error:?}");
+    unavailable(&brief(&server.url()).await, &at, &turn(&key("a"), "two")).await;
     server.cli(&["config", "set", "min-replicas-to-write", "0"]);
 
     other.cli(&["replicaof", "127.0.0.1", &server.port().to_string()]);
     crate::servers::wait_until("the replica", || !other.cli(&["keys", "*:log:*"]).is_empty());
-    let on_replica = RedisStore::builder(other.url())
-        .with_timeouts(Duration::from_millis(200), Duration::from_millis(300))
-        .connect()
-        .await
-        .unwrap();
+    let on_replica = brief(&other.url()).await;
     let two = turn(&key("a"), "two");
-    let error = on_replica.append(&key("a"), &at, &two).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "a replica takes no writes: {error:?}");
+    unavailable(&on_replica, &at, &two).await;
     other.cli(&["replicaof", "no", "one"]);
     let answer = on_replica.append(&key("a"), &at, &two).await.unwrap();
     assert!(matches!(answer, Appended::Appended(_)));
@@ -168,4 +183,35 @@ async fn an_append_that_waits_for_replicas_is_unknown_without_them() {
     assert_eq!(texts(&store, "a").await, ["one"]);
     say(&store, &key("a"), "two").await;
     assert_eq!(store.durability().await.unwrap(), tower_session_memory::store::Durability::Replicated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_replicas_that_is_broken_off_is_unknown_and_the_turn_sent_again() {
+    let server = Redis::start_with(&["--appendonly", "yes"]);
+    let store = RedisStore::builder(format!("{}?wait_replicas=1", server.url()))
+        .with_timeouts(Duration::from_secs(4), Duration::from_secs(6))
+        .connect()
+        .await
+        .unwrap();
+    let a = key("a");
+    let at = store.load(&a, None).await.unwrap().cursor;
+    let one = turn(&a, "one");
+    // What a server does to those who wait when it is made a replica.
+    let unblock = || {
+        let list = server.cli(&["client", "list", "type", "normal"]);
+        let blocked = list.lines().find(|line| line.contains("flags=b"));
+        blocked
+            .and_then(|line| line.strip_prefix("id=")?.split(' ').next())
+            .is_some_and(|id| server.cli(&["client", "unblock", id, "error"]) == "1")
+    };
+    let append = store.append(&a, &at, &one);
+    let unblocked = async {
+        while !unblock() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (error, ()) = tokio::join!(append, unblocked);
+    assert_eq!(error.unwrap_err().kind(), StoreErrorKind::Timeout, "stored, and on no replica");
+    assert!(server.calls("wait") > 1, "it was sent again");
+    assert_eq!(texts(&store, "a").await, ["one"]);
 }

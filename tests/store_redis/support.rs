@@ -1,7 +1,6 @@
 use tower_session_memory::store::HistoryStore;
 
 use crate::servers::Redis;
-
 pub(crate) use crate::turns::{key, say, turn};
 
 /// What was said in a session.

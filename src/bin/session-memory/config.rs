@@ -69,12 +69,7 @@ impl Config {
         if issues && settings.session_cookie.is_some() && secrets.cookie.is_empty() {
             return contradiction("missing_session = issue with a session_cookie needs a cookie secret");
         }
-        if secrets.principal.is_some() && settings.principal != PrincipalFrom::Credential {
-            return contradiction("there is a principal secret, but principal is not credential");
-        }
-        if settings.encryption_accept_plain && secrets.encryption.is_none() {
-            return contradiction("encryption_accept_plain is set, but there is no encryption key");
-        }
+        secrets.fit(&settings)?;
         if settings.max_event.as_u64() > settings.max_reply.as_u64() {
             return contradiction("max_event is larger than max_reply");
         }
@@ -121,6 +116,22 @@ impl Secrets {
         Ok(Self { cookie, principal: principal.into_iter().next(), encryption, shown })
     }
 
+    /// Checks them against the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Contradiction`].
+    pub(crate) fn fit(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let contradiction = |text| Err(ConfigError::Contradiction(text));
+        if self.principal.is_some() && settings.principal != PrincipalFrom::Credential {
+            return contradiction("there is a principal secret, but principal is not credential");
+        }
+        if settings.encryption_accept_plain && self.encryption.is_none() {
+            return contradiction("encryption_accept_plain is set, but there is no encryption key");
+        }
+        Ok(())
+    }
+
     /// Which secrets are set, and where; never what they are.
     pub(crate) fn shown(&self) -> Vec<(&'static str, String)> {
         self.shown.clone()
@@ -154,7 +165,11 @@ fn secret(
 }
 
 /// What a file or the environment holds.
-fn text(
+///
+/// # Errors
+///
+/// [`ConfigError`], when the file cannot be read, or both hold something.
+pub(crate) fn text(
     name: &'static str,
     file: Option<&Path>,
     variable: Option<OsString>,

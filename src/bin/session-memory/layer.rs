@@ -17,7 +17,7 @@ use tower_session_memory::{
 use crate::{
     BoxError,
     body::{BoxBody, boxed},
-    config::Config,
+    config::{Config, Secrets},
     settings::{MissingSession, OnAppend, OnDrop, OnLoad, PrincipalFrom, RememberInstructions, Settings},
     upstream::Forward,
 };
@@ -58,7 +58,7 @@ fn memory(config: &Config, store: Arc<dyn DynHistoryStore>) -> Result<SessionMem
             MissingSession::Issue => OnMissing::Issue,
             MissingSession::Reject => OnMissing::Reject,
         })
-        .with_principal(principal(config))
+        .with_principal(principal(settings, &config.secrets))
         .with_trusted_origins(origins.collect::<Result<Vec<_>, _>>()?)
         .with_forwarded_session_id(settings.forward_session_id.clone())
         .with_instructions(match settings.instructions {
@@ -107,8 +107,9 @@ fn with_sources(memory: SessionMemoryLayer, config: &Config) -> SessionMemoryLay
     })
 }
 
-fn principal(config: &Config) -> PrincipalPolicy {
-    match (&config.settings.principal, &config.secrets.principal) {
+/// Whose a request is.
+pub(crate) fn principal(settings: &Settings, secrets: &Secrets) -> PrincipalPolicy {
+    match (&settings.principal, &secrets.principal) {
         (PrincipalFrom::Credential, None) => PrincipalPolicy::credential(),
         (PrincipalFrom::Credential, Some(secret)) => {
             PrincipalPolicy::credential_with_secret(secret.expose_secret().as_bytes())

@@ -2,23 +2,35 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{BoxError, config::Config, settings::LogFormat};
+use crate::{
+    BoxError,
+    settings::{LogFormat, Settings},
+};
 
 /// Installs the subscriber for the process.
 ///
 /// # Errors
 ///
 /// When there is one already.
-pub(crate) fn install(config: &Config) -> Result<(), BoxError> {
+pub(crate) fn install(settings: &Settings) -> Result<(), BoxError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && !no_color)
-        .with_env_filter(EnvFilter::new(&config.settings.log.0));
-    match config.settings.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        .with_env_filter(EnvFilter::new(&settings.log.0));
+    let silent = filter_fn(|metadata| !tells_content(metadata));
+    match settings.log_format {
+        LogFormat::Text => builder.finish().with(silent).try_init()?,
+        LogFormat::Json => builder.json().finish().with(silent).try_init()?,
     }
+    Ok(())
+}
+
+/// The PostgreSQL driver tells the parameters of each statement from `debug` on: whole turns. That no setting can
+/// ask for.
+fn tells_content(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("tokio_postgres") && *metadata.level() > Level::INFO
 }

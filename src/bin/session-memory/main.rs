@@ -9,7 +9,7 @@
 //! | 0 | the work was done; on a signal: every reply ended and every turn was stored |
 //! | 1 | the settings or the start failed |
 //! | 2 | the command line was wrong |
-//! | 3 | on a signal: a reply was cut at the deadline, or a turn could not be stored |
+//! | 3 | on a signal: a reply was cut at the deadline, or a turn could not be stored; of `import`: something was left out |
 //! | 130 | a second signal ended the process at once |
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command line program")]
 
@@ -23,6 +23,7 @@ mod drain;
 mod framing;
 mod gate;
 mod headers;
+mod import;
 mod layer;
 mod listen;
 mod log;

@@ -37,7 +37,7 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     let settings = &config.settings;
     let mut signals = Signals::new()?;
     let work = Work::default();
-    let opened = store::open(&config).await?;
+    let opened = store::open(settings, &config.secrets).await?;
     let store = Arc::clone(&opened.store);
     let durability = store.durability_dyn().await?;
     let forward = Forward::new(&config, work.clone())?;
@@ -115,6 +115,13 @@ fn announce(
     durability: Durability,
 ) -> Result<(), BoxError> {
     let address = listener.address()?;
+    if durability == Durability::Unknown {
+        eprintln!(
+            "session-memory: WARNING: store={} does not tell what an acknowledged turn survives: its user may not \
+             read the server's settings",
+            store.name_dyn()
+        );
+    }
     match &config.settings.store {
         StoreUrl::Memory => eprintln!(
             "session-memory: WARNING: store=memory: every conversation is FORGOTTEN when this process ends"

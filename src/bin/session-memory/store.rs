@@ -4,14 +4,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use tower_session_memory::store::{
-    Cached, Compressed, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, PostgresStore, RedisStore,
-    SqliteStore, TtlRefresh,
+    Cached, Compressed, Durability, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, PostgresStore,
+    RedisStore, SqliteStore, TtlRefresh,
     postgres::{ConnectError, Migrated, PostgresBuilder},
 };
 
 use crate::{
     BoxError,
-    config::Config,
+    config::Secrets,
     settings::{Settings, StoreUrl},
 };
 
@@ -44,25 +44,26 @@ impl Opened {
 /// # Errors
 ///
 /// When the store cannot be opened, or its durability is below `require_durability`.
-pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
-    let settings = &config.settings;
+pub(crate) async fn open(settings: &Settings, secrets: &Secrets) -> Result<Opened, BoxError> {
+    let wrapped = Wrapped { settings, secrets };
     let opened = match &settings.store {
-        StoreUrl::Memory => Opened { store: encrypted(in_memory(settings), config), end: End::Nothing },
+        StoreUrl::Memory => Opened { store: wrapped.encrypted(in_memory(settings)), end: End::Nothing },
         StoreUrl::Sqlite(path) => {
             let store = sqlite(settings, path).await?;
-            Opened { store: encrypted(store.clone(), config), end: End::Sqlite(store) }
+            Opened { store: wrapped.encrypted(store.clone()), end: End::Sqlite(store) }
         }
         StoreUrl::Postgres(url) => {
             let store = postgres(settings, url.expose()).connect().await?;
-            Opened { store: encrypted(store.clone(), config), end: End::Postgres(store) }
+            Opened { store: wrapped.encrypted(store.clone()), end: End::Postgres(store) }
         }
         StoreUrl::Redis(url, _) => {
-            Opened { store: encrypted(redis(settings, url).await?, config), end: End::Nothing }
+            Opened { store: wrapped.encrypted(redis(settings, url).await?), end: End::Nothing }
         }
     };
     let required = settings.require_durability;
     let offered = opened.store.durability_dyn().await?;
-    if offered < required {
+    // A store that does not tell is no worse than one that forgets.
+    if required > Durability::None && offered < required {
         return Err(format!(
             "the store {} offers durability {offered}, and require_durability asks for {required}",
             crate::settings::Value::show(&settings.store)
@@ -72,32 +73,39 @@ pub(crate) async fn open(config: &Config) -> Result<Opened, BoxError> {
     Ok(opened)
 }
 
-/// The store with the wrappers around it that are asked for, innermost first.
-fn encrypted(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistoryStore> {
-    match config.secrets.encryption.clone() {
-        None => compressed(store, config),
-        Some(ring) if config.settings.encryption_accept_plain => {
-            compressed(Encrypted::new(store, ring).danger_accept_plain_records(), config)
+/// The wrappers that are asked for, innermost first.
+struct Wrapped<'a> {
+    settings: &'a Settings,
+    secrets: &'a Secrets,
+}
+
+impl Wrapped<'_> {
+    fn encrypted(&self, store: impl HistoryStore) -> Arc<dyn DynHistoryStore> {
+        match self.secrets.encryption.clone() {
+            None => self.compressed(store),
+            Some(ring) if self.settings.encryption_accept_plain => {
+                self.compressed(Encrypted::new(store, ring).danger_accept_plain_records())
+            }
+            Some(ring) => self.compressed(Encrypted::new(store, ring)),
         }
-        Some(ring) => compressed(Encrypted::new(store, ring), config),
     }
-}
 
-/// What is compressed is read whether or not more is to be.
-fn compressed(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistoryStore> {
-    let Settings { max_request_body, max_reply, .. } = &config.settings;
-    // A record names every message in its header, which may be longer than what it names.
-    let largest = (max_request_body.as_u64() + max_reply.as_u64()).saturating_mul(4).max(64 << 20);
-    let store = Compressed::new(store).with_max_bytes(usize::try_from(largest).unwrap_or(usize::MAX));
-    cached(if config.settings.compress { store } else { store.with_min_bytes(usize::MAX) }, config)
-}
+    /// What is compressed is read whether or not more is to be.
+    fn compressed(&self, store: impl HistoryStore) -> Arc<dyn DynHistoryStore> {
+        let Settings { max_request_body, max_reply, .. } = self.settings;
+        // A record names every message in its header, which may be longer than what it names.
+        let largest = (max_request_body.as_u64() + max_reply.as_u64()).saturating_mul(4).max(64 << 20);
+        let store = Compressed::new(store).with_max_bytes(usize::try_from(largest).unwrap_or(usize::MAX));
+        self.cached(if self.settings.compress { store } else { store.with_min_bytes(usize::MAX) })
+    }
 
-fn cached(store: impl HistoryStore, config: &Config) -> Arc<dyn DynHistoryStore> {
-    match config.settings.cache_bytes {
-        Some(bytes) if !matches!(config.settings.store, StoreUrl::Memory) => {
-            Arc::new(Cached::new(store).with_max_bytes(bytes.as_u64()))
+    fn cached(&self, store: impl HistoryStore) -> Arc<dyn DynHistoryStore> {
+        match self.settings.cache_bytes {
+            Some(bytes) if !matches!(self.settings.store, StoreUrl::Memory) => {
+                Arc::new(Cached::new(store).with_max_bytes(bytes.as_u64()))
+            }
+            _ => Arc::new(store),
         }
-        _ => Arc::new(store),
     }
 }
 

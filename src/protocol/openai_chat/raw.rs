@@ -28,7 +28,8 @@ pub(super) struct Members<'a>(pub(super) Vec<Member<'a>>);
 impl<'a> Members<'a> {
     /// Reads one level of an object; `None` if this is no object, or not JSON.
     pub(super) fn read(json: &'a str) -> Option<Self> {
-        serde_json::from_str(json).ok()
+        // What is plainly something else is not parsed: the parser's error would describe all of it.
+        if is_object(json.trim_start()) { serde_json::from_str(json).ok() } else { None }
     }
 
     /// The value of a name; the last one, if it stands twice, as parsers commonly do.
@@ -130,6 +131,9 @@ impl Visitor<'_> for Position<'_> {
 
 /// The elements of an array; `None` if this is no array, or not JSON.
 pub(super) fn elements(json: &str) -> Option<Vec<&str>> {
+    if !is_array(json.trim_start()) {
+        return None;
+    }
     let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
     Some(elements.into_iter().map(RawValue::get).collect())
 }

@@ -1,6 +1,6 @@
 //! Recording a reply that comes as one JSON object.
 
-use std::{fmt, mem, ops::Range};
+use std::{borrow::Cow, fmt, mem, ops::Range};
 
 use bytes::Bytes;
 
@@ -83,7 +83,8 @@ impl fmt::Debug for JsonReply {
 }
 
 fn read(body: &[u8]) -> Result<Reply, Skip> {
-    let body = String::from_utf8_lossy(body.strip_prefix(BOM).unwrap_or(body));
+    let body = body.strip_prefix(BOM).unwrap_or(body);
+    let body = str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     let reply = raw::pick(&body, ["error", "model", "usage", "choices"]);
     let [error, model, usage, choices] = reply.ok_or(Skip::Unparseable)?;
     if error.is_some_and(raw::is_truthy) {

@@ -32,7 +32,52 @@
 //! # Behind a pooler
 //!
 //! PgBouncer and its kin in session mode need nothing. In transaction mode switch on
-//! [`with_transaction_pooler`](PostgresBuilder::with_transaction_pooler).
+//! [`with_transaction_pooler`](PostgresBuilder::with_transaction_pooler): without it PgBouncer refuses the
+//! connection for its settings, or, told to overlook them, loses prepared statements.
+//!
+//! # When the server fails
+//!
+//! A statement whose connection broke is sent again on another, three times in all; one that gets no answer in time
+//! is an error, and its connection is closed. Either may have been done: the same turn sent again is stored once.
+//! A server that takes no writes, a standby or a primary that was fenced off
+//! (`default_transaction_read_only = on`), answers no load and no listing either, since what it knows may be out of
+//! date; of several hosts in the URL another is then looked for. An old primary that was *not* fenced off when its
+//! standby was promoted still answers on the connections that lead there: see to it.
+//!
+//! # What an acknowledgement is worth
+//!
+//! [`durability`](HistoryStore::durability) is read from the settings of the store's own connection. With
+//! `synchronous_commit` on, which is the default, it is `fsync`; with `synchronous_standby_names` too, and unless it
+//! is `local`, `replicated`. With `synchronous_commit = off` it is `none`: up to 600 ms of turns
+//! (three times `wal_writer_delay`) are lost already when a process of the server dies, which is less than
+//! `about-1s` means. With `fsync` or `full_page_writes` off it is `process`. A standby that is not synchronous adds
+//! nothing: after a failover to it the newest turns are missing.
+//!
+//! # What it costs
+//!
+//! Every statement goes by an index, and touches few pages of 8 KiB however large the tables are. With ten million
+//! turns in 500,000 sessions, half of them one principal's (2.5 GB of turns of 400 bytes, 1.1 GB of the rest):
+//!
+//! | Call | Pages | Goes by |
+//! |---|--:|---|
+//! | load of 20 turns, each on a page of its own | 27 | `sessions_by_key`, `turns_by_seq` |
+//! | load of nothing new | 19 | `sessions_by_key`, `turns_by_id`, `turns_by_seq` |
+//! | load of an unknown session | 3 | `sessions_by_key` |
+//! | append | 46 | `sessions_by_key`, `turns_by_id`, `sessions_pkey` |
+//! | deletion of one turn | 31 | `sessions_by_key`, `turns_by_id`, `sessions_pkey` |
+//! | list of 20 sessions | 8 | `sessions_by_touch` |
+//! | round of the sweep: 64 sessions, 1,280 turns | 7,800 | `sessions_by_expiry`, `turns_by_seq`, `turns_by_id` |
+//!
+//! An append writes its session's row anew, and as the time of the newest turn is in an index, never in place
+//! (HOT). One million appends to 1,000 sessions at 7,000 a second, with autovacuum as it is by default, left
+//! `sessions` with 18 MB, `sessions_by_touch` with 20 MB and `sessions_by_expiry` with 15 MB: what the appends of a
+//! minute or so take, until autovacuum, which comes each minute, frees it to be used again.
+//!
+//! # Logs
+//!
+//! The driver, `tokio_postgres`, logs the parameters of each statement at `debug` and `trace`: whole turns, as
+//! bytes. Whoever logs at these levels and has promised not to log conversations leaves its target out. (The
+//! `session-memory` program does.)
 //!
 //! # What is in the tables
 //!

@@ -105,7 +105,7 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
         _ => {}
     }
     match error.code() {
-        Some("NOREPLICAS" | "MISCONF" | "BUSY" | "OOM" | "LOADING" | "UNBLOCKED") => Verdict::Later,
+        Some("NOREPLICAS" | "MISCONF" | "BUSY" | "OOM" | "LOADING") => Verdict::Later,
         // A script's own error says in its text what stopped it.
         _ if says(error, "-READONLY") || says(error, "READONLY ") => Verdict::WrongServer,
         _ if says(error, "OOM command not allowed")

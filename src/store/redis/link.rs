@@ -296,17 +296,21 @@ async fn run_and_wait(
     wait.arg(replicas.count).arg(u64::try_from(replicas.wait.as_millis()).unwrap_or(u64::MAX));
     let with = |script| {
         let mut pipeline = redis::pipe();
-        pipeline.add_command(script).add_command(wait.clone());
+        pipeline.add_command(script).add_command(wait.clone()).ignore_errors();
         pipeline
     };
-    let answers = match connection.pipeline(&with(script.by_digest())).await {
-        Err(error) if is_noscript(&error) => connection.pipeline(&with(script.in_full())).await?,
-        answers => answers?,
-    };
-    match <[Value; 2]>::try_from(answers) {
-        Ok([answer, Value::Int(acknowledged)]) => Ok((answer, acknowledged)),
-        Ok(_) | Err(_) => Err((redis::ErrorKind::UnexpectedReturnType, "no answer to WAIT").into()),
+    let [mut answer, mut waited] = two(connection.pipeline(&with(script.by_digest())).await?)?;
+    if answer.clone().extract_error().is_err_and(|error| is_noscript(&error)) {
+        [answer, waited] = two(connection.pipeline(&with(script.in_full())).await?)?;
     }
+    // Each error by itself: in one for both, the client forgets what the server said. A WAIT that ends in one,
+    // because the server is no longer the master, has counted nobody.
+    let acknowledged = if let Value::Int(replicas) = waited { replicas } else { 0 };
+    Ok((answer.extract_error()?, acknowledged))
+}
+
+fn two(answers: Vec<Value>) -> RedisResult<[Value; 2]> {
+    answers.try_into().map_err(|_| (redis::ErrorKind::UnexpectedReturnType, "no answer to WAIT").into())
 }
 
 /// Keeps a connection until it is dropped.

@@ -99,10 +99,12 @@ pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<St
 }
 
 /// The variables that are no settings of the table.
-const OTHERS: [&str; 4] = [
+const OTHERS: [&str; 6] = [
     "SESSION_MEMORY_CONFIG",
     "SESSION_MEMORY_COOKIE_SECRET",
     "SESSION_MEMORY_ENCRYPTION_KEY",
+    "SESSION_MEMORY_FROM",
+    "SESSION_MEMORY_OWNER",
     "SESSION_MEMORY_PRINCIPAL_SECRET",
 ];
 
@@ -122,10 +124,11 @@ impl Pick<'_> {
     ) -> Result<T, SettingsError> {
         let row = TABLE.iter().find(|row| row.name == name);
         let (flag, variable) = row.map(|row| (row.flag(), row.variable())).unwrap_or_default();
+        let shown = |text: &str| if T::MAY_HOLD_SECRET { "…".to_owned() } else { text.to_owned() };
         let (value, source) = if let Some(text) = self.flag(name) {
-            (parse(&text, || format!("--{flag} {text}"))?, Source::Flag)
+            (parse(&text, || format!("--{flag} {}", shown(&text)))?, Source::Flag)
         } else if let Some(text) = self.variable(&variable)? {
-            (parse(&text, || format!("{variable}={text}"))?, Source::Env)
+            (parse(&text, || format!("{variable}={}", shown(&text)))?, Source::Env)
         } else if let Some(value) = file {
             (value, Source::File)
         } else {
@@ -162,13 +165,13 @@ fn parse<T: Value>(text: &str, place: impl FnOnce() -> String) -> Result<T, Sett
 fn describe(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
     let quoted = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    if quoted.trim_start().starts_with("store") && quoted.contains(['@', '?', '/']) {
-        return format!("line {line}: store: {}", error.message());
+    let key = quoted.split('=').next().unwrap_or_default().trim_matches([' ', '"', '\'']);
+    if ["store", "upstream"].contains(&key) && quoted.contains(['@', '?', '/']) {
+        return format!("line {line}: {key}: {}", error.message());
     }
     let quoted_lower = quoted.to_ascii_lowercase();
     let holds_secret = ["secret", "encryption_key"].iter().any(|name| quoted_lower.contains(name));
     if holds_secret && !quoted.contains("secret_file") && !quoted.contains("key_file") {
-        let key = quoted.split('=').next().unwrap_or_default().trim();
         return format!(
             "line {line}: {key}: secrets are given in a file of their own, or in the environment"
         );

@@ -15,6 +15,9 @@ pub(crate) trait Value: Sized {
     /// What help texts call a value.
     const PLACEHOLDER: &'static str;
 
+    /// Whether a value may hold a password, so that no error repeats it.
+    const MAY_HOLD_SECRET: bool = false;
+
     /// Reads the one spelling that files, flags and environment variables share.
     fn parse(text: &str) -> Result<Self, String>;
 
@@ -25,6 +28,7 @@ pub(crate) trait Value: Sized {
 /// `none` is none.
 impl<T: Value> Value for Option<T> {
     const PLACEHOLDER: &'static str = T::PLACEHOLDER;
+    const MAY_HOLD_SECRET: bool = T::MAY_HOLD_SECRET;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text == "none" { Ok(None) } else { T::parse(text).map(Some) }
@@ -38,6 +42,7 @@ impl<T: Value> Value for Option<T> {
 /// Separated by commas; `none` is the empty list.
 impl<T: Value> Value for Vec<T> {
     const PLACEHOLDER: &'static str = T::PLACEHOLDER;
+    const MAY_HOLD_SECRET: bool = T::MAY_HOLD_SECRET;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text == "none" {
@@ -255,6 +260,7 @@ impl UpstreamUrl {
 
 impl Value for UpstreamUrl {
     const PLACEHOLDER: &'static str = "URL";
+    const MAY_HOLD_SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         let expected = || "expected a URL, such as http://127.0.0.1:11434 or https://host/prefix".to_owned();
@@ -320,6 +326,7 @@ impl std::fmt::Debug for SecretUrl {
 
 impl Value for StoreUrl {
     const PLACEHOLDER: &'static str = "STORE";
+    const MAY_HOLD_SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {

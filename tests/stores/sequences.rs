@@ -1,14 +1,61 @@
 //! What clients, upstreams and networks do to a conversation: the sequence cases H01 to H30, through the real
 //! binary, a scripted upstream and a raw client.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
-mod common;
-
-use common::*;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tower_session_memory::{history::Parent, testing::upstream::refuse_unanswered_calls};
+
+use crate::{
+    common::*,
+    place::{Kind, Place, ReadOnly, pair_on, pair_with},
+};
+
+on_every_store! { on():
+    h01_two_failures_and_a_success_are_one_turn
+    h02_an_error_of_the_upstream_reaches_the_client_untouched_and_is_not_stored
+    h03_a_client_that_closes_at_done_has_its_turn_stored_while_the_upstream_stays_open
+    h04_the_request_right_after_done_contains_the_turn
+    h05_a_client_that_leaves_after_two_deltas_leaves_an_interrupted_turn
+    h05_a_client_that_leaves_before_the_first_word_leaves_nothing
+    h06_a_retry_of_an_answer_that_was_lost_supersedes_it
+    h07_two_posts_at_once_are_two_whole_groups
+    h08_a_large_body_with_expect_is_asked_for_spliced_and_sent_on_without_expect
+    h09_a_compressed_request_is_decoded_spliced_and_sent_as_identity
+    h10_a_chunked_request_is_spliced_and_gets_a_length
+    h11_a_compressed_reply_goes_through_unchanged_and_is_recorded
+    h12_a_stream_that_is_answered_with_json_is_read_as_json
+    h13_a_cookie_of_the_upstream_passes_and_names_no_session
+    h14_a_request_without_a_session_passes_byte_for_byte
+    h15_one_session_id_under_two_api_keys_is_two_conversations
+    h16_an_id_that_is_no_id_is_refused
+    h17_two_different_ids_are_refused
+    h18_an_azure_path_is_handled_and_keeps_its_query
+    h19_other_paths_pass_untouched
+    h20_a_conversation_that_the_upstream_keeps_is_left_alone
+    h21_a_tool_loop_needs_only_the_results
+    h22_half_of_the_results_is_the_upstreams_to_refuse
+    h23_a_call_that_is_never_answered_does_not_brick_the_session
+    h24_a_client_that_resends_everything_is_not_doubled
+    h25_a_title_job_with_off_neither_sees_nor_leaves_anything
+    h25_a_tag_job_with_read_sees_everything_and_leaves_nothing
+    h26_a_window_never_splits_a_tool_exchange
+    h27_a_store_that_cannot_write_does_not_hold_the_reply_back
+    h28_keepalives_that_end_in_an_error_frame_are_no_reply
+    h29_of_two_choices_the_first_is_remembered
+    h30_a_signed_request_is_left_alone
+}
+
+// What need not look into the store.
+on_store! { in_memory = Memory, ():
+    h04_the_request_right_after_done_contains_the_turn
+    h08_a_large_body_with_expect_is_asked_for_spliced_and_sent_on_without_expect
+    h09_a_compressed_request_is_decoded_spliced_and_sent_as_identity
+    h10_a_chunked_request_is_spliced_and_gets_a_length
+    h15_one_session_id_under_two_api_keys_is_two_conversations
+    h16_an_id_that_is_no_id_is_refused
+    h17_two_different_ids_are_refused
+    h18_an_azure_path_is_handled_and_keeps_its_query
+}
 
 /// Says something in a session and gives the answer.
 async fn say(proxy: &Proxy, session: &str, text: &str) -> Answer {
@@ -20,9 +67,8 @@ fn last_seen(upstream: &Upstream) -> Vec<String> {
     texts(&upstream.requests().last().expect("the upstream was asked").messages())
 }
 
-#[tokio::test]
-async fn h01_two_failures_and_a_success_are_one_turn() {
-    let (upstream, proxy) = pair().await;
+async fn h01_two_failures_and_a_success_are_one_turn(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     upstream.push(Reply::error(StatusCode::INTERNAL_SERVER_ERROR, "no"));
     upstream.push(Reply::error(StatusCode::INTERNAL_SERVER_ERROR, "no"));
     let post = Post::chat(body(&[user("hi")])).session("s");
@@ -35,9 +81,8 @@ async fn h01_two_failures_and_a_success_are_one_turn() {
     assert_eq!(turns[0].texts(), ["hi", "You said 1 thing: hi"]);
 }
 
-#[tokio::test]
-async fn h02_an_error_of_the_upstream_reaches_the_client_untouched_and_is_not_stored() {
-    let (upstream, proxy) = pair().await;
+async fn h02_an_error_of_the_upstream_reaches_the_client_untouched_and_is_not_stored(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let busy = Reply::error(StatusCode::TOO_MANY_REQUESTS, "slow down")
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("7"))
         .with_header("retry-after-ms".parse().unwrap(), HeaderValue::from_static("6500"));
@@ -54,9 +99,8 @@ async fn h02_an_error_of_the_upstream_reaches_the_client_untouched_and_is_not_st
     assert!(proxy.stored("s").await.is_empty());
 }
 
-#[tokio::test]
-async fn h03_a_client_that_closes_at_done_has_its_turn_stored_while_the_upstream_stays_open() {
-    let (upstream, proxy) = pair().await;
+async fn h03_a_client_that_closes_at_done_has_its_turn_stored_while_the_upstream_stays_open(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     upstream.push(Reply::stream("Hello there").held_open());
     let mut exchange = Post::chat(stream_body(&[user("hi")])).session("s").start(&proxy).await;
     exchange.read_until("data: [DONE]").await;
@@ -69,9 +113,8 @@ async fn h03_a_client_that_closes_at_done_has_its_turn_stored_while_the_upstream
     assert_eq!(proxy.stored("s").await.len(), 1, "leaving after the end stores nothing more");
 }
 
-#[tokio::test]
-async fn h04_the_request_right_after_done_contains_the_turn() {
-    let (upstream, proxy) = pair().await;
+async fn h04_the_request_right_after_done_contains_the_turn(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     upstream.push(Reply::stream("Hello there").held_open());
     let mut exchange = Post::chat(stream_body(&[user("one")])).session("s").start(&proxy).await;
     exchange.read_until("data: [DONE]").await;
@@ -80,9 +123,8 @@ async fn h04_the_request_right_after_done_contains_the_turn() {
     assert_eq!(answer.outcome(), "hit");
 }
 
-#[tokio::test]
-async fn h05_a_client_that_leaves_after_two_deltas_leaves_an_interrupted_turn() {
-    let (upstream, proxy) = pair().await;
+async fn h05_a_client_that_leaves_after_two_deltas_leaves_an_interrupted_turn(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let delta = |text| Chunk::delta(&json!({"content": text}));
     upstream.push(Reply::chunks([delta("Once upon"), delta(" a time")]).held_open());
     let mut exchange = Post::chat(stream_body(&[user("a story")])).session("s").start(&proxy).await;
@@ -96,9 +138,8 @@ async fn h05_a_client_that_leaves_after_two_deltas_leaves_an_interrupted_turn() 
     assert_eq!(last_seen(&upstream), ["a story", "Once upon a time", "go on"]);
 }
 
-#[tokio::test]
-async fn h05_a_client_that_leaves_before_the_first_word_leaves_nothing() {
-    let (upstream, proxy) = pair().await;
+async fn h05_a_client_that_leaves_before_the_first_word_leaves_nothing(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     upstream.push(Reply::chunks([Chunk::delta(&json!({"role": "assistant", "content": ""}))]).held_open());
     let mut exchange = Post::chat(stream_body(&[user("a story")])).session("s").start(&proxy).await;
     exchange.read_until("assistant").await;
@@ -109,9 +150,8 @@ async fn h05_a_client_that_leaves_before_the_first_word_leaves_nothing() {
     assert_eq!(proxy.stored("s").await.len(), 1);
 }
 
-#[tokio::test]
-async fn h06_a_retry_of_an_answer_that_was_lost_supersedes_it() {
-    let (upstream, proxy) = pair().await;
+async fn h06_a_retry_of_an_answer_that_was_lost_supersedes_it(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "first").await;
     let post = Post::chat(body(&[user("second")])).session("s");
     let unread = {
@@ -136,9 +176,8 @@ async fn h06_a_retry_of_an_answer_that_was_lost_supersedes_it() {
     assert_eq!(seconds, 1, "the message is in the history once");
 }
 
-#[tokio::test]
-async fn h07_two_posts_at_once_are_two_whole_groups() {
-    let (upstream, proxy) = pair().await;
+async fn h07_two_posts_at_once_are_two_whole_groups(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let gate = Gate::new();
     for name in ["one", "two"] {
         upstream.push(Reply::text(name).after(Step::WaitFor(gate.clone())));
@@ -157,10 +196,9 @@ async fn h07_two_posts_at_once_are_two_whole_groups() {
     assert_eq!(stored, answered);
 }
 
-#[tokio::test]
-async fn h08_a_large_body_with_expect_is_asked_for_spliced_and_sent_on_without_expect() {
+async fn h08_a_large_body_with_expect_is_asked_for_spliced_and_sent_on_without_expect(on: Kind) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (upstream, proxy) = pair().await;
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "before").await;
     let long = "x".repeat(2 << 20);
     let post = Post::chat(body(&[user(&long)])).session("s").header("expect", "100-continue");
@@ -179,9 +217,8 @@ async fn h08_a_large_body_with_expect_is_asked_for_spliced_and_sent_on_without_e
     assert!(messages[2..] == [user(&long)], "the long message arrived");
 }
 
-#[tokio::test]
-async fn h09_a_compressed_request_is_decoded_spliced_and_sent_as_identity() {
-    let (upstream, proxy) = pair().await;
+async fn h09_a_compressed_request_is_decoded_spliced_and_sent_as_identity(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "before").await;
     let plain = body(&[user("packed")]);
     let packed =
@@ -199,9 +236,8 @@ async fn h09_a_compressed_request_is_decoded_spliced_and_sent_as_identity() {
     }
 }
 
-#[tokio::test]
-async fn h10_a_chunked_request_is_spliced_and_gets_a_length() {
-    let (upstream, proxy) = pair().await;
+async fn h10_a_chunked_request_is_spliced_and_gets_a_length(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "before").await;
     let long = "y".repeat(5_000);
     Post::chat(body(&[user(&long)])).session("s").chunked().send(&proxy).await.ok();
@@ -213,9 +249,8 @@ async fn h10_a_chunked_request_is_spliced_and_gets_a_length() {
     assert_eq!(seen.header("content-length"), Some(seen.body.len().to_string().as_str()));
 }
 
-#[tokio::test]
-async fn h11_a_compressed_reply_goes_through_unchanged_and_is_recorded() {
-    let (upstream, proxy) = pair().await;
+async fn h11_a_compressed_reply_goes_through_unchanged_and_is_recorded(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let packed = gzip(&Reply::text("Hello").body());
     let gzipped = Reply::new(StatusCode::OK)
         .with_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
@@ -230,9 +265,8 @@ async fn h11_a_compressed_reply_goes_through_unchanged_and_is_recorded() {
     assert_eq!(proxy.stored("s").await[0].texts(), ["hi", "Hello"]);
 }
 
-#[tokio::test]
-async fn h12_a_stream_that_is_answered_with_json_is_read_as_json() {
-    let (upstream, proxy) = pair().await;
+async fn h12_a_stream_that_is_answered_with_json_is_read_as_json(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let post = Post::chat(stream_body(&[user("hi")])).session("s");
     upstream.push(Reply::error(StatusCode::OK, "an error with a good status"));
     post.send(&proxy).await.ok();
@@ -243,9 +277,8 @@ async fn h12_a_stream_that_is_answered_with_json_is_read_as_json() {
     assert_eq!(proxy.stored("s").await[0].texts(), ["hi", "Hello"]);
 }
 
-#[tokio::test]
-async fn h13_a_cookie_of_the_upstream_passes_and_names_no_session() {
-    let (upstream, proxy) = pair().await;
+async fn h13_a_cookie_of_the_upstream_passes_and_names_no_session(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let cookie = HeaderValue::from_static("session=abc; Path=/");
     upstream.push(Reply::text("Hello").with_header(header::SET_COOKIE, cookie));
     let answer = Post::chat(body(&[user("hi")])).session("s").send(&proxy).await.ok();
@@ -254,12 +287,11 @@ async fn h13_a_cookie_of_the_upstream_passes_and_names_no_session() {
     let seen = upstream.requests().pop().unwrap();
     assert_eq!(seen.header("cookie"), Some("session=abc"));
     assert_eq!(texts(&seen.messages()), ["two"]);
-    assert_eq!(common::store::sessions(&proxy.launch().store_path()).await, ["s"]);
+    assert_eq!(proxy.sessions().await, ["s"]);
 }
 
-#[tokio::test]
-async fn h14_a_request_without_a_session_passes_byte_for_byte() {
-    let (upstream, proxy) = pair().await;
+async fn h14_a_request_without_a_session_passes_byte_for_byte(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let odd = "{ \"messages\" : [ {\"role\":\"user\",\"content\":\"a\\u0062\"} ], \"x\":1e2, \"x\":0.10 }";
     let reply =
         Reply::text("as it is").with_header("x-request-id".parse().unwrap(), HeaderValue::from_static("r1"));
@@ -272,12 +304,11 @@ async fn h14_a_request_without_a_session_passes_byte_for_byte() {
     assert_eq!(answer.header("x-request-id"), Some("r1"));
     assert_eq!(answer.header("x-session-id"), None);
     assert_eq!(answer.header("cache-control"), None);
-    assert!(common::store::sessions(&proxy.launch().store_path()).await.is_empty());
+    assert!(proxy.sessions().await.is_empty());
 }
 
-#[tokio::test]
-async fn h15_one_session_id_under_two_api_keys_is_two_conversations() {
-    let (upstream, proxy) = pair().await;
+async fn h15_one_session_id_under_two_api_keys_is_two_conversations(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     for key in ["Bearer alice", "Bearer mallory"] {
         let post = Post::chat(body(&[user(key)])).session("s").header("authorization", key);
         assert_eq!(post.send(&proxy).await.ok().outcome(), "new", "{key}");
@@ -288,9 +319,8 @@ async fn h15_one_session_id_under_two_api_keys_is_two_conversations() {
     assert_eq!(last_seen(&upstream), ["Bearer alice", "You said 1 thing: Bearer alice", "again"]);
 }
 
-#[tokio::test]
-async fn h16_an_id_that_is_no_id_is_refused() {
-    let (upstream, proxy) = pair().await;
+async fn h16_an_id_that_is_no_id_is_refused(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     for id in ["", "two words", &"x".repeat(300), "tab\there"] {
         let answer = Post::chat(body(&[user("hi")])).session(id).send(&proxy).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_session_id"), "{id:?}");
@@ -298,17 +328,15 @@ async fn h16_an_id_that_is_no_id_is_refused() {
     assert_eq!(upstream.request_count(), 0);
 }
 
-#[tokio::test]
-async fn h17_two_different_ids_are_refused() {
-    let (upstream, proxy) = pair().await;
+async fn h17_two_different_ids_are_refused(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let answer = Post::chat(body(&[user("hi")])).session("a").session("b").send(&proxy).await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_session_id"));
     assert_eq!(upstream.request_count(), 0);
 }
 
-#[tokio::test]
-async fn h18_an_azure_path_is_handled_and_keeps_its_query() {
-    let (upstream, proxy) = pair().await;
+async fn h18_an_azure_path_is_handled_and_keeps_its_query(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let path = "/openai/deployments/gpt/chat/completions?api-version=2024-06-01";
     for text in ["one", "two"] {
         Post::chat(body(&[user(text)])).path(path).session("s").send(&proxy).await.ok();
@@ -318,9 +346,8 @@ async fn h18_an_azure_path_is_handled_and_keeps_its_query() {
     assert_eq!(texts(&seen.messages()), ["one", "You said 1 thing: one", "two"]);
 }
 
-#[tokio::test]
-async fn h19_other_paths_pass_untouched() {
-    let (upstream, proxy) = pair().await;
+async fn h19_other_paths_pass_untouched(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "before").await;
     for path in ["/v1/embeddings", "/v1/responses/input_tokens", "/v1/messages/count_tokens"] {
         let odd = "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"input\":\"x\"}";
@@ -335,9 +362,8 @@ async fn h19_other_paths_pass_untouched() {
     assert_eq!(proxy.stored("s").await.len(), 1);
 }
 
-#[tokio::test]
-async fn h20_a_conversation_that_the_upstream_keeps_is_left_alone() {
-    let (upstream, proxy) = pair().await;
+async fn h20_a_conversation_that_the_upstream_keeps_is_left_alone(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "before").await;
     for member in ["previous_response_id", "conversation"] {
         let body = json!({"model": "m", member: "r_1", "messages": [user("hi")]}).to_string();
@@ -348,9 +374,8 @@ async fn h20_a_conversation_that_the_upstream_keeps_is_left_alone() {
     assert_eq!(proxy.stored("s").await.len(), 1);
 }
 
-#[tokio::test]
-async fn h21_a_tool_loop_needs_only_the_results() {
-    let (upstream, proxy) = pair().await;
+async fn h21_a_tool_loop_needs_only_the_results(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     upstream.set_model(refuse_unanswered_calls);
     upstream.push(Reply::message(&calls(&["a", "b"])));
     say(&proxy, "s", "look it up").await;
@@ -364,9 +389,8 @@ async fn h21_a_tool_loop_needs_only_the_results() {
     assert_eq!(turns[1].sent, 2);
 }
 
-#[tokio::test]
-async fn h22_half_of_the_results_is_the_upstreams_to_refuse() {
-    let (upstream, proxy) = pair().await;
+async fn h22_half_of_the_results_is_the_upstreams_to_refuse(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     upstream.set_model(refuse_unanswered_calls);
     upstream.push(Reply::message(&calls(&["a", "b"])));
     say(&proxy, "s", "look it up").await;
@@ -378,9 +402,8 @@ async fn h22_half_of_the_results_is_the_upstreams_to_refuse() {
     assert_eq!(proxy.stored("s").await.len(), 2, "and the whole of it still can be");
 }
 
-#[tokio::test]
-async fn h23_a_call_that_is_never_answered_does_not_brick_the_session() {
-    let (upstream, proxy) = pair().await;
+async fn h23_a_call_that_is_never_answered_does_not_brick_the_session(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     upstream.set_model(refuse_unanswered_calls);
     say(&proxy, "s", "first").await;
     upstream.push(Reply::message(&calls(&["a"])));
@@ -392,9 +415,8 @@ async fn h23_a_call_that_is_never_answered_does_not_brick_the_session() {
     assert_eq!(proxy.stored("s").await.len(), 4, "the log keeps the call");
 }
 
-#[tokio::test]
-async fn h24_a_client_that_resends_everything_is_not_doubled() {
-    let (upstream, proxy) = pair().await;
+async fn h24_a_client_that_resends_everything_is_not_doubled(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let first = say(&proxy, "s", "one").await;
     let everything = body(&[user("one"), assistant(&first.said()), user("two")]);
     let answer = Post::chat(everything.clone()).session("s").send(&proxy).await.ok();
@@ -404,9 +426,8 @@ async fn h24_a_client_that_resends_everything_is_not_doubled() {
     assert_eq!(turns[1].texts(), ["two", "You said 2 things; the last was: two"]);
 }
 
-#[tokio::test]
-async fn h25_a_title_job_with_off_neither_sees_nor_leaves_anything() {
-    let (upstream, proxy) = pair().await;
+async fn h25_a_title_job_with_off_neither_sees_nor_leaves_anything(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "before").await;
     let body = body(&[user("### Task: a title")]);
     Post::chat(body.clone()).session("s").control("off").send(&proxy).await.ok();
@@ -416,18 +437,16 @@ async fn h25_a_title_job_with_off_neither_sees_nor_leaves_anything() {
     assert_eq!(proxy.stored("s").await.len(), 1);
 }
 
-#[tokio::test]
-async fn h25_a_tag_job_with_read_sees_everything_and_leaves_nothing() {
-    let (upstream, proxy) = pair().await;
+async fn h25_a_tag_job_with_read_sees_everything_and_leaves_nothing(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     say(&proxy, "s", "before").await;
     Post::chat(body(&[user("tags?")])).session("s").control("read").send(&proxy).await.ok();
     assert_eq!(last_seen(&upstream), ["before", "You said 1 thing: before", "tags?"]);
     assert_eq!(proxy.stored("s").await.len(), 1);
 }
 
-#[tokio::test]
-async fn h26_a_window_never_splits_a_tool_exchange() {
-    let (upstream, proxy) = pair_with(|launch| launch.config("window_turns = 4\n")).await;
+async fn h26_a_window_never_splits_a_tool_exchange(on: Kind) {
+    let (upstream, proxy, _place) = pair_with(on, |launch| launch.config("window_turns = 4\n")).await;
     upstream.set_model(refuse_unanswered_calls);
     let mut cut = 0;
     for round in 0..8 {
@@ -442,26 +461,24 @@ async fn h26_a_window_never_splits_a_tool_exchange() {
     assert_eq!(proxy.stored("s").await.len(), 16, "and the log is whole");
 }
 
-#[tokio::test]
-async fn h27_a_store_that_cannot_write_does_not_hold_the_reply_back() {
-    let (upstream, proxy) = pair().await;
+async fn h27_a_store_that_cannot_write_does_not_hold_the_reply_back(on: Kind) {
+    let place = Place::alone(on).await;
+    let upstream = Upstream::start().await.unwrap();
+    let proxy = place.launch(&upstream).arg("--commit-wait").arg("200ms").start().await;
     say(&proxy, "s", "before").await;
-    let store = common::store::open(&proxy.launch().store_path()).await;
-    let lock = rusqlite::Connection::open(proxy.launch().store_path()).unwrap();
-    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let read_only = ReadOnly::begin(&place, proxy.launch()).await;
     let answer = Post::chat(stream_body(&[user("during")])).session("s").send(&proxy).await.ok();
     assert_eq!(answer.said(), "You said 2 things; the last was: during");
     assert!(answer.text().ends_with("data: [DONE]\n\n"));
-    assert_eq!(common::store::load(&store, "s").await.len(), 1, "the store is locked");
-    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(proxy.stored("s").await.len(), 1, "the store takes no writes");
+    drop(read_only);
     stored_turns(&proxy, "s", 2).await;
     assert_eq!(upstream.request_count(), 2);
     assert!(proxy.log().contains("store"), "the delay is told in the log: {}", proxy.log());
 }
 
-#[tokio::test]
-async fn h28_keepalives_that_end_in_an_error_frame_are_no_reply() {
-    let (upstream, proxy) = pair().await;
+async fn h28_keepalives_that_end_in_an_error_frame_are_no_reply(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let mut reply = Reply::event_stream();
     for _ in 0..5 {
         reply = reply.then(Step::Send(": ping\n\n".into()));
@@ -473,9 +490,8 @@ async fn h28_keepalives_that_end_in_an_error_frame_are_no_reply() {
     assert!(proxy.stored("s").await.is_empty());
 }
 
-#[tokio::test]
-async fn h29_of_two_choices_the_first_is_remembered() {
-    let (upstream, proxy) = pair().await;
+async fn h29_of_two_choices_the_first_is_remembered(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let choice = |index: usize, text: &str| json!({"index": index, "message": assistant(text), "finish_reason": "stop"});
     let completion =
         json!({"id": "c", "object": "chat.completion", "choices": [choice(1, "B"), choice(0, "A")]});
@@ -486,9 +502,8 @@ async fn h29_of_two_choices_the_first_is_remembered() {
     assert_eq!(proxy.stored("s").await[0].texts(), ["hi", "A"]);
 }
 
-#[tokio::test]
-async fn h30_a_signed_request_is_left_alone() {
-    let (upstream, proxy) = pair().await;
+async fn h30_a_signed_request_is_left_alone(on: Kind) {
+    let (upstream, proxy, _place) = pair_on(on).await;
     let body = body(&[user("hi")]);
     let signature = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=0";
     for _ in 0..2 {
@@ -496,7 +511,7 @@ async fn h30_a_signed_request_is_left_alone() {
         assert_eq!(post.send(&proxy).await.ok().outcome(), "bypass");
         assert_eq!(upstream.requests().pop().unwrap().body, body);
     }
-    assert!(common::store::sessions(&proxy.launch().store_path()).await.is_empty());
+    assert!(proxy.sessions().await.is_empty());
 }
 
 fn gzip(plain: &[u8]) -> Vec<u8> {

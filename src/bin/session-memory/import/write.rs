@@ -1,0 +1,127 @@
+//! Turns into the store: only those that are missing, and only at the end of what came from the same source.
+
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use tokio::time::{Instant, sleep, timeout};
+use tower_session_memory::{
+    history::Turn,
+    session::SessionKey,
+    store::{Appended, DynHistoryStore, Loaded, StoreError, StoreErrorKind},
+};
+
+use super::report::{Count, Outcome, Skipped};
+
+/// How long the store may take.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// One call.
+    pub(super) attempt: Duration,
+    /// A call that is repeated.
+    pub(super) retry: Duration,
+}
+
+/// Stores what is missing of these turns, or with `dry_run` only counts it.
+///
+/// # Errors
+///
+/// [`StoreError`], when the store fails for longer than `patience`. What was appended stays, and the same call
+/// goes on from there.
+pub(super) async fn write(
+    store: &dyn DynHistoryStore,
+    key: &SessionKey,
+    turns: &[Turn],
+    dry_run: bool,
+    patience: Patience,
+) -> Result<Outcome, StoreError> {
+    let loaded = again(patience, async || store.load_dyn(key, None).await).await?;
+    let (first, skipped) = compare(&loaded, turns);
+    let mut outcome = Outcome { present: count(&turns[..first]), skipped, ..Outcome::default() };
+    if outcome.skipped.is_some() {
+        return Ok(outcome);
+    }
+    if dry_run {
+        outcome.imported = count(&turns[first..]);
+        return Ok(outcome);
+    }
+    let mut at = loaded.cursor;
+    for (place, turn) in turns.iter().enumerate().skip(first) {
+        match again(patience, async || store.append_dyn(key, &at, turn).await).await? {
+            Appended::Appended(cursor) => {
+                outcome.imported.add(Count::turn(turn.len()));
+                let alone = cursor.count == place as u64 + 1;
+                at = cursor;
+                if !alone {
+                    outcome.skipped = busy(turns.len() - place - 1);
+                    break;
+                }
+            }
+            // An import beside this one was faster, or an answer was lost.
+            Appended::AlreadyThere(cursor) => {
+                outcome.present.add(Count::turn(turn.len()));
+                at = cursor;
+            }
+            Appended::Gone => {
+                outcome.skipped = Some(Skipped::Deleted);
+                break;
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// How many of the turns are in the log, and whether the others must not follow.
+fn compare(loaded: &Loaded, turns: &[Turn]) -> (usize, Option<Skipped>) {
+    let trimmed = usize::try_from(loaded.trimmed).unwrap_or(usize::MAX);
+    let kept = turns.get(trimmed..).unwrap_or_default();
+    let pairs = kept.iter().zip(&loaded.turns);
+    let common = pairs.take_while(|(ours, stored)| ours.id() == stored.id()).count();
+    let present = turns.len().min(trimmed) + common;
+    if turns.is_empty() || loaded.turns.is_empty() {
+        (present, None)
+    } else if common == 0 {
+        (0, Some(if kept.is_empty() { Skipped::Trimmed } else { Skipped::Occupied }))
+    } else if present == turns.len() || common == loaded.turns.len() {
+        (present, None)
+    } else {
+        (present, Some(Skipped::Forked { missing: turns.len() - present }))
+    }
+}
+
+fn busy(missing: usize) -> Option<Skipped> {
+    (missing > 0).then_some(Skipped::Busy { missing })
+}
+
+fn count(turns: &[Turn]) -> Count {
+    Count { turns: turns.len(), messages: turns.iter().map(Turn::len).sum() }
+}
+
+/// Repeats a call that failed for now. Appending a turn once more does not store it once more.
+async fn again<T>(
+    patience: Patience,
+    mut call: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let started = Instant::now();
+    let mut pauses = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+        .build();
+    loop {
+        let failed = match timeout(patience.attempt, call()).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) if !error.is_transient() => return Err(error),
+            Ok(Err(error)) => error,
+            Err(_) => StoreError::new(StoreErrorKind::Timeout),
+        };
+        let pause = pauses.next().unwrap_or(patience.attempt);
+        if started.elapsed() + pause > patience.retry {
+            return Err(failed);
+        }
+        sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

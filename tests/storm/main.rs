@@ -1,0 +1,38 @@
+//! Storms: requests that are dropped at random points while others run, and deletions against streams in flight.
+//! Nobody is ever given what belongs to somebody else, and nothing comes back that was deleted.
+//!
+//! `SESSION_MEMORY_CANCELLATIONS` sets how many calls are dropped on each store, 3,000 by default, and a
+//! twentieth of it how many clients leave the real binary; `SESSION_MEMORY_DELETIONS` how many deletions meet
+//! streams in flight, 200 by default.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the counts are the result")]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
+
+mod cancel;
+#[path = "../common/mod.rs"]
+mod common;
+mod deletes;
+#[path = "../linearity/dice.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod dice;
+mod leave;
+#[path = "../servers/mod.rs"]
+mod servers;
+mod shared_socket;
+#[path = "../turns/mod.rs"]
+mod turns;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn cancellations() -> u64 {
+    setting("SESSION_MEMORY_CANCELLATIONS", 3_000)
+}
+
+fn deletions() -> u64 {
+    setting("SESSION_MEMORY_DELETIONS", 200)
+}
