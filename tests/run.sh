@@ -175,6 +175,14 @@ postgres_faults() {
     SESSION_MEMORY_TABLE_TURNS=10000000 cargo test --all-features --test store_postgres -- --nocapture scale::
 }
 
+# The library with one feature at a time: what one forgets to ask for, another may bring along.
+features() {
+    local feature
+    for feature in cookies compression encrypt metrics postgres redis sqlite testing zstd; do
+        cargo check --quiet --features "$feature"
+    done
+}
+
 audit() {
     have cargo-deny || cargo install --locked cargo-deny
     # Advisories are looked up on the network, so they are a command of their own: cargo deny check advisories
@@ -216,6 +224,7 @@ if [ "$mode" = --full ]; then
     section 'Histories, 20 on each store' histories
     section 'Storms, 100,000 dropped calls and 10,000 deletions on each store' storms
     section 'Faults of PostgreSQL and its network, and ten million turns' postgres_faults
+    section 'Each feature by itself' features
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz
 fi
