@@ -35,9 +35,16 @@ async fn the_weakest_master_of_a_cluster_decides_on_the_durability() {
     let cluster = Cluster::start();
     let store = RedisStore::builder(cluster.url()).connect().await.unwrap();
     assert_eq!(store.durability().await.unwrap(), Durability::AboutOneSecond);
+    cluster.nodes.iter().for_each(|node| drop(node.cli(&["config", "set", "appendfsync", "always"])));
+    let level = store.durability().await.unwrap();
+    assert_eq!(level, Durability::AboutOneSecond, "a failover loses what one disk holds");
     let master = cluster.nodes.iter().find(|node| node.cli(&["role"]).starts_with("master")).unwrap();
     master.cli(&["config", "set", "appendonly", "no"]);
     assert_eq!(store.durability().await.unwrap(), Durability::None);
+    for node in &cluster.nodes {
+        let error = RedisStore::builder(node.url()).connect().await.unwrap_err().to_string();
+        assert!(error.contains("the URL begins with redis-cluster://"), "{error}");
+    }
 }
 
 /// The client sends what got no answer again by itself, and so does the store.
@@ -96,7 +103,7 @@ async fn a_master_that_is_frozen_is_left_for_its_replica() {
     let replica = cluster.replica_of(master);
     cluster.nodes[master].signal("STOP");
     wait_until("the failover", || cluster.nodes[replica].cli(&["role"]).starts_with("master"));
-    load.more(500).await;
+    load.more_of_each(5).await;
     cluster.nodes[master].signal("CONT");
     cluster.settle();
     load.more(100).await;
