@@ -56,15 +56,20 @@ pub(crate) struct Findings {
 
 impl Load {
     pub(crate) fn start(store: &RedisStore, tasks: usize) -> Self {
+        Self::of(store, (0..tasks).map(|task| format!("session-{task}")).collect())
+    }
+
+    /// The same to these sessions.
+    pub(crate) fn of(store: &RedisStore, sessions: Vec<String>) -> Self {
         let (end, done, unanswered) = (Arc::default(), Arc::default(), Arc::default());
-        let each = (0..tasks).map(|_| Arc::default()).collect();
+        let each = sessions.iter().map(|_| Arc::default()).collect();
         let mut load = Self { tasks: JoinSet::new(), end, done, each, unanswered };
-        for task in 0..tasks {
+        for (task, id) in sessions.into_iter().enumerate() {
             let (store, end) = (store.clone(), load.end.clone());
             let (done, unanswered) = (load.done.clone(), load.unanswered.clone());
             let own = load.each[task].clone();
             load.tasks.spawn(async move {
-                let (id, mut acknowledged) = (format!("session-{task}"), Vec::new());
+                let mut acknowledged = Vec::new();
                 let key = key(&id);
                 let mut at = store.load(&key, None).await.unwrap().cursor;
                 while !end.load(Ordering::Relaxed) {

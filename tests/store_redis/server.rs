@@ -384,15 +384,15 @@ async fn what_is_kept_alive_by_loads_or_by_what_was_set_before_stays_listed() {
 async fn a_log_without_expiry_survives_that_its_turn_is_sent_again() {
     let server = Redis::start();
     let store = open(&server).await;
-    let at = store.load(&key("a"), None).await.unwrap().cursor;
-    let one = turn(&key("a"), "one");
-    store.append(&key("a"), &at, &one).await.unwrap();
-    server.cli(&["persist", &the_log(&server)]);
+    let at = say(&store, &key("a"), "one").await;
+    let two = turn(&key("a"), "two");
+    store.append(&key("a"), &at, &two).await.unwrap();
+    assert_eq!(server.cli(&["persist", &the_log(&server)]), "1");
     let waiting = RedisStore::builder(format!("{}?wait_replicas=1", server.url()));
     let waiting = waiting.with_timeouts(Duration::from_millis(100), Duration::from_millis(300));
-    let error = waiting.connect().await.unwrap().append(&key("a"), &at, &one).await.unwrap_err();
+    let error = waiting.connect().await.unwrap().append(&key("a"), &at, &two).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Timeout, "there is no replica: {error:?}");
-    assert_eq!(texts(&store, "a").await, ["one"]);
+    assert_eq!(texts(&store, "a").await, ["one", "two"]);
 }
 
 #[tokio::test]
