@@ -35,9 +35,16 @@ async fn the_weakest_master_of_a_cluster_decides_on_the_durability() {
     let cluster = Cluster::start();
     let store = RedisStore::builder(cluster.url()).connect().await.unwrap();
     assert_eq!(store.durability().await.unwrap(), Durability::AboutOneSecond);
+    cluster.nodes.iter().for_each(|node| drop(node.cli(&["config", "set", "appendfsync", "always"])));
+    let level = store.durability().await.unwrap();
+    assert_eq!(level, Durability::AboutOneSecond, "a failover loses what one disk holds");
     let master = cluster.nodes.iter().find(|node| node.cli(&["role"]).starts_with("master")).unwrap();
     master.cli(&["config", "set", "appendonly", "no"]);
     assert_eq!(store.durability().await.unwrap(), Durability::None);
+    for node in &cluster.nodes {
+        let error = RedisStore::builder(node.url()).connect().await.unwrap_err().to_string();
+        assert!(error.contains("the URL begins with redis-cluster://"), "{error}");
+    }
 }
 
 /// The client sends what got no answer again by itself, and so does the store.
@@ -88,15 +95,30 @@ async fn a_cluster_that_is_slow_is_waited_for_as_long_as_was_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_is_frozen_is_left_for_its_replica() {
     let cluster = Cluster::start();
-    let store = RedisStore::builder(cluster.url());
-    let store = store.with_timeouts(Duration::from_secs(2), Duration::from_secs(30)).connect().await.unwrap();
-    let load = Load::start(&store, 32);
-    load.more(100).await;
+    let builder = RedisStore::builder(cluster.url()).with_connections(NonZeroUsize::MIN);
+    let store = builder.with_timeouts(Duration::from_secs(2), Duration::from_secs(30));
+    let store = store.connect().await.unwrap();
     let master = cluster.masters()[0];
+    // One is of its sessions; all the others are answered, over the same connection.
+    let (mut sessions, mut its) = (Vec::new(), 0);
+    for id in (0..64).map(|number| format!("session-{number}")) {
+        say(&store, &key(&id), "").await;
+        let of_it = !cluster.nodes[master].cli(&["keys", &format!("*:log:*:{id}")]).is_empty();
+        its += usize::from(of_it);
+        if !of_it || its == 1 {
+            store.delete(&key(&id)).await.unwrap();
+            sessions.push(id);
+        }
+        if its > 0 && sessions.len() > 8 {
+            break;
+        }
+    }
+    let load = Load::of(&store, sessions);
+    load.more(100).await;
     let replica = cluster.replica_of(master);
     cluster.nodes[master].signal("STOP");
     wait_until("the failover", || cluster.nodes[replica].cli(&["role"]).starts_with("master"));
-    load.more(500).await;
+    load.more_of_each(5).await;
     cluster.nodes[master].signal("CONT");
     cluster.settle();
     load.more(100).await;

@@ -117,6 +117,7 @@ async fn a_server_that_is_full_refuses_and_tears_nothing() {
     let store = brief(&server.url()).await;
     let waiting = brief(&format!("{}?wait_replicas=1", server.url())).await;
     let at = say(&store, &key("a"), "one").await;
+    say(&store, &key("b"), "one").await;
     server.cli(&["config", "set", "maxmemory", "1"]);
     let two = turn(&key("a"), "two");
     unavailable(&store, &at, &two).await;
@@ -124,6 +125,8 @@ async fn a_server_that_is_full_refuses_and_tears_nothing() {
     let error = waiting.append(&key("a"), &at, &two).await.unwrap_err();
     assert!(error.is_transient(), "it is sent again: {error:?}");
     assert_eq!(texts(&store, "a").await, ["one"], "what is there can be read");
+    store.delete(&key("b")).await.expect("and deleted");
+    assert!(texts(&store, "b").await.is_empty());
     server.cli(&["config", "set", "maxmemory", "0"]);
     assert!(matches!(store.append(&key("a"), &at, &two).await.unwrap(), Appended::Appended(_)));
     assert_eq!(texts(&store, "a").await, ["one", "two"]);

@@ -36,6 +36,8 @@ pub(crate) struct Load {
     tasks: JoinSet<(String, Vec<TurnId>)>,
     end: Arc<AtomicBool>,
     done: Arc<AtomicU32>,
+    /// Of each session.
+    each: Vec<Arc<AtomicU32>>,
     unanswered: Arc<AtomicU32>,
 }
 
@@ -54,13 +56,20 @@ pub(crate) struct Findings {
 
 impl Load {
     pub(crate) fn start(store: &RedisStore, tasks: usize) -> Self {
+        Self::of(store, (0..tasks).map(|task| format!("session-{task}")).collect())
+    }
+
+    /// The same to these sessions.
+    pub(crate) fn of(store: &RedisStore, sessions: Vec<String>) -> Self {
         let (end, done, unanswered) = (Arc::default(), Arc::default(), Arc::default());
-        let mut load = Self { tasks: JoinSet::new(), end, done, unanswered };
-        for task in 0..tasks {
+        let each = sessions.iter().map(|_| Arc::default()).collect();
+        let mut load = Self { tasks: JoinSet::new(), end, done, each, unanswered };
+        for (task, id) in sessions.into_iter().enumerate() {
             let (store, end) = (store.clone(), load.end.clone());
             let (done, unanswered) = (load.done.clone(), load.unanswered.clone());
+            let own = load.each[task].clone();
             load.tasks.spawn(async move {
-                let (id, mut acknowledged) = (format!("session-{task}"), Vec::new());
+                let mut acknowledged = Vec::new();
                 let key = key(&id);
                 let mut at = store.load(&key, None).await.unwrap().cursor;
                 while !end.load(Ordering::Relaxed) {
@@ -75,6 +84,7 @@ impl Load {
                     };
                     acknowledged.push(turn.id());
                     done.fetch_add(1, Ordering::Relaxed);
+                    own.fetch_add(1, Ordering::Relaxed);
                 }
                 (id, acknowledged)
             });
@@ -97,6 +107,20 @@ impl Load {
         })
         .await
         .expect("appends go on");
+    }
+
+    /// Waits until every session has so many more acknowledged turns.
+    pub(crate) async fn more_of_each(&self, turns: u32) {
+        let count = || self.each.iter().map(|done| done.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let before = count();
+        let behind = || count().iter().zip(&before).filter(|(now, before)| **now < **before + turns).count();
+        let all = async {
+            while behind() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), all).await;
+        assert!(waited.is_ok(), "{} of {} sessions take no turns", behind(), before.len());
     }
 
     /// Ends, prints what became of the turns, and fails unless every acknowledged one is in the store, once, in

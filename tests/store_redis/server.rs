@@ -5,7 +5,8 @@ use std::{num::NonZeroUsize, time::Duration};
 use tower_session_memory::{
     session::{Principal, SessionKey},
     store::{
-        Appended, Durability, HistoryStore, Page, RedisStore, Scope, StoreErrorKind, redis::OpenProblem,
+        Appended, Durability, HistoryStore, Page, RedisStore, Scope, StoreErrorKind, TtlRefresh,
+        redis::OpenProblem,
     },
 };
 
@@ -247,6 +248,9 @@ async fn the_rights_that_are_documented_are_enough_and_leave_the_durability_unkn
     let page = Page { limit: 10, after: None };
     assert_eq!(store.sessions(&scope, &page).await.unwrap().sessions.len(), 1);
     assert_eq!(store.durability().await.unwrap(), Durability::Unknown);
+    server.cli(&["acl", "setuser", "memory", "-evalsha"]);
+    let error = RedisStore::builder(&url).connect().await.unwrap_err().to_string();
+    assert!(error.contains("evalsha"), "the start names the right that is missing: {error}");
 }
 
 #[tokio::test]
@@ -331,6 +335,81 @@ async fn a_listing_that_was_lost_comes_back_turn_by_turn_and_one_that_lies_is_co
     let listed = store.sessions(&scope, &page).await.unwrap().sessions;
     assert_eq!(listed.iter().map(|s| (s.id.as_str(), s.turns)).collect::<Vec<_>>(), [("a", 2)]);
     assert_eq!(server.cli(&["zcard", &listing]), "1", "what is not there is taken off");
+}
+
+async fn listed(store: &RedisStore) -> Vec<String> {
+    let scope = Scope { namespace: "test".to_owned(), principal: Principal::anonymous() };
+    let page = store.sessions(&scope, &Page { limit: 10, after: None }).await.unwrap();
+    page.sessions.iter().map(|session| session.id.as_str().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_is_left_out_of_the_listing_of_the_others() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    say(&store, &key("damaged"), "one").await;
+    server.cli(&["set", &the_log(&server), "something else"]);
+    say(&store, &key("list"), "one").await;
+    let name = server.cli(&["keys", "*:log:*:list"]);
+    server.cli(&["del", &name]);
+    server.cli(&["rpush", &name, "a list"]);
+    say(&store, &key("whole"), "one").await;
+    assert_eq!(listed(&store).await, ["whole"]);
+    assert_eq!(server.cli(&["zcard", &server.cli(&["keys", "*:list:{*"])]), "3", "they stay listed");
+}
+
+#[tokio::test]
+async fn what_is_kept_alive_by_loads_or_by_what_was_set_before_stays_listed() {
+    let server = Redis::start();
+    let builder = || RedisStore::builder(server.url());
+    let briefly = builder().with_ttl(Duration::from_millis(10)).connect().await.unwrap();
+    let store = open(&server).await;
+    say(&store, &key("a"), "one").await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    say(&briefly, &key("b"), "one").await;
+    crate::servers::wait_until("b to expire", || server.cli(&["keys", "*:log:*:b"]).is_empty());
+    assert_eq!(listed(&store).await, ["a"], "it lives for as long as was set when it was said");
+    let listing = server.cli(&["keys", "*:list:{*"]);
+    assert!(server.cli(&["pttl", &listing]).parse::<i64>().unwrap() > 0);
+    let loaded = builder().with_ttl_refresh(TtlRefresh::OnLoad).connect().await.unwrap();
+    say(&loaded, &key("c"), "one").await;
+    assert_eq!(
+        server.cli(&["pttl", &listing]),
+        "-1",
+        "loads do not tell the listing that a session lives on"
+    );
+}
+
+#[tokio::test]
+async fn a_log_without_expiry_survives_that_its_turn_is_sent_again() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let at = say(&store, &key("a"), "one").await;
+    let two = turn(&key("a"), "two");
+    store.append(&key("a"), &at, &two).await.unwrap();
+    assert_eq!(server.cli(&["persist", &the_log(&server)]), "1");
+    let waiting = RedisStore::builder(format!("{}?wait_replicas=1", server.url()));
+    let waiting = waiting.with_timeouts(Duration::from_millis(100), Duration::from_millis(300));
+    let error = waiting.connect().await.unwrap().append(&key("a"), &at, &two).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Timeout, "there is no replica: {error:?}");
+    assert_eq!(texts(&store, "a").await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn a_turn_of_a_clock_that_is_behind_does_not_make_the_server_walk_the_whole_log() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let mut at = store.load(&key("a"), None).await.unwrap().cursor;
+    let behind = turn(&key("a"), "behind");
+    for _ in 0..1100 {
+        let turn = turn(&key("a"), "x");
+        let Appended::Appended(next) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+        at = next;
+    }
+    server.cli(&["config", "resetstat"]);
+    assert!(matches!(store.append(&key("a"), &at, &behind).await.unwrap(), Appended::Appended(_)));
+    let read = server.calls("getrange");
+    assert!((1024..1050).contains(&read), "{read} frames");
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ pub(crate) async fn texts(store: &impl HistoryStore, id: &str) -> Vec<String> {
 }
 
 /// The user that the documentation names.
-const RIGHTS: &str = "~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange +set +pexpire \
-    +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore +hello \
+const RIGHTS: &str = "~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange +set +del \
+    +persist +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore +hello \
     +select +ping";
 
 /// Makes the user `memory` with the password `pass@word` and these rights besides.

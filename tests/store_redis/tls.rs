@@ -37,6 +37,9 @@ async fn a_server_whose_certificate_nobody_vouches_for_is_refused() {
     refused(&format!("redis://127.0.0.1:{}", server.port())).await;
     let error = refused(&format!("rediss://127.0.0.1:{}?tls_ca=/not/there.pem", server.port())).await;
     assert!(error.contains("/not/there.pem"), "{error}");
+    let plain =
+        refused(&format!("redis://127.0.0.1:{}?tls_ca={}", server.port(), server.file("ca.pem"))).await;
+    assert!(plain.contains("certificates are for TLS"), "{plain}");
 }
 
 #[tokio::test]

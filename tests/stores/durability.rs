@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     common::*,
     place::{CLUSTER, WATCHED},
-    servers::{Postgres, Redis},
+    servers::{Cluster, Postgres, Redis},
 };
 
 /// A proxy on this store.
@@ -78,6 +78,10 @@ async fn redis_offers_what_its_append_only_file_does() {
     offers(&server.url(), "process").await;
     set("appendfsync", "always");
     offers(&server.url(), "fsync").await;
+    set("maxmemory-policy", "allkeys-lru");
+    set("maxmemory", "1gb");
+    offers(&server.url(), "none").await;
+    set("maxmemory-policy", "noeviction");
     let replica = Redis::start_with(&["--replicaof", &format!("127.0.0.1 {}", server.port())]);
     crate::servers::wait_until("the replica", || server.cli(&["wait", "1", "1000"]) == "1");
     offers(&format!("{}?wait_replicas=1", server.url()), "replicated").await;
@@ -96,6 +100,27 @@ async fn redis_without_a_file_is_a_warning() {
     let (_upstream, launch) = launch(&server.url()).await;
     let log = launch.start().await.log();
     assert!(log.contains("WARNING: store=redis without an append-only file"), "{log}");
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_a_warning() {
+    let args = ["--appendonly", "yes", "--maxmemory", "1gb", "--maxmemory-policy", "volatile-lru"];
+    let server = Redis::start_with(&args);
+    let (_upstream, launch) = launch(&server.url()).await;
+    let log = launch.start().await.log();
+    assert!(log.contains("set maxmemory-policy to noeviction"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_ready_while_one_master_is_silent() {
+    let cluster = Cluster::start();
+    let (_upstream, launch) = launch(&cluster.url()).await;
+    let proxy = launch.start().await;
+    let master = &cluster.nodes[cluster.masters()[0]];
+    master.signal("STOP");
+    let answer = ready(&proxy).await;
+    master.signal("CONT");
+    assert_eq!((answer.0, &answer.1["durability"]), (200, &json!("about-1s")), "{}", answer.1);
 }
 
 #[tokio::test]

@@ -1,8 +1,13 @@
 //! The admin listener: is the process alive, is it ready, what does it count.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::future::select_ok;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -22,6 +27,11 @@ use crate::{
 
 /// How long the store may take to show that it is there.
 const STORE_ANSWER: Duration = Duration::from_secs(1);
+/// How long it may take to tell what an acknowledgement is worth; past it the level told last counts.
+const DURABILITY_ANSWER: Duration = Duration::from_millis(250);
+/// Sessions that nobody has, one of which must be answered. In a Redis Cluster they are on several masters, of which
+/// one may be away: the sessions of the others are served.
+const PROBES: [&str; 4] = ["readyz-1", "readyz-2", "readyz-3", "readyz-4"];
 /// How often measurements are moved into the histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a client may take to ask.
@@ -31,12 +41,23 @@ pub(crate) const MAX_CONNECTIONS: usize = 64;
 
 /// What the admin listener knows.
 pub(crate) struct Admin {
-    pub(crate) store: Arc<dyn DynHistoryStore>,
-    pub(crate) metrics: PrometheusHandle,
-    pub(crate) draining: CancellationToken,
+    store: Arc<dyn DynHistoryStore>,
+    /// As the store told it last.
+    durability: Mutex<Durability>,
+    metrics: PrometheusHandle,
+    draining: CancellationToken,
 }
 
 impl Admin {
+    pub(crate) fn new(
+        store: Arc<dyn DynHistoryStore>,
+        durability: Durability,
+        metrics: PrometheusHandle,
+        draining: CancellationToken,
+    ) -> Self {
+        Self { store, durability: Mutex::new(durability), metrics, draining }
+    }
+
     /// Answers until `stop`: through the drain, so that who asks is told of it.
     pub(crate) async fn serve(self: Arc<Self>, listener: Listener, stop: CancellationToken) {
         let tasks = TaskTracker::new();
@@ -74,21 +95,31 @@ impl Admin {
         }
     }
 
-    /// Loads a session that nobody has: a store may know what it offers and be closed all the same.
-    async fn ask_the_store(&self) -> Result<Durability, StoreError> {
-        let durability = self.store.durability_dyn().await?;
-        if let Ok(id) = "readyz".parse() {
+    /// Loads sessions that nobody has: a store may know what it offers and be closed all the same.
+    async fn ask_the_store(&self) -> Result<(), StoreError> {
+        let nobody = PROBES.iter().filter_map(|probe| probe.parse().ok());
+        let probes = nobody.map(|id| {
             let nobody = SessionKey::new("", Principal::new("readyz"), id);
-            self.store.load_dyn(&nobody, None).await?;
+            Box::pin(async move { self.store.load_dyn(&nobody, None).await.map(drop) })
+        });
+        select_ok(probes).await.map(|(answered, _others)| answered)
+    }
+
+    async fn durability(&self) -> Durability {
+        let told = tokio::time::timeout(DURABILITY_ANSWER, self.store.durability_dyn()).await;
+        let mut last = self.durability.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Ok(told)) = told {
+            *last = told;
         }
-        Ok(durability)
+        *last
     }
 
     async fn ready(&self) -> Response<BoxBody> {
         let draining = self.draining.is_cancelled();
-        let asked = tokio::time::timeout(STORE_ANSWER, self.ask_the_store()).await;
+        let asked = tokio::time::timeout(STORE_ANSWER, self.ask_the_store());
+        let (asked, durability) = tokio::join!(asked, self.durability());
         let durability = match &asked {
-            Ok(Ok(durability)) => durability.as_str(),
+            Ok(Ok(())) => durability.as_str(),
             Ok(Err(error)) => error.kind().as_str(),
             Err(_) => "timeout",
         };

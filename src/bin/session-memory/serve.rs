@@ -44,7 +44,7 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     let (app, commits) = layer::wrap(&config, Arc::clone(&store), forward)?;
     let listener = Listener::bind(&settings.listen.0, settings.max_connections.get()).await?;
     let admin_stop = CancellationToken::new();
-    let admin = start_admin(&config, &store, &work.draining, &admin_stop).await?;
+    let admin = start_admin(&config, &store, durability, &work.draining, &admin_stop).await?;
     let server = Arc::new(Server {
         app,
         gate: gate(settings),
@@ -92,6 +92,7 @@ async fn accept(listener: &Listener, server: &Arc<Server>) {
 async fn start_admin(
     config: &Config,
     store: &Arc<dyn DynHistoryStore>,
+    durability: Durability,
     draining: &CancellationToken,
     stop: &CancellationToken,
 ) -> Result<TaskTracker, BoxError> {
@@ -100,7 +101,7 @@ async fn start_admin(
         let listener = Listener::bind(&address.to_string(), admin::MAX_CONNECTIONS).await?;
         let metrics = PrometheusBuilder::new().install_recorder()?;
         eprintln!("session-memory: admin on http://{}", listener.address()?);
-        let admin = Arc::new(Admin { store: Arc::clone(store), metrics, draining: draining.clone() });
+        let admin = Arc::new(Admin::new(Arc::clone(store), durability, metrics, draining.clone()));
         tasks.spawn(admin.serve(listener, stop.clone()));
     }
     tasks.close();
@@ -127,8 +128,8 @@ fn announce(
             "session-memory: WARNING: store=memory: every conversation is FORGOTTEN when this process ends"
         ),
         StoreUrl::Redis(..) if durability == Durability::None => eprintln!(
-            "session-memory: WARNING: store=redis without an append-only file: \
-             every conversation is FORGOTTEN when that server ends"
+            "session-memory: WARNING: store=redis without an append-only file, or with a maxmemory-policy that \
+             removes sessions: every conversation is FORGOTTEN when that server ends or its memory runs out"
         ),
         StoreUrl::Postgres(_) | StoreUrl::Redis(..) | StoreUrl::Sqlite(_) => {}
     }

@@ -125,11 +125,21 @@ async fn sqlite(settings: &Settings, path: &Path) -> Result<SqliteStore, BoxErro
 }
 
 async fn redis(settings: &Settings, url: &SecretString) -> Result<RedisStore, BoxError> {
-    let builder =
-        RedisStore::builder(url.expose_secret()).with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
+    let builder = RedisStore::builder(url.expose_secret())
+        .with_ttl(ttl(settings))
+        .with_ttl_refresh(refresh(settings))
+        .with_timeouts(attempt(settings), REDIS_CALL);
     let builder =
         settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
     Ok(builder.connect().await?)
+}
+
+/// How long a call takes at most, with all its attempts. A load gives up before.
+const REDIS_CALL: Duration = Duration::from_secs(5);
+
+/// A load whose answer was lost is sent again while somebody still waits for it.
+fn attempt(settings: &Settings) -> Duration {
+    (settings.load_timeout / 2).clamp(Duration::from_millis(50), Duration::from_secs(2))
 }
 
 /// Makes or updates the tables of the store, if it is one that has tables to migrate.

@@ -13,6 +13,7 @@ use redis::{
 };
 
 use super::{
+    link::Limits,
     sentinels::{Master, Sentinels},
     url::{Host, Place, Query, RedisUrl},
 };
@@ -60,7 +61,7 @@ pub(super) struct Dialled {
 
 pub(super) enum Dialer {
     Server(Box<Client>),
-    Cluster(Box<ClusterClient>),
+    Cluster(Box<ClusterClient>, Duration),
     Sentinel(Box<Sentinels>),
 }
 
@@ -72,7 +73,7 @@ pub(super) struct Certificates {
 }
 
 impl Dialer {
-    pub(super) fn new(url: &RedisUrl, certificates: &Certificates, attempt: Duration) -> RedisResult<Self> {
+    pub(super) fn new(url: &RedisUrl, certificates: &Certificates, limits: Limits) -> RedisResult<Self> {
         let tls = url.tls.then(|| certificates.to_redis());
         let settings = settings(url.user.as_deref(), url.password.as_deref(), url.db);
         match &url.place {
@@ -84,7 +85,10 @@ impl Dialer {
                 let info = info(ConnectionAddr::Unix(path.clone()), settings)?;
                 Ok(Self::Server(Box::new(client(info, None)?)))
             }
-            Place::Cluster(hosts) => cluster(hosts, settings, tls, attempt).map(Box::new).map(Self::Cluster),
+            Place::Cluster(hosts) => {
+                let client = cluster(hosts, settings, tls, limits)?;
+                Ok(Self::Cluster(Box::new(client), limits.attempt))
+            }
             Place::Sentinel { sentinels, master } => {
                 let Query { sentinel_user, sentinel_password, .. } = &url.query;
                 let ask = self::settings(sentinel_user.as_deref(), sentinel_password.as_deref(), 0);
@@ -102,11 +106,22 @@ impl Dialer {
         let alone = |connection| Dialled { connection, master: None };
         match self {
             Self::Server(client) => connect(client, timeout).await.map(Connection::Server).map(alone),
-            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster).map(alone),
+            Self::Cluster(client, _) => {
+                client.get_async_connection().await.map(Connection::Cluster).map(alone)
+            }
             Self::Sentinel(sentinels) => {
                 let (connection, master) = sentinels.dial(timeout).await?;
                 Ok(Dialled { connection: Connection::Server(connection), master: Some(master) })
             }
+        }
+    }
+
+    /// How long it takes at most to connect. In a Cluster a node that says nothing holds up the others, one of
+    /// those in the URL and one of those that they name after the other.
+    pub(super) fn limit(&self, connect: Duration) -> Duration {
+        match self {
+            Self::Cluster(_, attempt) => connect.max(*attempt * 2),
+            Self::Server(_) | Self::Sentinel(_) => connect,
         }
     }
 
@@ -140,7 +155,7 @@ fn cluster(
     hosts: &[Host],
     settings: RedisConnectionInfo,
     tls: Option<TlsCertificates>,
-    attempt: Duration,
+    Limits { attempt, connect, .. }: Limits,
 ) -> RedisResult<ClusterClient> {
     let nodes = hosts
         .iter()
@@ -150,7 +165,8 @@ fn cluster(
         .retries(3)
         .min_retry_wait(10)
         .max_retry_wait(200)
-        .connection_timeout(attempt / 2)
+        // Calls wait while it connects anew.
+        .connection_timeout(attempt.min(connect / 2))
         .response_timeout(attempt)
         .overall_response_timeout(Some(attempt))
         .tcp_settings(tcp())
@@ -181,12 +197,15 @@ pub(super) fn address(host: &Host, tls: bool) -> ConnectionAddr {
 }
 
 /// Small writes leave at once (the client's default is to let them wait), and a peer that fell silent is
-/// noticed also while nothing is asked.
+/// noticed also while nothing is asked, or after a question that it does not even acknowledge.
 fn tcp() -> TcpSettings {
     let keepalive = redis::io::tcp::socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(15))
         .with_interval(Duration::from_secs(5));
-    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(Duration::from_secs(10));
+    settings
 }
 
 fn settings(user: Option<&str>, password: Option<&str>, db: i64) -> RedisConnectionInfo {

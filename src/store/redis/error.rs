@@ -99,9 +99,9 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
             return Verdict::WrongServer;
         }
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
-            return Verdict::Never(StoreErrorKind::Corrupt);
-        }
+        // What follows an answer that cannot be read cannot be read either.
+        ErrorKind::Parse => return Verdict::Lost,
+        ErrorKind::UnexpectedReturnType => return Verdict::Never(StoreErrorKind::Corrupt),
         _ => {}
     }
     match error.code() {
@@ -137,9 +137,21 @@ pub(super) fn is_noscript(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// What callers are told. Nothing of a key or record is in what a server says of these commands.
+/// Whether the keys of one command are in different slots: only the node of a Cluster minds.
+pub(super) fn is_in_cluster(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::CrossSlot)
+}
+
+/// What callers are told. Nothing of a key or record is in what a server says of these commands, but where it does
+/// not know one: then it quotes how the arguments begin, passwords among them.
 pub(super) fn store_error(kind: StoreErrorKind, error: Option<Arc<RedisError>>) -> StoreError {
     match error {
+        Some(error) if says(&error, "unknown command") => {
+            let detail = error.detail().unwrap_or_default();
+            let command = detail.split(", with args").next().unwrap_or_default().to_owned();
+            let unquoted = RedisError::from((error.kind(), "the server knows no such command", command));
+            StoreError::with_source(kind, unquoted)
+        }
         Some(error) => StoreError::with_source(kind, error),
         None => StoreError::new(kind),
     }
@@ -151,4 +163,24 @@ pub(super) fn damaged(error: RecordError) -> StoreError {
 
 pub(super) fn unexpected() -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_a_server_does_not_know_is_named_without_its_arguments() {
+        let said = "unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'me' 's3cret' ";
+        let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
+        let error = RedisError::from((kind, "An error was signalled by the server", said.to_owned()));
+        let error = store_error(StoreErrorKind::Other, Some(Arc::new(error)));
+        let shown = format!("{error} {error:?} {:?}", error.source());
+        assert!(shown.contains("HELLO") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_ends_its_connection() {
+        assert_eq!(verdict(&(ErrorKind::Parse, "no RESP").into()), Verdict::Lost);
+    }
 }

@@ -11,9 +11,9 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Braces are taken out of the prefix: the first pair of a key decides on its hash slot.
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.replace(['{', '}'], "") }
+    /// The prefix holds no brace: the first pair of a key decides on its hash slot.
+    pub(super) fn new(prefix: String) -> Self {
+        Self { prefix }
     }
 
     /// A session's log. The digest in braces spreads sessions evenly over a cluster, whatever their ids; what

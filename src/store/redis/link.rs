@@ -5,13 +5,14 @@
 //!
 //! A connection is given up when its socket broke, when its server takes no writes any more, and after
 //! [`MISSES`] calls in a row without an answer: the client's Cluster connection can come to a halt for good
-//! after several of its sockets broke at once, and a server behind a dead route says nothing at all. A call
+//! after several of its sockets broke at once, and a server behind a dead route says nothing at all. In a Cluster
+//! others may answer all the while: there so many calls without an answer over [`SILENT_FOR`] are enough. A call
 //! whose caller left early counts when it had waited for a while: callers have time limits of their own.
 
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -41,6 +42,10 @@ use crate::{
 
 /// So many calls in a row without an answer, and the connection is replaced.
 const MISSES: u32 = 3;
+
+/// Calls to a Cluster that go unanswered for so long, and its connection is replaced although others are answered:
+/// one of its masters says nothing. By then its replica may long have taken over.
+const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// A call that was dropped after so long counts as one without an answer.
 const MISSED_AFTER: Duration = Duration::from_millis(400);
@@ -77,7 +82,28 @@ pub(super) struct Link {
     current: watch::Receiver<Current>,
     broken: watch::Sender<u64>,
     misses: AtomicU32,
+    silence: Mutex<Silence>,
     _stop: DropGuard,
+}
+
+/// Calls without an answer since the first of them, however many were answered meanwhile.
+#[derive(Default)]
+struct Silence {
+    since: Option<Instant>,
+    misses: u32,
+}
+
+impl Silence {
+    /// Whether one more is one too many. Those of long ago count no more.
+    fn missed(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        if now - since > 3 * SILENT_FOR {
+            *self = Self { since: Some(now), misses: 1 };
+            return false;
+        }
+        self.misses += 1;
+        self.misses >= MISSES && now - since >= SILENT_FOR
+    }
 }
 
 /// Which connection there is; generations count from 1.
@@ -107,7 +133,8 @@ impl Link {
         let keep = keep(dialer, limits.connect, sender, is_broken);
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled_owned(keep).await });
-        Self { current, broken, misses: AtomicU32::new(0), _stop: stop.drop_guard() }
+        let (misses, silence) = (AtomicU32::new(0), Mutex::default());
+        Self { current, broken, misses, silence, _stop: stop.drop_guard() }
     }
 
     /// Asks until there is an answer or the time is over.
@@ -140,11 +167,18 @@ impl Link {
                         self.give_up(generation);
                     }
                 }
-                Some(Verdict::WrongServer) => self.give_up(generation),
-                Some(Verdict::Later) => {}
+                // A Cluster's client sends again by itself what had no answer, and tells of the last attempt only.
+                Some(Verdict::WrongServer) => {
+                    perhaps_done |= in_cluster;
+                    self.give_up(generation);
+                }
+                Some(Verdict::Later) => perhaps_done |= in_cluster,
                 Some(Verdict::Foreign) => {
                     self.distrust(&Used(generation));
                     return Err(damaged(RecordError::Foreign));
+                }
+                Some(Verdict::Never(StoreErrorKind::Other)) if perhaps_done => {
+                    return Err(self.too_late(perhaps_done, error.map(Arc::new)));
                 }
                 Some(Verdict::Never(kind)) => return Err(store_error(kind, error.map(Arc::new))),
             }
@@ -198,7 +232,8 @@ impl Link {
         ask: &Ask<'_>,
         until: Instant,
     ) -> Option<Outcome> {
-        let missed = Missed { link: self, generation, since: Instant::now(), end: End::Dropped };
+        let in_cluster = matches!(connection, Connection::Cluster(_));
+        let missed = Missed { link: self, generation, in_cluster, since: Instant::now(), end: End::Dropped };
         let outcome = timeout_at(until, ask.send(connection)).await.ok();
         missed.end(match &outcome {
             None => End::Unanswered,
@@ -210,6 +245,7 @@ impl Link {
 
     fn give_up(&self, generation: u64) {
         self.misses.store(0, Ordering::Relaxed);
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = Silence::default();
         self.broken.send_if_modified(|broken| {
             let later = generation > *broken;
             *broken = generation.max(*broken);
@@ -227,6 +263,7 @@ impl Link {
 struct Missed<'a> {
     link: &'a Link,
     generation: u64,
+    in_cluster: bool,
     since: Instant,
     end: End,
 }
@@ -249,8 +286,12 @@ impl Drop for Missed<'_> {
         match self.end {
             End::Answered => self.link.misses.store(0, Ordering::Relaxed),
             End::Dropped if self.since.elapsed() < MISSED_AFTER => {}
+            // Its successor has nothing to do with what one that was given up did not answer.
+            End::Unanswered | End::Dropped if self.generation <= *self.link.broken.borrow() => {}
             End::Unanswered | End::Dropped => {
-                if self.link.misses.fetch_add(1, Ordering::Relaxed) + 1 >= MISSES {
+                let in_a_row = self.link.misses.fetch_add(1, Ordering::Relaxed) + 1 >= MISSES;
+                let silence = || self.link.silence.lock().unwrap_or_else(PoisonError::into_inner);
+                if in_a_row || self.in_cluster && silence().missed(Instant::now()) {
                     tracing::warn!("a session store connection gives no answers: it is replaced");
                     self.link.give_up(self.generation);
                 }
@@ -325,7 +366,7 @@ async fn keep(
     let mut earliest = Instant::now();
     loop {
         sleep_until(earliest).await;
-        let dialled = match timeout(connect, dialer.dial(connect)).await {
+        let dialled = match timeout(dialer.limit(connect), dialer.dial(connect)).await {
             Ok(dialled) => dialled,
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         };
@@ -364,4 +405,19 @@ fn backoff() -> impl Iterator<Item = Duration> + Send {
         .with_jitter()
         .without_max_times()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_go_unanswered_for_long_tell_of_a_master_that_fell_silent() {
+        let (start, mut silence) = (Instant::now(), Silence::default());
+        let mut missed = |seconds| silence.missed(start + Duration::from_secs(seconds));
+        assert!(!missed(0) && !missed(1) && !missed(2) && !missed(9), "not yet");
+        assert!(missed(10));
+        assert!(!missed(31) && !missed(40), "what was long ago counts no more");
+        assert!(missed(41));
+    }
 }

@@ -20,12 +20,15 @@
 //! # What an acknowledgement is worth
 //!
 //! What the server's own settings make of it: `durability` asks for `appendonly` and `appendfsync`. Without an
-//! append-only file it is `none`: a server that is started again has forgotten. With `appendfsync everysec`, its
+//! append-only file it is `none`: a server that is started again has forgotten. So it is with a `maxmemory` and any
+//! `maxmemory-policy` but `noeviction`: sessions disappear when memory runs out. With `appendfsync everysec`, its
 //! default, about the last second is lost with the machine; `always` waits for the disk. **Replication is
-//! asynchronous:** after a failover the newest turns may be missing, unless
+//! asynchronous:** after a failover the newest turns may be missing, and so in a Cluster and behind Sentinels the
+//! level is `about-1s` at most, whatever the disk, unless
 //! [`with_wait_replicas`](RedisBuilder::with_wait_replicas) has replicas acknowledge each. What is left is whole:
 //! a session then ends with an earlier turn, and cursors of what was lost are noticed. A user that may not read the
-//! settings makes the level `unknown`.
+//! settings makes the level `unknown`. A Cluster's masters are asked, not its replicas: set these the same. What was
+//! read is logged when it changes.
 //!
 //! Sentinels tell a master that they replaced only after seconds. The store asks them every second; what the old
 //! one took until then is lost, too. `min-replicas-to-write` bounds that time on the server's side.
@@ -50,7 +53,7 @@
 //! # What a user of the server may do
 //!
 //! `ACL SETUSER memory on >password ~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange
-//! +set +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
+//! +set +del +persist +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
 //! +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
 //! `+role` behind Sentinels, `+cluster|slots +asking` in a Cluster. A user of the Sentinels
 //! (`sentinel_user`) needs `+sentinel|master +hello`.
@@ -122,6 +125,10 @@ struct Shared {
     limits: Limits,
     replicas: Option<Replicas>,
     in_cluster: bool,
+    /// Whether another server may take over without all that was acknowledged.
+    fails_over: bool,
+    /// The servers' settings as they were logged last.
+    told: std::sync::Mutex<String>,
 }
 
 impl RedisStore {
@@ -176,9 +183,9 @@ impl HistoryStore for RedisStore {
             .arg(millis(shared.retention.tombstone_ttl))
             .arg(key.id().as_str())
             .arg(shared.waits());
-        shared.write(&deletion).await?;
-        if shared.in_cluster {
-            shared.unlist(key).await;
+        let time: u64 = read(shared.write(&deletion).await?)?;
+        if shared.in_cluster && time > 0 {
+            shared.unlist(key, time).await;
         }
         Ok(())
     }
@@ -327,8 +334,8 @@ impl Shared {
         if self.replicas.is_some() { "1" } else { "0" }
     }
 
-    /// Whether what was listed longer ago than a session lives can be taken off the listing: not where loads
-    /// put the expiry off.
+    /// Whether what was listed longer ago than a session lives can be taken off the listing, which expires with
+    /// it: not where loads put the expiry off.
     fn sweeps(&self) -> &'static str {
         if self.retention.refresh == TtlRefresh::OnLoad { "0" } else { "1" }
     }

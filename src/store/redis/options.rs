@@ -109,7 +109,8 @@ impl RedisBuilder {
         self
     }
 
-    /// How long it takes at most to connect. Default: 2 seconds.
+    /// How long it takes at most to connect. Default: 2 seconds. To one node of a Cluster it takes half of it at
+    /// most, and no longer than an attempt.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connect = timeout;
         self
@@ -117,14 +118,15 @@ impl RedisBuilder {
 
     /// An append, and a deletion, is acknowledged when so many replicas have it too (`WAIT`). Default: none.
     /// Until then it is sent again, and is [unknown](StoreErrorKind::Timeout) past its time. In a
-    /// Cluster they are replicas of the session's master. A `wait_replicas` in the URL counts instead.
+    /// Cluster they are replicas of the session's master. Those that share a connection wait one after the other. A `wait_replicas` in the URL counts instead.
     pub fn with_wait_replicas(mut self, replicas: u8) -> Self {
         self.replicas = replicas;
         self
     }
 
     /// The certificates of authorities that servers are checked against, as PEM. Default: those of the
-    /// operating system. A `tls_ca` in the URL counts instead.
+    /// operating system. A `tls_ca` in the URL counts instead. They must be for the addresses by which the nodes
+    /// of a Cluster, and Sentinels, name the servers.
     pub fn with_tls_ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.certificates.ca = Some(pem.into());
         self
@@ -137,11 +139,13 @@ impl RedisBuilder {
         self
     }
 
-    /// Starts the tasks that keep the connections, and waits until a server answers.
+    /// Starts the tasks that keep the connections, and waits until a server answers. With TLS it makes `aws-lc-rs`
+    /// the process's cryptography for `rustls`, if nobody chose one before.
     ///
     /// # Errors
     ///
-    /// See [`OpenProblem`]. A server that cannot be reached is tried for the time of a call.
+    /// See [`OpenProblem`]. A server that cannot be reached is tried for the time of a call. A user that may not
+    /// load is told of the right that is missing, and a URL of one server that it leads into a Cluster.
     ///
     /// # Cancel safety
     ///
@@ -155,11 +159,15 @@ impl RedisBuilder {
             return Err(problem(OpenProblem::Settings("the key prefix holds a brace")));
         }
         let certificates = read(self.certificates, &url).map_err(problem)?;
+        if !url.tls && (certificates.ca.is_some() || certificates.client.is_some()) {
+            let why = "certificates are for TLS: the URL begins with rediss://, rediss-cluster:// or rediss-sentinel://";
+            return Err(problem(OpenProblem::Settings(why)));
+        }
         if url.tls {
             provide_crypto();
         }
         let limits = self.limits;
-        let dialer = Dialer::new(&url, &certificates, limits.attempt).map_err(|error| {
+        let dialer = Dialer::new(&url, &certificates, limits).map_err(|error| {
             problem(OpenProblem::Connect(StoreError::with_source(StoreErrorKind::Other, error)))
         })?;
         let (dialer, tasks) = (Arc::new(dialer), TaskTracker::new());
@@ -173,17 +181,20 @@ impl RedisBuilder {
                 // WAIT holds up what else goes over its connection.
                 waiting: links(replicas.map_or(0, |_| self.connections.get())),
                 next: AtomicUsize::new(0),
-                keys: Keys::new(&prefix),
+                keys: Keys::new(prefix),
                 retention: self.retention,
                 listed: self.listed,
                 limits,
                 replicas,
                 in_cluster: matches!(url.place, Place::Cluster(_)),
+                fails_over: matches!(url.place, Place::Cluster(_) | Place::Sentinel { .. }),
+                told: std::sync::Mutex::default(),
             }),
         };
         for link in &store.shared.links {
             link.up(limits).await.map_err(|error| problem(OpenProblem::Connect(error)))?;
         }
+        store.shared.probe().await.map_err(problem)?;
         Ok(store)
     }
 }

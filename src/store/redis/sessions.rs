@@ -2,15 +2,18 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
+use tokio::time::timeout;
 
 use super::{
     Shared,
-    error::unexpected,
+    error::{damaged, unexpected},
+    layout::Log,
     link::{Ask, Limits},
     millis, read,
     script::{self, Invocation},
 };
 use crate::{
+    history::RecordError,
     session::{SessionId, SessionKey},
     store::{Page, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind, retention::system_time},
 };
@@ -21,6 +24,14 @@ struct Listed {
     place: u64,
 }
 
+/// What stands under a listed session's key.
+enum Look {
+    There(SessionSummary),
+    Gone,
+    /// Something that is no log, or one of a newer version: the others are listed all the same.
+    Unreadable,
+}
+
 /// So many sessions are looked up at once.
 const AT_ONCE: usize = 32;
 
@@ -28,7 +39,13 @@ const AT_ONCE: usize = 32;
 const HEADER_BYTES: usize = 1024;
 
 impl Shared {
+    /// A page takes no longer than a call: it may need many, and those who list wait for all.
     pub(super) async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+        let listed = timeout(self.limits.call, self.page(scope, page)).await;
+        listed.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
+    }
+
+    async fn page(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
         let before = page.after.as_deref().map(str::parse::<u64>).transpose();
         let mut before = before.map_err(|error| StoreError::with_source(StoreErrorKind::Other, error))?;
         let limit = page.limit.clamp(1, 1000);
@@ -64,11 +81,13 @@ impl Shared {
         }
     }
 
-    /// Takes a session off the listing. If that fails, the next one who lists finds it gone.
-    pub(super) async fn unlist(&self, key: &SessionKey) {
-        let mut remove = redis::cmd("ZREM");
-        remove.arg(self.keys.listing(key.namespace(), key.principal().as_str())).arg(key.id().as_str());
-        if let Err(error) = self.link().call(&Ask::Command(&remove), self.brief()).await {
+    /// Takes a session that was deleted at this time off the listing, unless it began anew since. If that fails,
+    /// the next one who lists finds it gone.
+    pub(super) async fn unlist(&self, key: &SessionKey, time: u64) {
+        let listing = self.keys.listing(key.namespace(), key.principal().as_str());
+        let unlist =
+            Invocation::new(&script::UNLIST, vec![listing]).arg(key.id().as_str()).arg(time.to_string());
+        if let Err(error) = self.link().call(&Ask::Script(&unlist), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "the id of a deleted session is still listed");
         }
     }
@@ -111,7 +130,7 @@ impl Shared {
         listed: Vec<Listed>,
         found: &mut Vec<(u64, SessionSummary)>,
     ) -> Result<(), StoreError> {
-        let looked_up: Vec<(Listed, Option<SessionSummary>)> = stream::iter(listed)
+        let looked_up: Vec<(Listed, Look)> = stream::iter(listed)
             .map(|listed| async move {
                 let summary = self.summary(scope, &listed).await?;
                 Ok::<_, StoreError>((listed, summary))
@@ -122,8 +141,9 @@ impl Shared {
         let mut unlist = Invocation::new(&script::UNLIST, vec![self.keys.listing_of(scope)]);
         for (listed, summary) in looked_up {
             match summary {
-                Some(summary) => found.push((listed.place, summary)),
-                None => unlist = unlist.arg(listed.id.as_str()).arg(listed.place.to_string()),
+                Look::There(summary) => found.push((listed.place, summary)),
+                Look::Unreadable => {}
+                Look::Gone => unlist = unlist.arg(listed.id.as_str()).arg(listed.place.to_string()),
             }
         }
         if !unlist.args.is_empty()
@@ -134,25 +154,37 @@ impl Shared {
         Ok(())
     }
 
-    async fn summary(&self, scope: &Scope, listed: &Listed) -> Result<Option<SessionSummary>, StoreError> {
+    async fn summary(&self, scope: &Scope, listed: &Listed) -> Result<Look, StoreError> {
         let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), listed.id.clone());
         let mut header = redis::cmd("GETRANGE");
         header.arg(self.keys.log(&key)).arg(0).arg(HEADER_BYTES - 1);
         let link = self.link();
-        let (value, used) = link.call(&Ask::Command(&header), self.limits).await?;
-        match value {
-            Value::Nil => Ok(None),
-            Value::BulkString(value) if value.is_empty() => Ok(None),
-            Value::BulkString(value) => {
-                let log = self.header(&value, &key, link, &used)?;
-                let at = i64::try_from(log.at / 1000).unwrap_or(i64::MAX);
-                Ok((log.kept > 0).then(|| SessionSummary {
-                    id: listed.id.clone(),
-                    turns: log.kept,
-                    updated_at: system_time(at),
-                }))
+        let unreadable = |error: &dyn std::fmt::Display| {
+            tracing::warn!(%error, session = %key.digest(), "a session that cannot be read is left out of a listing");
+            Ok(Look::Unreadable)
+        };
+        let (value, used) = match link.call(&Ask::Command(&header), self.limits).await {
+            Ok((Value::BulkString(value), used)) => (value, used),
+            Ok((Value::Nil, _)) => return Ok(Look::Gone),
+            Ok(_) => return Err(unexpected()),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => return unreadable(&error),
+            Err(error) => return Err(error),
+        };
+        if value.is_empty() {
+            return Ok(Look::Gone);
+        }
+        match Log::read(&value, key.digest()) {
+            Ok(Log { kept: 0, .. }) => Ok(Look::Gone),
+            Ok(log) => Ok(Look::There(SessionSummary {
+                id: listed.id.clone(),
+                turns: log.kept,
+                updated_at: system_time(i64::try_from(log.at / 1000).unwrap_or(i64::MAX)),
+            })),
+            Err(RecordError::Foreign) => {
+                link.distrust(&used);
+                Err(damaged(RecordError::Foreign))
             }
-            _ => Err(unexpected()),
+            Err(error) => unreadable(&error),
         }
     }
 }

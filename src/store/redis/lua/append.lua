@@ -18,15 +18,15 @@ local function answer(status)
   return { status, h.epoch, string.format('%.0f', h.count), h.newest, string.format('%.0f', h.at) }
 end
 
--- The place of a turn, from the end back to this place.
-local function find(id, upto)
+-- The place of a turn, from the end back to this place, or only among so many.
+local function find(id, upto, most)
   local place = h.last
-  while h.count > 0 and place >= upto do
+  while h.count > 0 and place >= upto and most > 0 do
     local found, _, back = frame(key, place)
     if not found then return nil, 'SMCORRUPT a frame of the log is damaged' end
     if found == id then return place end
     if back == 0 then return nil end
-    place = place - back
+    place, most = place - back, most - 1
   end
   return nil
 end
@@ -47,16 +47,16 @@ end
 if h then
   -- Ids grow with time: one that is higher than every other was never here.
   if turn <= h.highest then
-    local place, damage = find(turn, h.base)
+    local place, damage = find(turn, h.base, REMEMBERED)
     if damage then return redis.error_reply(damage) end
     if place or remembered(turn) then
-      if ARGV[12] == '1' then redis.call('PEXPIRE', key, redis.call('PTTL', key)) end
+      if ARGV[12] == '1' then again(key, h) end
       return answer(2)
     end
   end
   if cursor ~= h.epoch and not (h.fresh and cursor == UNBORN) then return 0 end
   if parent ~= '' then
-    local place, damage = find(parent, h.first)
+    local place, damage = find(parent, h.first, math.huge)
     if damage then return redis.error_reply(damage) end
     if not place then return 0 end
   end

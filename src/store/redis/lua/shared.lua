@@ -62,6 +62,13 @@ local function frame_of(id, record, back)
   return string.format('{"turn":"%s","len":%10d,"back":%10d}\n', id, #record, back) .. record .. '\n'
 end
 
+-- Writes what is there once more, for the sake of those who wait for its replication.
+local function again(key, h)
+  local left = redis.call('PTTL', key)
+  -- A log that an operator made last for ever has no time left, which would end it.
+  if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('SETRANGE', key, 0, write(h)) end
+end
+
 -- Microseconds since 1970.
 local function now()
   local time = redis.call('TIME')
@@ -75,9 +82,16 @@ local function list(index, id, at, ttl, limit, sweep)
     while redis.call('ZCOUNT', index, string.format('%.0f', at), string.format('%.0f', at)) > 0 do at = at + 1 end
     redis.call('ZADD', index, string.format('%.0f', at), id)
   end
-  if sweep == '1' then
-    redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('(%.0f', at - tonumber(ttl) * 1000))
-  end
   redis.call('ZREMRANGEBYRANK', index, 0, -(tonumber(limit) + 1))
-  if redis.call('PTTL', index) < tonumber(ttl) then redis.call('PEXPIRE', index, ttl) end
+  if sweep ~= '1' then
+    -- Its sessions live as long as they are loaded, and nobody tells the listing.
+    redis.call('PERSIST', index)
+    return
+  end
+  local left, lives = redis.call('PTTL', index), tonumber(ttl)
+  -- One that lives longer lists sessions of a time when they lived longer.
+  if left <= lives then
+    redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('(%.0f', at - lives * 1000))
+  end
+  if left < lives then redis.call('PEXPIRE', index, ttl) end
 end
