@@ -128,9 +128,10 @@ BEGIN
         created_at = CASE WHEN s.count = 1 THEN t ELSE created_at END
     WHERE session = s.session;
     IF s.trimmed > trimmed_before THEN
+        -- In this order, so that few are written anew however many go at once.
+        DELETE FROM {turns} WHERE session = s.session AND seq <= s.trimmed - p_remembered;
         UPDATE {turns} SET record = NULL
         WHERE session = s.session AND seq > trimmed_before AND seq <= s.trimmed;
-        DELETE FROM {turns} WHERE session = s.session AND seq <= s.trimmed - p_remembered;
     END IF;
     o_outcome := 'appended'; o_epoch := s.epoch; o_count := s.count; o_newest := p_turn;
 END
