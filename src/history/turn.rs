@@ -83,11 +83,14 @@ pub enum TurnState {
 
 /// One turn: the client's new messages and the reply, whole or not at all.
 ///
-/// Cheap to clone. `Debug` shows no content.
+/// As cheap to clone as an `Arc`. `Debug` shows no content.
 ///
 /// A turn that is an [envelope](Self::envelope) has an id, a parent and a time, and no messages.
 #[derive(Clone)]
-pub struct Turn {
+pub struct Turn(Arc<Decoded>);
+
+/// A record, and what was read of it. The header is shared with the copies that caches make.
+struct Decoded {
     header: Arc<Header>,
     record: Bytes,
     instructions: Bytes,
@@ -214,12 +217,12 @@ impl TurnParts {
         let messages_at = record.len();
         join(&mut record, &messages);
         let record = record.freeze();
-        Turn {
+        Turn(Arc::new(Decoded {
             header: Arc::new(header),
             instructions: record.slice(instructions_at..messages_at - 1),
             messages: record.slice(messages_at..),
             record,
-        }
+        }))
     }
 }
 
@@ -251,31 +254,31 @@ impl Turn {
         if messages_at + messages.len() != record.len() {
             return Err(RecordError::Malformed("the messages are longer or shorter than they say"));
         }
-        Ok(Self { header: Arc::new(header), record, instructions, messages })
+        Ok(Self(Arc::new(Decoded { header: Arc::new(header), record, instructions, messages })))
     }
 
     /// The record to store, byte for byte what [`Turn::decode`] was given.
     #[must_use]
     pub fn record(&self) -> &Bytes {
-        &self.record
+        &self.0.record
     }
 
     /// Whether it was made for this session.
     #[must_use]
     pub fn belongs_to(&self, session: KeyDigest) -> bool {
-        session.is_hex(&self.header.session)
+        session.is_hex(&self.0.header.session)
     }
 
     /// The turn's id.
     #[must_use]
     pub fn id(&self) -> TurnId {
-        self.header.id
+        self.0.header.id
     }
 
     /// The turn that it continues.
     #[must_use]
     pub fn parent(&self) -> Parent {
-        match self.header.parent {
+        match self.0.header.parent {
             None => Parent::Previous,
             Some(None) => Parent::Root,
             Some(Some(id)) => Parent::Turn(id),
@@ -286,84 +289,84 @@ impl Turn {
     #[must_use]
     pub fn at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_millis(self.header.at))
+            .checked_add(Duration::from_millis(self.0.header.at))
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Complete or interrupted.
     #[must_use]
     pub fn state(&self) -> TurnState {
-        self.header.state
+        self.0.header.state
     }
 
     /// What the provider gave as the reason for ending.
     #[must_use]
     pub fn finish_reason(&self) -> Option<&str> {
-        self.header.finish_reason.as_deref()
+        self.0.header.finish_reason.as_deref()
     }
 
     /// The model that the reply names.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
-        self.header.model.as_deref()
+        self.0.header.model.as_deref()
     }
 
     /// The reply's `usage`, as raw JSON.
     #[must_use]
     pub fn usage(&self) -> Option<&RawValue> {
-        self.header.usage.as_deref()
+        self.0.header.usage.as_deref()
     }
 
     /// How many messages the turn holds, the reply among them.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.header.messages.len()
+        self.0.header.messages.len()
     }
 
     /// Only of an [envelope](Self::envelope): a turn holds at least its reply.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.header.messages.is_empty()
+        self.0.header.messages.is_empty()
     }
 
     /// How many of its messages came from the client.
     #[must_use]
     pub fn sent(&self) -> usize {
-        self.header.sent
+        self.0.header.sent
     }
 
     /// What is known of each message, in order.
     pub fn about(&self) -> impl ExactSizeIterator<Item = &About> + DoubleEndedIterator {
-        self.header.messages.iter().map(|entry| &entry.about)
+        self.0.header.messages.iter().map(|entry| &entry.about)
     }
 
     /// The messages, in order; the last is the reply.
     pub fn messages(&self) -> impl Iterator<Item = Message> + '_ {
-        slices(&self.messages, &self.header.messages)
+        slices(&self.0.messages, &self.0.header.messages)
     }
 
     /// The instructions that the turn brought; empty when they had not changed.
     pub fn instructions(&self) -> impl Iterator<Item = Message> + '_ {
-        slices(&self.instructions, &self.header.instructions)
+        slices(&self.0.instructions, &self.0.header.instructions)
     }
 
     /// The messages as they are spliced: raw JSON objects joined by single commas.
     #[must_use]
     pub fn message_bytes(&self) -> &Bytes {
-        &self.messages
+        &self.0.messages
     }
 
     /// The instructions as they are spliced; empty when the turn brought none.
     #[must_use]
     pub fn instruction_bytes(&self) -> &Bytes {
-        &self.instructions
+        &self.0.instructions
     }
 
     /// The first `count` messages as they are spliced.
     #[must_use]
     pub fn first_message_bytes(&self, count: usize) -> Bytes {
-        let taken: usize = self.header.messages.iter().take(count).map(|entry| entry.len + 1).sum();
-        self.messages.slice(..taken.saturating_sub(1))
+        let taken: usize = self.0.header.messages.iter().take(count).map(|entry| entry.len + 1).sum();
+        self.0.messages.slice(..taken.saturating_sub(1))
     }
 
     /// Whether the turn begins with the result of a tool call, which the turn before it must have made.
@@ -386,7 +389,7 @@ impl fmt::Debug for Turn {
             .field("parent", &self.parent())
             .field("state", &self.state())
             .field("messages", &self.len())
-            .field("bytes", &self.record.len())
+            .field("bytes", &self.0.record.len())
             .finish_non_exhaustive()
     }
 }

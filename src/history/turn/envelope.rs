@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Header, RecordError, Turn, TurnId, TurnState, VERSION, is_known, present};
+use super::{Decoded, Header, RecordError, Turn, TurnId, TurnState, VERSION, is_known, present};
 use crate::session::KeyDigest;
 
 /// A record that a store wrapper has changed, and what names the change.
@@ -45,12 +45,12 @@ impl Turn {
     /// made it meets these.
     #[must_use]
     pub fn envelope(&self) -> Option<Envelope<'_>> {
-        let about = self.header.envelope.as_ref()?;
+        let about = self.0.header.envelope.as_ref()?;
         Some(Envelope {
             coding: &about.coding,
             key: about.key.as_deref(),
-            head: &self.record[..about.head],
-            body: &self.record[about.head..],
+            head: &self.0.record[..about.head],
+            body: &self.0.record[about.head..],
         })
     }
 
@@ -67,10 +67,10 @@ impl Turn {
     ) -> Result<Turn, E> {
         let header = EnvelopeHeader {
             v: VERSION.to_owned(),
-            id: self.header.id,
-            parent: self.header.parent,
-            session: self.header.session.clone(),
-            at: self.header.at,
+            id: self.0.header.id,
+            parent: self.0.header.parent,
+            session: self.0.header.session.clone(),
+            at: self.0.header.at,
             coding: coding.to_owned(),
             key: key.map(str::to_owned),
         };
@@ -92,7 +92,7 @@ impl Turn {
     pub fn disclose(&self, record: Bytes, session: KeyDigest) -> Result<Turn, RecordError> {
         let turn = Self::decode(record, session)?;
         let same =
-            turn.id() == self.id() && turn.parent() == self.parent() && turn.header.at == self.header.at;
+            turn.id() == self.id() && turn.parent() == self.parent() && turn.0.header.at == self.0.header.at;
         if same { Ok(turn) } else { Err(RecordError::Misplaced) }
     }
 }
@@ -126,7 +126,8 @@ impl EnvelopeHeader {
             sent: 0,
             envelope: Some(About { coding: self.coding, key: self.key, head }),
         };
-        Turn { header: Arc::new(header), record, instructions: Bytes::new(), messages: Bytes::new() }
+        let (instructions, messages) = (Bytes::new(), Bytes::new());
+        Turn(Arc::new(Decoded { header: Arc::new(header), record, instructions, messages }))
     }
 }
 

@@ -1,36 +1,36 @@
-use std::mem;
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Entry, Header, Turn, envelope};
+use super::{Decoded, Entry, Header, Turn, envelope};
 
 impl Turn {
     /// The same turn in memory of its own. A record may be a part of something larger, such as the whole answer
     /// of a store, which it would keep in memory.
     pub(crate) fn detached(&self) -> Self {
-        let record = Bytes::copy_from_slice(&self.record);
-        if self.header.envelope.is_some() {
-            return Self { header: self.header.clone(), record, ..self.clone() };
-        }
-        // The messages end the record; one line feed stands between them and the instructions.
-        let messages = record.len() - self.messages.len();
-        let instructions = messages - 1 - self.instructions.len();
-        Self {
-            header: self.header.clone(),
-            instructions: record.slice(instructions..messages - 1),
-            messages: record.slice(messages..),
-            record,
-        }
+        let Decoded { header, instructions, messages, .. } = &*self.0;
+        let record = Bytes::copy_from_slice(&self.0.record);
+        let (instructions, messages) = match header.envelope {
+            Some(_) => (Bytes::new(), Bytes::new()),
+            None => {
+                // The messages end the record; one line feed stands between them and the instructions.
+                let messages_at = record.len() - messages.len();
+                let instructions_at = messages_at - 1 - instructions.len();
+                (record.slice(instructions_at..messages_at - 1), record.slice(messages_at..))
+            }
+        };
+        Self(Arc::new(Decoded { header: Arc::clone(header), record, instructions, messages }))
     }
 
     /// Bytes of memory that a detached turn takes, without what the allocator adds.
     pub(crate) fn weight(&self) -> usize {
-        let header = &*self.header;
+        let header = &*self.0.header;
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let entries = header.instructions.iter().chain(&header.messages).map(Entry::weight);
         mem::size_of::<Self>()
+            + mem::size_of::<Decoded>()
             + mem::size_of::<Header>()
-            + self.record.len()
+            + self.0.record.len()
             + BYTES_SHARED
             + header.v.len()
             + header.session.len()

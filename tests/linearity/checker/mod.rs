@@ -186,7 +186,9 @@ impl<'a> Case<'a> {
             return; // said already
         };
         let op = self.facts.op(shown);
-        if shown.broken || !op.kind.is_recorded() {
+        // A client may leave before the upstream breaks off; then what it was sent is kept.
+        let interrupted = turn.interrupted && op.outcome == Outcome::Left;
+        if !op.kind.is_recorded() || (shown.broken && !interrupted) {
             self.report(What::Misrecorded, format_args!("a turn of {op} is stored"));
         }
         let (_, own) = parted(&op.sent);
@@ -194,7 +196,7 @@ impl<'a> Case<'a> {
             self.report(What::Torn, format_args!("{:?} is stored of {op}", turn.sent));
         }
         let whole = turn.reply.role == Role::Assistant && turn.reply.text == shown.reply;
-        if !whole && (!turn.interrupted || op.outcome != Outcome::Left) {
+        if !whole && !interrupted {
             self.report(What::Torn, format_args!("{:?} is stored as the reply to {op}", turn.reply));
         }
     }

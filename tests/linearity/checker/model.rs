@@ -178,7 +178,7 @@ impl Model {
         };
         let number = self.history.shown.len() as u64;
         let reply = format!("a{number} says this @{}", op.session);
-        let broken = op.outcome == Outcome::Error && self.dice.one_in(2);
+        let broken = op.outcome != Outcome::Ended && self.dice.one_in(2);
         self.now += 1;
         let messages = [shown_leading, before, own.clone()].concat();
         let shown = Shown { op: op.number, at: self.now, number, messages, reply: reply.clone(), broken };
@@ -194,7 +194,9 @@ impl Model {
             interrupted: op.outcome == Outcome::Left,
         };
         op.heard = reply;
-        (op.kind.is_recorded() && !broken).then_some((epoch, turn))
+        // Who leaves keeps what it was sent, whatever the upstream did later.
+        let stored = op.kind.is_recorded() && (!broken || op.outcome == Outcome::Left);
+        stored.then_some((epoch, turn))
     }
 
     fn commit(&mut self, running: &mut Running) {

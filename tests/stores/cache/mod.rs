@@ -1,7 +1,7 @@
 //! The cache in front of real servers is never stale: whatever happens behind it, a load through it equals a load
 //! without it at the same moment.
 //!
-//! `SESSION_MEMORY_TURNS` sets how many steps of chance each test takes, five to one; 300 by default.
+//! `SESSION_MEMORY_TURNS` sets how many steps of chance each test takes, five to one; 150 by default.
 
 mod behind;
 

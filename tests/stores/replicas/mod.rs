@@ -2,7 +2,7 @@
 //! the turn whose end the client saw. Every request that reaches the model is compared with the exact list of
 //! messages that it must hold.
 //!
-//! `SESSION_MEMORY_TURNS` sets how many turns each test holds on each store; 60 by default.
+//! `SESSION_MEMORY_TURNS` sets how many turns each test holds on each store; 30 by default.
 
 mod client;
 mod talk;
@@ -46,7 +46,7 @@ async fn three_replicas_that_come_and_go_behave_like_one(on: Kind) {
 /// How many turns a test holds.
 pub fn turns() -> usize {
     std::env::var("SESSION_MEMORY_TURNS")
-        .map_or(60, |turns| turns.parse().expect("SESSION_MEMORY_TURNS is a number"))
+        .map_or(30, |turns| turns.parse().expect("SESSION_MEMORY_TURNS is a number"))
 }
 
 /// Conversations at the same time.
