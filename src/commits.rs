@@ -162,6 +162,10 @@ pub(crate) struct InFlight {
     number: u64,
 }
 
+/// A larger record is not handed to the store in the middle of a reply: a wrapper may compress or encrypt it first,
+/// and what shares the connection would wait.
+const IN_PLACE: usize = 64 * 1024;
+
 /// The bytes semaphore counts in KiB, so that its permits fit in 32 bits.
 const PERMIT_BYTES: usize = 1024;
 
@@ -275,6 +279,7 @@ impl Commits {
             let _ = answer.send(Outcome::Lost);
             return receiver;
         };
+        let large = commit.turn.record().len() > IN_PLACE;
         self.0.pending.fetch_add(1, Ordering::Relaxed);
         let mut undecided = Undecided { commits: self.clone(), commit, decided: false };
         let mut storing = Box::pin(async move {
@@ -284,7 +289,12 @@ impl Commits {
             drop(undecided);
             let _ = answer.send(outcome);
         });
+        if large {
+            self.spawn(runtime, storing);
+            return receiver;
+        }
         let _entered = runtime.enter();
+        let _counts = self.0.tracker.token();
         let mut nobody = Context::from_waker(Waker::noop());
         // The caller reads a reply, which a store that panics must not damage.
         match catch_unwind(AssertUnwindSafe(|| storing.as_mut().poll(&mut nobody))) {

@@ -66,6 +66,7 @@
 //! | `encrypt` | `store::Encrypted`: records encrypted at rest |
 //! | `zstd` | `store::Compressed`: records compressed |
 //! | `sqlite` | `store::SqliteStore`, with SQLite bundled |
+//! | `redis` | `store::RedisStore`: one server, Cluster, Sentinel, TLS |
 //! | `postgres` | `store::PostgresStore`, with TLS |
 //! | `metrics` | counters and histograms through the `metrics` facade, named `session_memory_*` |
 //! | `testing` | the store conformance suite and a scripted upstream |

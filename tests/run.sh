@@ -51,7 +51,15 @@ install() {
     fi
 }
 
-# The tests start a server of their own; the one that Debian's package starts is stopped again.
+# some PATTERN: whether a file's name is like that.
+some() { compgen -G "$1" >/dev/null; }
+
+# The tests start servers of their own; those that Debian's packages have just started are stopped again.
+redis() {
+    install redis-server redis
+    if have systemctl; then systemctl stop redis-server 2>/dev/null || true; fi
+}
+
 postgres() {
     install postgresql postgresql@15
     if have pg_lsclusters; then
@@ -71,11 +79,11 @@ tools() {
     have cc || have gcc || have clang || install build-essential gcc
     have curl || install 'curl ca-certificates' curl
     python3 -c 'import venv, ensurepip' 2>/dev/null || install 'python3 python3-venv' python3
-    have initdb || ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb \
-        /usr/local/opt/postgresql@*/bin/initdb >/dev/null 2>&1 || postgres
+    have initdb || some '/usr/lib/postgresql/*/bin/initdb' || some '/opt/homebrew/opt/postgresql@*/bin/initdb' ||
+        some '/usr/local/opt/postgresql@*/bin/initdb' || postgres
     have pgbouncer || [ -x /usr/sbin/pgbouncer ] || pooler
     have node && have npm || install 'nodejs npm' node
-    have redis-server || install redis-server redis
+    have redis-server || redis
     have openssl || install openssl openssl
     have pgrep || install procps proctools
     if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
@@ -164,7 +172,7 @@ storms() {
 postgres_faults() {
     SESSION_MEMORY_POSTGRES_FAULTS=50 cargo test --all-features --test store_postgres -- --nocapture --test-threads=2 \
         --include-ignored deaths:: disk:: faults:: standby::
-    SESSION_MEMORY_TURNS=10000000 cargo test --all-features --test store_postgres -- --nocapture scale::
+    SESSION_MEMORY_TABLE_TURNS=10000000 cargo test --all-features --test store_postgres -- --nocapture scale::
 }
 
 audit() {

@@ -135,3 +135,13 @@ async fn what_makes_no_sense_is_refused_and_no_secret_is_shown() {
     let nobody = import(&store, &[&anonymous[..], &["--session", "nobody"]].concat()).await;
     assert!(nobody.stderr.contains("the source has no session"), "{nobody:?}");
 }
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_no_source_because_it_holds_a_part_of_the_sessions() {
+    let redis = Redis::start_with(&["--cluster-enabled", "yes"]);
+    let launch = Launch::new("http://127.0.0.1:9");
+    let from = format!("langchain-{}", redis.url());
+    let refused = import(&store_of(&launch), &["--from", &from, "--anonymous"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("a node of a Redis Cluster"), "{refused:?}");
+}

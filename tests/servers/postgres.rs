@@ -39,6 +39,7 @@ const GUARD: &str = r#"
     server=$!
     told=$(cat)
     kill -$signal $server 2>/dev/null
+    kill -CONT $server 2>/dev/null
     wait $server
     [ "$told" = keep ] || rm -rf "$directory"
 "#;

@@ -1,6 +1,6 @@
 //! What the server does for each call on large tables: it goes by the indexes, and touches few pages.
 //!
-//! `SESSION_MEMORY_TURNS` sets how many turns fill the tables; 100,000 by default.
+//! `SESSION_MEMORY_TABLE_TURNS` sets how many turns fill the tables; 100,000 by default.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -39,8 +39,8 @@ const TURNS: &str = "
 const TURNS_A_SESSION: u64 = 20;
 
 fn turns() -> u64 {
-    std::env::var("SESSION_MEMORY_TURNS")
-        .map_or(100_000, |turns| turns.parse().expect("SESSION_MEMORY_TURNS is a number"))
+    std::env::var("SESSION_MEMORY_TABLE_TURNS")
+        .map_or(100_000, |turns| turns.parse().expect("SESSION_MEMORY_TABLE_TURNS is a number"))
 }
 
 /// The first calls of a connection read the catalogue too, and make plans that are not kept.

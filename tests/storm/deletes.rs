@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -100,6 +101,9 @@ async fn stays_deleted(name: &str, here: Arc<dyn DynHistoryStore>, there: Arc<dy
 
 type App = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody<Slow>>, Infallible>;
 
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 struct Race {
     app: App,
     here: Arc<dyn DynHistoryStore>,
@@ -132,7 +136,11 @@ impl Race {
                 Ok::<_, Infallible>(Slow::reply(&question, now))
             }
         });
-        let layer = SessionMemoryLayer::from_arc(Arc::clone(&here)).on_append_error(OnAppendError::Cut);
+        // How long a busy machine takes is not what is asked here.
+        let layer = SessionMemoryLayer::from_arc(Arc::clone(&here))
+            .on_append_error(OnAppendError::Cut)
+            .with_load_timeout(PATIENCE)
+            .with_commit_wait(PATIENCE);
         Self {
             app: BoxCloneSyncService::new(layer.layer(upstream)),
             here,
@@ -188,9 +196,12 @@ impl Race {
             0 => tokio::time::sleep(dice.millis(6)).await,
             _ => {
                 let amid = dice.below(questions.len());
-                while !self.seen.lock().unwrap().contains_key(&questions[amid]) {
-                    tokio::task::yield_now().await;
-                }
+                let asked = async {
+                    while !self.seen.lock().unwrap().contains_key(&questions[amid]) {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::time::timeout(PATIENCE, asked).await.expect("the upstream is asked");
                 tokio::time::sleep(dice.millis(4)).await;
             }
         }

@@ -95,7 +95,7 @@
 //! function `readable`:
 //!
 //! ```sql
-//! SELECT id, seq, session_memory.readable(record)
+//! SELECT sessions.id, seq, session_memory.readable(record)
 //! FROM session_memory.sessions JOIN session_memory.turns USING (session) ORDER BY session, seq;
 //! ```
 //!

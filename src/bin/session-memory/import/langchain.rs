@@ -151,7 +151,14 @@ impl<'a> Data<'a> {
         let refusal = content.refusal.clone().or_else(|| given(extra.refusal));
         let audio = read::<Audio<'_>>(extra.audio);
         // Both kinds of calls on one message are refused.
-        let function_call = extra.function_call.filter(|call| !is_null(call) && calls.is_empty());
+        let (function_call, refused) =
+            extra.function_call.filter(|call| !is_null(call)).map_or((None, None), |call| {
+                match calls.is_empty() {
+                    true => (Some(call), None),
+                    false => (None, Some(call)),
+                }
+            });
+        left.extend(refused.map(|_| Why::Call));
         let calls_nothing = calls.is_empty() && function_call.is_none();
         if content.is_empty() && refusal.is_none() && audio.is_none() && calls_nothing {
             return Err(Why::Empty);
@@ -179,7 +186,7 @@ impl<'a> Data<'a> {
     /// The tool calls in the order in which the message has them, each as the provider sent it, if that is
     /// known.
     fn calls(&self, content: &mut Content, sent: Option<&'a RawValue>, left: &mut Vec<Why>) -> Vec<Call> {
-        let mut sent = as_sent(sent);
+        let mut sent = as_sent(sent, left);
         let mut calls: Vec<Call> = Vec::new();
         for raw in [self.tool_calls, self.invalid_tool_calls].into_iter().flat_map(elements).flatten() {
             let call = match serde_json::from_str::<ToolCall<'_>>(raw.get()) {
@@ -229,14 +236,16 @@ impl ToolCall<'_> {
 }
 
 /// The calls as the provider sent them, without their index, by id.
-fn as_sent(calls: Option<&RawValue>) -> BTreeMap<String, Call> {
+fn as_sent(calls: Option<&RawValue>, left: &mut Vec<Why>) -> BTreeMap<String, Call> {
     let mut sent = BTreeMap::new();
     for raw in elements(calls).unwrap_or_default() {
-        let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else { continue };
-        let Some(id) = string(members.get("id").copied()).filter(|id| !id.is_empty()) else { continue };
-        if !members.contains_key("function") && !members.contains_key("custom") {
+        let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+        let id = string(members.get("id").copied()).filter(|id| !id.is_empty());
+        let whole = members.contains_key("function") || members.contains_key("custom");
+        let Some(id) = id.filter(|_| whole) else {
+            left.push(Why::Call);
             continue;
-        }
+        };
         let kept = members.iter().filter(|(name, value)| *name != "index" && !is_null(value));
         let json = kept.fold(Object::new(), |call, (name, value)| call.raw(name, value.get())).end();
         sent.insert(id.clone(), Call { id, json });

@@ -50,6 +50,10 @@ pub(super) enum ServerError {
     Url,
     #[error("cannot read tls_ca {0}: {1}")]
     Certificates(String, std::io::Error),
+    #[error(
+        "the source is a node of a Redis Cluster, which holds only a part of the sessions: Clusters cannot be read"
+    )]
+    Cluster,
     #[error("the source's Redis: {0}")]
     Redis(#[from] RedisError),
 }
@@ -75,7 +79,12 @@ impl Server {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(ANSWER));
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        // A user who may not ask is taken at their word.
+        let about: String = cmd("INFO").arg("cluster").query_async(&mut connection).await.unwrap_or_default();
+        if about.contains("cluster_enabled:1") {
+            return Err(ServerError::Cluster);
+        }
         Ok(Self { connection, prefix: url.prefix.clone() })
     }
 

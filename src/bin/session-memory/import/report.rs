@@ -243,7 +243,11 @@ impl fmt::Display for Skipped {
                 "{missing} turns are not imported: it went on here, and otherwise in the source"
             ),
             Self::Busy { missing } => {
-                write!(f, "{missing} turns are not imported: it was used while it was imported")
+                write!(
+                    f,
+                    "{missing} turns are not imported: it was used while it was imported, and the last that was \
+                     stands behind a turn of its own"
+                )
             }
             Self::Deleted => f.write_str("not imported to its end: it was deleted meanwhile"),
         }

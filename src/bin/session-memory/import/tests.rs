@@ -112,6 +112,17 @@ fn the_providers_own_form_of_a_call_is_kept_and_what_is_no_json_too() {
 }
 
 #[test]
+fn a_call_in_the_providers_form_that_cannot_be_read_is_named() {
+    let nameless = json!({"tool_calls": [{"type": "function", "function": {"name": "f"}}, {"id": "c"}]});
+    let both = with(ai_calls(&["c"]), "additional_kwargs", json!({"function_call": {"name": "f"}}));
+    for (reply, calls) in [(with(lc("ai", ""), "additional_kwargs", nameless), 2), (both, 1)] {
+        let turns = turns("langchain", &[lc("human", "x"), reply]);
+        let named = turns.left.iter().filter(|left| matches!(left.1, Why::Call)).count();
+        assert_eq!(named, calls, "{:?}", turns.left);
+    }
+}
+
+#[test]
 fn roles_names_and_the_facts_of_a_reply_are_kept() {
     let metadata = json!({"model_name": "m", "finish_reason": "stop", "token_usage": {"total_tokens": 3}});
     let turns = turns(

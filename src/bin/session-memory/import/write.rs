@@ -52,7 +52,7 @@ pub(super) async fn write(
                 let alone = cursor.count == place as u64 + 1;
                 at = cursor;
                 if !alone {
-                    outcome.skipped = busy(turns.len() - place - 1);
+                    outcome.skipped = Some(Skipped::Busy { missing: turns.len() - place - 1 });
                     break;
                 }
             }
@@ -86,10 +86,6 @@ fn compare(loaded: &Loaded, turns: &[Turn]) -> (usize, Option<Skipped>) {
     } else {
         (present, Some(Skipped::Forked { missing: turns.len() - present }))
     }
-}
-
-fn busy(missing: usize) -> Option<Skipped> {
-    (missing > 0).then_some(Skipped::Busy { missing })
 }
 
 fn count(turns: &[Turn]) -> Count {
