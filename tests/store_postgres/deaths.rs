@@ -2,12 +2,13 @@
 
 use std::{net::Ipv4Addr, num::NonZeroUsize, time::Duration};
 
-use tower_session_memory::store::{Appended, HistoryStore, PostgresStore};
+use tower_session_memory::store::{Appended, HistoryStore, PostgresStore, StoreErrorKind};
 
 use super::{
     load::{Load, faults},
+    server::SERVER,
     servers::{Fault, FaultProxy, Postgres},
-    support::{key, texts, turn},
+    support::{key, say, texts, turn},
 };
 
 const CALLERS: usize = 12;
@@ -114,7 +115,7 @@ async fn a_connection_that_went_mute_is_given_up_although_no_caller_waits_for_it
     let store = builder.with_timeout(Duration::from_secs(3)).connect().await.unwrap();
     let key = key("mute");
     for fault in [Fault::Swallow, Fault::Freeze] {
-        super::support::say(&store, &key, &format!("{fault:?}")).await;
+        say(&store, &key, &format!("{fault:?}")).await;
         proxy.strike(fault, "mute");
         let answers = async {
             while tokio::time::timeout(Duration::from_secs(1), store.load(&key, None)).await.is_err() {}
@@ -123,6 +124,31 @@ async fn a_connection_that_went_mute_is_given_up_although_no_caller_waits_for_it
         assert!(proxy.struck(fault) > 0, "{fault:?} struck");
     }
     assert_eq!(texts(&store, &key).await.len(), 2);
+}
+
+/// The answer is lost, and then there is no connection to ask again by.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_may_have_been_done_is_not_said_to_be_undone() {
+    SERVER.psql("CREATE DATABASE cut_off");
+    let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, SERVER.port()).into()).await;
+    let url =
+        SERVER.url_of("cut_off").replace(&format!(":{}/", SERVER.port()), &format!(":{}/", proxy.port()));
+    let builder = PostgresStore::builder(&url).with_max_connections(NonZeroUsize::MIN);
+    let store = builder.connect().await.unwrap();
+    let key = key("a");
+    say(&store, &key, "one").await;
+    let at = store.load(&key, None).await.unwrap().cursor;
+    let turn = turn(&key, "two");
+    SERVER.psql("ALTER DATABASE cut_off ALLOW_CONNECTIONS false");
+    proxy.strike(Fault::CutReply, "two");
+    let unknown = store.append(&key, &at, &turn).await.unwrap_err();
+    assert_eq!(unknown.kind(), StoreErrorKind::Timeout, "it was done: {unknown:?}");
+    let undone = store.append(&key, &at, &turn).await.unwrap_err();
+    assert_eq!(undone.kind(), StoreErrorKind::Unavailable, "nothing was sent: {undone:?}");
+    SERVER.psql("ALTER DATABASE cut_off ALLOW_CONNECTIONS true");
+    let again = store.append(&key, &at, &turn).await.unwrap();
+    assert!(matches!(again, Appended::AlreadyThere(_)), "{again:?}");
+    assert_eq!(proxy.struck(Fault::CutReply), 1);
 }
 
 /// Each fault, met by the very statement that appends a turn.

@@ -14,8 +14,9 @@ use tower_session_memory::{
 };
 
 use super::{
+    server::Schema,
     servers::{Postgres, wait_until},
-    support::{key, key_of, turn},
+    support::{key, key_of, say, turn},
 };
 
 /// Half of the sessions are one principal's, as where everybody is anonymous.
@@ -226,4 +227,26 @@ fn scans(node: &Value, into: &mut Vec<String>) {
         }
     }
     node["Plans"].as_array().into_iter().flatten().for_each(|node| scans(node, into));
+}
+
+/// As where the setting is new and the sessions are old.
+#[tokio::test]
+async fn a_session_that_loses_most_of_its_turns_at_once_writes_few_of_them_anew() {
+    let schema = Schema::new();
+    let store = schema.builder().with_max_turns(NonZeroUsize::new(10).unwrap()).connect().await.unwrap();
+    say(&store, &key("a"), "one").await;
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    let fill =
+        "INSERT INTO {}.turns SELECT session, n, gen_random_uuid(), decode(repeat(md5(n::text), 20), 'hex')
+                FROM {}.sessions, generate_series(2, 5000) n;
+                UPDATE {}.sessions SET count = 5000";
+    schema.run(fill).await;
+    let size = "SELECT pg_relation_size('{}.turns')";
+    let before = schema.number(size).await;
+    store.append(&key("a"), &at, &turn(&key("a"), "more")).await.unwrap();
+    assert_eq!(schema.number("SELECT count(*) FROM {}.turns WHERE record IS NOT NULL").await, 10);
+    assert_eq!(schema.number("SELECT count(*) FROM {}.turns").await, 10 + 1024, "ids that are remembered");
+    // Without its record a turn takes 60 bytes.
+    let written = schema.number(size).await - before;
+    assert!(written < 2 * 1024 * 60, "{written} bytes are more than the 1,024 that are remembered take");
 }

@@ -1,10 +1,16 @@
 //! Making and migrating the tables, and what is refused.
 
+use std::{net::Ipv4Addr, time::Duration};
+
 use tokio::task::JoinSet;
-use tower_session_memory::store::{PostgresStore, postgres::ConnectProblem};
+use tower_session_memory::{
+    session::Principal,
+    store::{HistoryStore, Page, PostgresStore, Scope, TtlRefresh, postgres::ConnectProblem},
+};
 
 use super::{
     server::{PASSWORD, SERVER, Schema, raw},
+    servers::{Fault, FaultProxy},
     support::{key, say, texts},
 };
 
@@ -132,4 +138,70 @@ async fn a_connect_that_is_dropped_on_the_way_leaves_no_lock() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("a dropped connect keeps the migration's lock");
+}
+
+/// Where functions are looked for first in a schema that everybody may write to.
+#[tokio::test]
+async fn functions_and_operators_of_other_roles_are_not_called() {
+    SERVER.psql("CREATE DATABASE shadowed");
+    SERVER.psql("ALTER DATABASE shadowed SET search_path = public, pg_catalog");
+    let url = SERVER.url_of("shadowed");
+    let other = raw(&url).await;
+    for function in [
+        "now() RETURNS timestamptz",
+        "clock_timestamp() RETURNS timestamptz",
+        "current_setting(text) RETURNS text",
+        "hashtext(text) RETURNS int4",
+        "nextval(text) RETURNS int8",
+        "convert_from(bytea, text) RETURNS text",
+        "arithmetic(float8, int4) RETURNS float8",
+        "equality(uuid, uuid) RETURNS boolean",
+    ] {
+        let body = "LANGUAGE plpgsql AS $$ BEGIN RAISE 'a function of another role was called'; END $$";
+        other.batch_execute(&format!("CREATE FUNCTION public.{function} {body}")).await.unwrap();
+    }
+    let arithmetic = "(LEFTARG = float8, RIGHTARG = int4, FUNCTION = public.arithmetic)";
+    let operators = format!("CREATE OPERATOR public.* {arithmetic}; CREATE OPERATOR public./ {arithmetic}");
+    other.batch_execute(&operators).await.unwrap();
+
+    // Behind a pooler no search_path is sent: what is called is safe by itself.
+    for behind_pooler in [true, false] {
+        if !behind_pooler {
+            let equality = "(LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = public.equality)";
+            other.batch_execute(&format!("CREATE OPERATOR public.= {equality}")).await.unwrap();
+        }
+        let schema = format!("behind_pooler_{behind_pooler}");
+        let builder = PostgresStore::builder(&url).with_schema(&schema).with_ttl_refresh(TtlRefresh::OnLoad);
+        let store = builder.with_transaction_pooler(behind_pooler).connect().await.unwrap();
+        say(&store, &key("a"), "one").await;
+        say(&store, &key("a"), "two").await;
+        say(&store, &key("b"), "three").await;
+        store.delete(&key("b")).await.unwrap();
+        assert_eq!(texts(&store, &key("a")).await, ["one", "two"]);
+        let scope =
+            Scope { namespace: key("a").namespace().to_owned(), principal: Principal::new("somebody") };
+        let page = store.sessions(&scope, &Page { limit: 9, after: None }).await.unwrap();
+        assert_eq!(page.sessions.len(), 1);
+        store.durability().await.unwrap();
+        let sweep = format!("SELECT {schema}.sweep(1, 1), {schema}.readable(record) FROM {schema}.turns");
+        assert_eq!(other.query(&sweep, &[]).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stopped_answering_is_not_waited_for_at_the_start() {
+    let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, SERVER.port()).into()).await;
+    let url = SERVER.url().replace(&format!(":{}/", SERVER.port()), &format!(":{}/", proxy.port()));
+    for (asked, migration) in [("server_version", true), ("relname", true), ("relname", false)] {
+        let before = proxy.struck(Fault::Freeze);
+        // Until it came so far within its time.
+        while proxy.struck(Fault::Freeze) == before {
+            proxy.strike(Fault::Freeze, asked);
+            let builder = PostgresStore::builder(&url).with_connect_timeout(Duration::from_secs(1));
+            let connect = builder.with_schema("frozen").with_migration(migration).connect();
+            let refused = tokio::time::timeout(Duration::from_secs(60), connect).await;
+            let refused = refused.expect("it gives up").unwrap_err();
+            assert!(matches!(refused.problem(), ConnectProblem::Timeout), "{refused}");
+        }
+    }
 }

@@ -26,8 +26,8 @@ pub enum ConnectProblem {
     /// The certificates that TLS is to trust cannot be read, or there are none.
     #[error("the certificates to trust cannot be used: {0}")]
     Certificates(String),
-    /// No connection could be made in time.
-    #[error("no connection could be made in time")]
+    /// No connection could be made, or the server did not answer, in time.
+    #[error("no connection could be made, or the server did not answer, in time")]
     Timeout,
     /// No connection could be made, or the server refused something.
     #[error("{0}")]
@@ -120,7 +120,7 @@ impl From<PoolError> for ConnectProblem {
     }
 }
 
-/// What callers are told when no connection was to be had. Nothing was done.
+/// What callers are told when no connection was to be had. This attempt did nothing.
 pub(super) fn no_connection(error: PoolError) -> StoreError {
     match error {
         PoolError::Closed => StoreError::new(StoreErrorKind::Other),
@@ -136,7 +136,7 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
     }
 }
 
-/// What callers are told when nothing was done, and why.
+/// What callers are told when an attempt did nothing, and why.
 pub(super) fn unavailable(why: &str) -> StoreError {
     StoreError::with_source(StoreErrorKind::Unavailable, Said(why.to_owned()))
 }
@@ -145,7 +145,7 @@ pub(super) fn unavailable(why: &str) -> StoreError {
 pub(super) fn store_error(error: tokio_postgres::Error) -> StoreError {
     let kind = match error.code() {
         Some(code) => kind(code),
-        None if is_lost(&error) => StoreErrorKind::Unavailable,
+        None if is_lost(&error) => StoreErrorKind::Timeout,
         None => StoreErrorKind::Other,
     };
     StoreError::with_source(kind, Said::from(error))
@@ -169,6 +169,11 @@ pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
     error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>())
 }
 
+/// Whether the statement may have been done although it failed: the connection or the server ended under it.
+pub(super) fn is_unknown(error: &tokio_postgres::Error) -> bool {
+    is_lost(error) || error.code().is_some_and(leaves_unknown)
+}
+
 /// Whether the same statement may well succeed at once, on another connection.
 pub(super) fn is_passing(error: &tokio_postgres::Error) -> bool {
     let passing = [
@@ -187,9 +192,16 @@ pub(super) fn is_read_only(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
-/// Classes and codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+/// An administrator or a crash ended the server's process, perhaps after the commit; the connection broke on the
+/// way, perhaps one behind a pooler; or the server itself does not know.
+fn leaves_unknown(code: &SqlState) -> bool {
+    matches!(code.code(), "57P01" | "57P02" | "40003") || code.code().starts_with("08")
+}
+
+/// What a statement that failed with this code is. Classes and codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn kind(code: &SqlState) -> StoreErrorKind {
     match code.code() {
+        _ if leaves_unknown(code) => StoreErrorKind::Timeout,
         // Statement timeout, or somebody cancelled it.
         "57014" => StoreErrorKind::Timeout,
         // A read-only server: a standby, or a primary that became one.
@@ -199,8 +211,8 @@ fn kind(code: &SqlState) -> StoreErrorKind {
         // Missing rights, tables, functions or schemas; prepared statements that a pooler lost.
         "42501" | "42P01" | "42883" | "3F000" | "3D000" | "26000" | "42P05" => StoreErrorKind::Conflict,
         code => match code.get(..2).unwrap_or_default() {
-            // Connection, failed transaction state, rolled back, resources, locks, intervention, the system.
-            "08" | "25" | "40" | "53" | "55" | "57" | "58" => StoreErrorKind::Unavailable,
+            // Failed transaction state, rolled back, resources, locks, intervention, the system.
+            "25" | "40" | "53" | "55" | "57" | "58" => StoreErrorKind::Unavailable,
             "0A" => StoreErrorKind::Unavailable,
             "28" => StoreErrorKind::Conflict,
             "54" => StoreErrorKind::TooLarge,
@@ -216,14 +228,17 @@ mod tests {
     #[test]
     fn what_the_server_refuses_is_told_apart() {
         let kinds = [
-            ("57P01", StoreErrorKind::Unavailable),
+            ("57P01", StoreErrorKind::Timeout),
+            ("57P02", StoreErrorKind::Timeout),
             ("57P03", StoreErrorKind::Unavailable),
             ("40001", StoreErrorKind::Unavailable),
+            ("40003", StoreErrorKind::Timeout),
             ("40P01", StoreErrorKind::Unavailable),
             ("25006", StoreErrorKind::Unavailable),
             ("25P02", StoreErrorKind::Unavailable),
             ("53300", StoreErrorKind::Unavailable),
-            ("08006", StoreErrorKind::Unavailable),
+            ("08006", StoreErrorKind::Timeout),
+            ("08P01", StoreErrorKind::Timeout),
             ("57014", StoreErrorKind::Timeout),
             ("54000", StoreErrorKind::TooLarge),
             ("42501", StoreErrorKind::Conflict),

@@ -21,6 +21,9 @@ use crate::{
 };
 
 /// The statements, with the names of this store's tables in them.
+///
+/// Whatever the role's `search_path` is, they call no function but PostgreSQL's and the store's own: functions have
+/// their schema, and the operands of an operator exactly its types, since then PostgreSQL's own comes first.
 pub(super) struct Statements {
     load: String,
     append: String,
@@ -44,7 +47,7 @@ const LOAD: &str = "
                        SELECT FROM {turns} t WHERE t.session = sessions.session AND t.seq = $5 AND t.id = $6))
                ) IS TRUE AS known
         FROM {sessions} AS sessions
-        WHERE {on_primary}() AND namespace = $1 AND principal = $2 AND id = $3 AND expires_at > now()
+        WHERE {on_primary}() AND namespace = $1 AND principal = $2 AND id = $3 AND expires_at > pg_catalog.now()
     )";
 const LOADED: &str = "
     SELECT s.epoch, s.count, s.newest, s.known, CASE WHEN s.known THEN $5 ELSE s.trimmed END AS skipped,
@@ -57,9 +60,9 @@ const LOADED: &str = "
 /// Puts the expiry off, once a sixteenth of the time to live has passed.
 const REFRESH: &str = ",
     refreshed AS (
-        UPDATE {sessions} r SET expires_at = {expiry}($7, now()) FROM s
+        UPDATE {sessions} r SET expires_at = {expiry}($7, pg_catalog.now()) FROM s
         WHERE r.session = s.session AND s.count > 0 AND r.epoch = s.epoch
-          AND r.expires_at > now() AND r.expires_at <= {expiry}($7 * 15 / 16, now())
+          AND r.expires_at > pg_catalog.now() AND r.expires_at <= {expiry}($7 * 0.9375::float8, pg_catalog.now())
           AND r.expires_at < 'infinity'
     )";
 const APPEND: &str = "
@@ -69,12 +72,12 @@ const DELETE: &str = "SELECT {delete}($1, $2, $3, $4, $5)";
 const SESSIONS: &str = "
     SELECT id, count - trimmed AS turns, updated_at, touched FROM {sessions}
     WHERE {on_primary}() AND namespace = $1 AND principal = $2 AND count > 0 AND touched < $3
-      AND expires_at > now()
+      AND expires_at > pg_catalog.now()
     ORDER BY touched DESC LIMIT $4";
 const SWEEP: &str = "SELECT {sweep}($1, $2)";
 const DURABILITY: &str = "
-    SELECT current_setting('fsync'), current_setting('full_page_writes'),
-           current_setting('synchronous_commit'), current_setting('synchronous_standby_names')";
+    SELECT pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'),
+           pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('synchronous_standby_names')";
 
 impl Statements {
     pub(super) fn new(names: &Names, refresh: TtlRefresh) -> Self {

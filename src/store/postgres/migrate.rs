@@ -1,5 +1,8 @@
 //! The schema: what the tables look like, and how older ones become so.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use super::{ConnectProblem, names::Names, pool::Connections};
@@ -15,7 +18,9 @@ pub(super) const NEWEST: i32 = MIGRATIONS.len() as i32;
 /// at once migrate one after the other. "TSM1".
 const LOCK: i32 = 0x5453_4D31;
 
-/// Longer than any migration takes.
+/// Longer than any migration takes, the wait for another replica's included.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
+/// On the server, so that nothing goes on there, and no lock is held, for a replica that is gone.
 const PATIENCE: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '10min'";
 
 type Client = deadpool_postgres::ClientWrapper;
@@ -24,22 +29,25 @@ type Client = deadpool_postgres::ClientWrapper;
 pub(super) async fn migrate(connections: &Connections, names: &Names) -> Result<i32, ConnectProblem> {
     // Not one of the pool's: should this be dropped on the way, the connection ends, and the transaction with it.
     let client = connections.apart().await?;
-    check_server(&client).await?;
-    let found = version(&client, names).await?;
+    let found = look(connections, &client, names).await?;
     if found == NEWEST {
         return Ok(found); // needs no right to change the schema
     }
+    timeout(LONGEST, raise(&client, names)).await.map_err(|_| ConnectProblem::Timeout)?
+}
+
+async fn raise(client: &Client, names: &Names) -> Result<i32, ConnectProblem> {
     client.batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {PATIENCE}")).await?;
     let (class, name) = (LOCK, names.full(""));
     client
         .query_typed(
-            "SELECT pg_advisory_xact_lock($1, hashtext($2))",
+            "SELECT pg_catalog.pg_advisory_xact_lock($1, pg_catalog.hashtext($2))",
             &[(&class, Type::INT4), (&name, Type::TEXT)],
         )
         .await?;
-    let found = version(&client, names).await?;
+    let found = version(client, names).await?;
     if found == 0 {
-        create_schema(&client, names).await?;
+        create_schema(client, names).await?;
     }
     for (step, number) in MIGRATIONS.iter().zip(1..).filter(|(_, number)| *number > found) {
         client.batch_execute(&names.fill(step)).await?;
@@ -53,16 +61,26 @@ pub(super) async fn migrate(connections: &Connections, names: &Names) -> Result<
 /// Fails unless the schema is up to date.
 pub(super) async fn verify(connections: &Connections, names: &Names) -> Result<(), ConnectProblem> {
     let client = connections.apart().await?;
-    check_server(&client).await?;
-    match version(&client, names).await? {
+    match look(connections, &client, names).await? {
         NEWEST => Ok(()),
         found => Err(ConnectProblem::NeedsMigration { found, known: NEWEST }),
     }
 }
 
+/// The schema's version, on a server that can be used.
+async fn look(connections: &Connections, client: &Client, names: &Names) -> Result<i32, ConnectProblem> {
+    let look = async {
+        check_server(client).await?;
+        version(client, names).await
+    };
+    // What sets a limit to statements is not sent to every server, and a frozen one heeds none.
+    timeout(connections.connect_timeout(), look).await.map_err(|_| ConnectProblem::Timeout)?
+}
+
 async fn check_server(client: &Client) -> Result<(), ConnectProblem> {
-    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
-                      current_setting('server_encoding')";
+    let sql = "SELECT pg_catalog.current_setting('server_version_num')::int4,
+                      pg_catalog.current_setting('server_version'),
+                      pg_catalog.current_setting('server_encoding')";
     for row in client.query_typed(sql, &[]).await? {
         if row.try_get::<_, i32>(0)? < 140_000 {
             return Err(ConnectProblem::TooOld(row.try_get(1)?));
@@ -86,7 +104,7 @@ async fn version(client: &Client, names: &Names) -> Result<i32, ConnectProblem> 
     if client.query_typed(sql, &[(&schema, Type::TEXT), (&table, Type::TEXT)]).await?.is_empty() {
         return Ok(0);
     }
-    let sql = names.fill("SELECT coalesce(max(version), 0) FROM {schema_version}");
+    let sql = names.fill("SELECT coalesce(pg_catalog.max(version), 0) FROM {schema_version}");
     let found = client.query_typed(&sql, &[]).await?;
     let found = found.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
     match found > NEWEST {
@@ -106,7 +124,7 @@ async fn create_schema(client: &Client, names: &Names) -> Result<(), ConnectProb
         client.batch_execute(&format!("CREATE SCHEMA {}", names.quoted_schema())).await?;
     }
     let table = "CREATE TABLE {schema_version} (
-                     version int4 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+                     version int4 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT pg_catalog.now())";
     client.batch_execute(&names.fill(table)).await?;
     Ok(())
 }

@@ -84,8 +84,8 @@ impl PostgresBuilder {
         self
     }
 
-    /// How long making a connection may take. Default: 5 seconds; at most a day. A `connect_timeout` in the
-    /// URL is for each of its hosts.
+    /// How long making a connection may take, and then, at the start, asking what it leads to. Default: 5
+    /// seconds; at most a day. A `connect_timeout` in the URL is for each of its hosts.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.setup.connect_timeout = timeout.clamp(SHORTEST, LONGEST);
         self
@@ -141,6 +141,9 @@ impl PostgresBuilder {
     ///
     /// Several replicas may do so at once: one migrates, the others wait for it.
     ///
+    /// Takes at most twice the [connect timeout](Self::with_connect_timeout), and ten minutes more where there is
+    /// something to migrate.
+    ///
     /// # Errors
     ///
     /// See [`ConnectProblem`].
@@ -152,7 +155,8 @@ impl PostgresBuilder {
         self.open().await.map_err(ConnectError)
     }
 
-    /// Makes the tables or brings them up to date, and does nothing else.
+    /// Makes the tables or brings them up to date, and does nothing else. Takes no longer than
+    /// [`connect`](Self::connect).
     ///
     /// # Errors
     ///

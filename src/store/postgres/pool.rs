@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     ConnectProblem,
-    error::{is_passing, is_read_only, no_connection, store_error, unavailable},
+    error::{is_passing, is_read_only, is_unknown, no_connection, store_error, unavailable},
     tls,
     url::{Target, Tls},
 };
@@ -35,6 +35,7 @@ pub(super) struct Connections {
     tasks: TaskTracker,
     prepared: bool,
     timeout: Duration,
+    connect_timeout: Duration,
 }
 
 /// How connections are made and used.
@@ -74,6 +75,7 @@ impl Connections {
             tasks: TaskTracker::new(),
             prepared: !setup.transaction_pooler,
             timeout: setup.timeout,
+            connect_timeout: setup.connect_timeout,
         })
     }
 
@@ -82,11 +84,28 @@ impl Connections {
         Ok(Object::take(self.pool.get().await?))
     }
 
+    /// How long it may take to make a connection, or to look at what it leads to.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// The rows that a statement answers. The statement must be one that may be sent twice.
     pub(super) async fn query(
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut perhaps_done = false;
+        let rows = self.attempts(sql, parameters, &mut perhaps_done).await;
+        // The last attempt may well have done nothing: what counts is what one of them may have done.
+        rows.map_err(|error| if perhaps_done { error.perhaps_done() } else { error })
+    }
+
+    async fn attempts(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        perhaps_done: &mut bool,
     ) -> Result<Vec<Row>, StoreError> {
         let deadline = Instant::now() + self.timeout;
         let mut attempt = 1;
@@ -101,6 +120,7 @@ impl Connections {
             match answer {
                 Ok(Ok(rows)) => return Ok(rows),
                 Ok(Err(error)) => {
+                    *perhaps_done |= is_unknown(&error);
                     let passing = is_passing(&error);
                     if passing {
                         drop(Object::take(connection));
@@ -173,6 +193,6 @@ fn options(timeout: Duration) -> String {
     let milliseconds = timeout.as_millis().clamp(1, i32::MAX as u128);
     format!(
         "-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds} \
-         -c default_transaction_isolation=read\\ committed"
+         -c default_transaction_isolation=read\\ committed -c search_path=pg_catalog"
     )
 }

@@ -47,7 +47,11 @@ impl Target {
         }
         let tls = match tls {
             Some(tls) => tls,
-            None if config.get_hosts().iter().all(is_here) => Tls::Off,
+            None if config.get_hosts().iter().all(is_here)
+                && config.get_hostaddrs().iter().all(IpAddr::is_loopback) =>
+            {
+                Tls::Off
+            }
             None => Tls::Verified { roots: None },
         };
         config.ssl_mode(if tls == Tls::Off { SslMode::Disable } else { SslMode::Require });
@@ -135,6 +139,9 @@ mod tests {
         assert_eq!(tls("postgres://u:p@db.example/app?sslmode=require"), system);
         assert_eq!(tls("postgresql://u:p@db.example/app?sslmode=verify-full&connect_timeout=3"), system);
         assert_eq!(tls("postgres://u@127.0.0.1,db.example/app"), system, "one of the hosts is elsewhere");
+        let elsewhere = "postgres://u@localhost,localhost/app?hostaddr=127.0.0.1,192.0.2.1";
+        assert_eq!(tls(elsewhere), system, "the address counts, not the name");
+        assert_eq!(tls("postgres://u@localhost/app?hostaddr=127.0.0.1"), Tls::Off);
         let own = Tls::Verified { roots: Some("/etc/a b.pem".into()) };
         assert_eq!(tls("postgres://u@db/app?sslrootcert=/etc/a%20b.pem"), own);
         for url in [

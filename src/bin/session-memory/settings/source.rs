@@ -165,9 +165,14 @@ fn parse<T: Value>(text: &str, place: impl FnOnce() -> String) -> Result<T, Sett
 fn describe(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
     let quoted = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    let key = quoted.split('=').next().unwrap_or_default().trim_matches([' ', '"', '\'']);
+    let key = quoted.split('=').next().unwrap_or_default();
+    let key = key.trim_matches(|c: char| c.is_whitespace() || ['"', '\''].contains(&c));
     if ["store", "upstream"].contains(&key) && quoted.contains(['@', '?', '/']) {
         return format!("line {line}: {key}: {}", error.message());
+    }
+    // However its key is spelt, or whatever line of a longer text it is.
+    if quoted.contains("://") && quoted.contains('@') {
+        return format!("line {line}: {}", error.message());
     }
     let quoted_lower = quoted.to_ascii_lowercase();
     let holds_secret = ["secret", "encryption_key"].iter().any(|name| quoted_lower.contains(name));
@@ -271,6 +276,23 @@ mod tests {
             message.contains("line 2") && message.contains("port"),
             "it is said what is wrong: {message}"
         );
+    }
+
+    #[test]
+    fn no_spelling_of_the_key_gets_a_password_quoted() {
+        for text in [
+            "\"store\" = \"redis://me:hunter2@host:port\"",
+            "\"s\\u0074ore\" = \"redis://me:hunter2@host:port\"",
+            "store\t= \"redis://me:hunter2@host:port\"",
+            "store = \"\"\"\nredis://me:hunter2@host:port\"\"\"",
+            "store = \"\"\"\\\nredis://me:hunter2@host\\q\"\"\"",
+            "stroe = \"redis://me:hunter2@host\"",
+        ] {
+            let error = toml::from_str::<File>(text).err().unwrap();
+            let message = describe(&error, text);
+            assert!(!message.contains("hunter2"), "{text}: the password is in the message: {message}");
+            assert!(message.contains("line "), "{text}: {message}");
+        }
     }
 
     #[test]

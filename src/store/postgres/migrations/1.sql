@@ -1,8 +1,13 @@
 -- Schema version 1. Names in braces are put in, quoted, by names.rs: {name} with the schema, {.name} without.
+--
+-- Nobody else's functions and operators are called, whatever the search_path of the role: the functions have one of
+-- their own. ("expiry" has none, so that it is inlined; its operands have the very types of PostgreSQL's operators.)
 
 -- One row a session. Without turns (count = 0) it is a tombstone. `touched` orders the sessions of one
 -- principal by their newest turn, whatever the clock did. `fresh`: no deletion stands before the first turn.
 -- Keys compare byte by byte (collation "C"), so that no upgrade of the system's collations damages an index.
+-- Every append writes its row anew: pages keep some room for that, and are cleaned up when a fiftieth has changed,
+-- not, as by default, a fifth.
 CREATE TABLE {sessions} (
     session    bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     namespace  text        COLLATE "C" NOT NULL,
@@ -17,7 +22,7 @@ CREATE TABLE {sessions} (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL
-);
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 CREATE UNIQUE INDEX {.sessions_by_key} ON {sessions} (namespace, principal, id);
 CREATE INDEX {.sessions_by_touch} ON {sessions} (namespace, principal, touched) WHERE count > 0;
 CREATE INDEX {.sessions_by_expiry} ON {sessions} (expires_at);
@@ -36,7 +41,7 @@ CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (session, id);
 -- The session's row, locked; made if it is not there, as one that has expired. The statements of a function
 -- that is volatile each see what was committed before they began: after the lock is held, the newest.
 CREATE FUNCTION {lock}(p_namespace text, p_principal text, p_id text, p_epoch uuid) RETURNS {sessions}
-LANGUAGE plpgsql AS $function$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     s {sessions};
 BEGIN
@@ -58,7 +63,7 @@ $function$;
 -- Fails unless the server takes writes. What another one knows, a standby or a primary that was fenced off, may
 -- be out of date, and a connection may come to such a one: a pooler's, or when a setting was changed.
 CREATE FUNCTION {on_primary}() RETURNS boolean
-LANGUAGE plpgsql STABLE AS $function$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     IF current_setting('transaction_read_only')::boolean THEN
         RAISE EXCEPTION 'the server takes no writes' USING ERRCODE = 'read_only_sql_transaction';
@@ -81,7 +86,7 @@ CREATE FUNCTION {append}(
     p_turn uuid, p_parent uuid, p_record bytea,
     p_ttl float8, p_max_turns bigint, p_remembered bigint,
     OUT o_outcome text, OUT o_epoch uuid, OUT o_count bigint, OUT o_newest uuid
-) LANGUAGE plpgsql AS $function$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     s {sessions};
     t timestamptz;
@@ -119,13 +124,14 @@ BEGIN
     INSERT INTO {turns} (session, seq, id, record) VALUES (s.session, s.count, p_turn, p_record);
     UPDATE {sessions} SET
         epoch = s.epoch, fresh = s.fresh, count = s.count, trimmed = s.trimmed, newest = p_turn,
-        touched = nextval('{touches}'), updated_at = t, expires_at = {expiry}(p_ttl, t),
+        touched = nextval('{touches}'::regclass), updated_at = t, expires_at = {expiry}(p_ttl, t),
         created_at = CASE WHEN s.count = 1 THEN t ELSE created_at END
     WHERE session = s.session;
     IF s.trimmed > trimmed_before THEN
+        -- In this order, so that few are written anew however many go at once.
+        DELETE FROM {turns} WHERE session = s.session AND seq <= s.trimmed - p_remembered;
         UPDATE {turns} SET record = NULL
         WHERE session = s.session AND seq > trimmed_before AND seq <= s.trimmed;
-        DELETE FROM {turns} WHERE session = s.session AND seq <= s.trimmed - p_remembered;
     END IF;
     o_outcome := 'appended'; o_epoch := s.epoch; o_count := s.count; o_newest := p_turn;
 END
@@ -135,7 +141,7 @@ $function$;
 -- tombstone has its epoch.
 CREATE FUNCTION {delete}(
     p_namespace text, p_principal text, p_id text, p_epoch uuid, p_ttl float8, OUT o_deleted boolean
-) LANGUAGE plpgsql AS $function$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     s {sessions};
     t timestamptz;
@@ -156,7 +162,7 @@ $function$;
 -- Removes some of what expired, the longest expired first, and tells whether there may be more. What another
 -- replica is at is left to it.
 CREATE FUNCTION {sweep}(p_sessions bigint, p_turns bigint, OUT o_more boolean)
-LANGUAGE plpgsql AS $function$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     expired bigint;
     found_sessions bigint := 0;
@@ -185,9 +191,9 @@ $function$;
 
 -- A record as text, for psql. One that a wrapper made is not text: then its bytes, escaped.
 CREATE FUNCTION {readable}(p_record bytea) RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT AS $function$
+LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    RETURN convert_from(p_record, 'UTF8');
+    RETURN convert_from(p_record, 'UTF8'::name);
 EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
     RETURN encode(p_record, 'escape');
 END
