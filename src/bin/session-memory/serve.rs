@@ -131,6 +131,10 @@ fn announce(
             "session-memory: WARNING: store=redis without an append-only file, or with a maxmemory-policy that \
              removes sessions: every conversation is FORGOTTEN when that server ends or its memory runs out"
         ),
+        StoreUrl::Postgres(_) if durability == Durability::None => eprintln!(
+            "session-memory: WARNING: store=postgres with synchronous_commit = off: \
+             the newest turns are LOST when that server ends"
+        ),
         StoreUrl::Postgres(_) | StoreUrl::Redis(..) | StoreUrl::Sqlite(_) => {}
     }
     if !address.ip().is_loopback() {
