@@ -390,3 +390,22 @@ async fn a_log_that_is_not_what_its_cursor_says_is_an_error_and_not_kept() {
         assert_eq!(replica.stats().sessions, 0);
     }
 }
+
+#[tokio::test]
+async fn a_log_weighs_the_same_however_it_came_to_be_known() {
+    for max_turns in [None, Some(1), Some(3)] {
+        let shelf = Shelf::keeping(max_turns);
+        let (grown, elsewhere) = (Cached::new(shelf.clone()), Cached::new(shelf.clone()));
+        for length in [1, 300, 20, 5000, 7, 90] {
+            say(&elsewhere, &key("a"), &"x".repeat(length)).await;
+            // Every other time it finds two new turns, and some of what it knows is trimmed.
+            if length % 2 == 0 {
+                grown.load(&key("a"), None).await.unwrap();
+            }
+        }
+        let fresh = Cached::new(shelf);
+        fresh.load(&key("a"), None).await.unwrap();
+        grown.load(&key("a"), None).await.unwrap();
+        assert_eq!(grown.stats().bytes, fresh.stats().bytes, "{max_turns:?}");
+    }
+}

@@ -18,8 +18,9 @@ pub(super) struct CachedLog {
 impl CachedLog {
     /// The log of a load from the start; `None` if that is no whole log.
     pub(super) fn whole(loaded: &Loaded) -> Option<Self> {
-        let turns = loaded.turns.iter().map(Turn::detached).collect();
-        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, turns, weight: 0 }.checked()
+        let turns: Vec<Turn> = loaded.turns.iter().map(Turn::detached).collect();
+        let weight = weight(&turns) + mem::size_of::<Self>() as u64;
+        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, turns, weight }.checked()
     }
 
     /// The log with what a load after its cursor found; `None` if that does not continue it.
@@ -33,18 +34,19 @@ impl CachedLog {
         if !continues {
             return None;
         }
-        let new = loaded.turns.iter().map(Turn::detached);
+        let new: Vec<Turn> = loaded.turns.iter().map(Turn::detached).collect();
+        // Only what comes and goes is weighed: the log may be long.
+        let weight = self.weight + weight(&new) - weight(self.turns.iter().chain(&new).take(trimmed));
         let turns = self.turns.iter().cloned().chain(new).skip(trimmed).collect();
-        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, turns, weight: 0 }.checked().map(Arc::new)
+        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, turns, weight }.checked().map(Arc::new)
     }
 
-    /// Weighs the log, if its turns are those that its cursor counts.
+    /// The log, if its turns are those that its cursor counts.
     fn checked(self) -> Option<Self> {
         let kept = self.cursor.count.checked_sub(self.trimmed)?;
         let newest = self.turns.last().map(Turn::id);
         let whole = kept == self.turns.len() as u64 && (newest.is_none() || newest == self.cursor.newest);
-        let weight = self.turns.iter().map(Turn::weight).sum::<usize>() + mem::size_of::<Self>();
-        whole.then_some(Self { weight: weight as u64, ..self })
+        whole.then_some(self)
     }
 
     pub(super) fn cursor(&self) -> Cursor {
@@ -76,4 +78,8 @@ impl CachedLog {
         let turns = self.turns[known.unwrap_or(0)..].to_vec();
         Loaded { cursor, turns, from_start: known.is_none(), trimmed }
     }
+}
+
+fn weight<'a>(turns: impl IntoIterator<Item = &'a Turn>) -> u64 {
+    turns.into_iter().map(Turn::weight).sum::<usize>() as u64
 }
