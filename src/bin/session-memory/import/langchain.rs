@@ -150,15 +150,11 @@ impl<'a> Data<'a> {
         let calls = self.calls(&mut content, extra.tool_calls, left);
         let refusal = content.refusal.clone().or_else(|| given(extra.refusal));
         let audio = read::<Audio<'_>>(extra.audio);
+        let mut function_call = extra.function_call.filter(|call| !is_null(call));
         // Both kinds of calls on one message are refused.
-        let (function_call, refused) =
-            extra.function_call.filter(|call| !is_null(call)).map_or((None, None), |call| {
-                match calls.is_empty() {
-                    true => (Some(call), None),
-                    false => (None, Some(call)),
-                }
-            });
-        left.extend(refused.map(|_| Why::Call));
+        if !calls.is_empty() && function_call.take().is_some() {
+            left.push(Why::Call);
+        }
         let calls_nothing = calls.is_empty() && function_call.is_none();
         if content.is_empty() && refusal.is_none() && audio.is_none() && calls_nothing {
             return Err(Why::Empty);
