@@ -11,6 +11,13 @@ impl Random {
         Self(seed)
     }
 
+    /// Numbers of their own for one of many.
+    pub fn of(seed: u64, which: u64) -> Self {
+        let mut random = Self(seed ^ which.wrapping_mul(0xD134_2543_DE82_EF95));
+        random.next();
+        random
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -22,6 +29,11 @@ impl Random {
     /// One of `0..count`.
     pub fn below(&mut self, count: usize) -> usize {
         usize::try_from(self.next() % count as u64).unwrap()
+    }
+
+    /// Milliseconds below this many.
+    pub fn millis(&mut self, bound: u64) -> std::time::Duration {
+        std::time::Duration::from_micros(self.next() % (bound * 1_000))
     }
 
     /// One of a range.

@@ -11,7 +11,7 @@ use tokio::task::block_in_place;
 use tower_session_memory::store::{DynHistoryStore, PostgresStore, RedisStore, SqliteStore};
 
 use crate::{
-    dice::Dice,
+    common::random::Random,
     servers::{Cluster, Fault, FaultProxy, Postgres, Redis, wait_until},
 };
 
@@ -82,7 +82,7 @@ impl Backend {
     }
 
     /// One fault, of those that take away nothing that was acknowledged.
-    pub async fn fault(&self, dice: &mut Dice) {
+    pub async fn fault(&self, dice: &mut Random) {
         match &self.kind {
             Kind::Redis(server, ways) => match dice.below(4) {
                 0 => pause(&server.lock().unwrap(), dice),
@@ -200,7 +200,7 @@ fn announce(cluster: &Cluster, ways: &Ways) {
 }
 
 /// The way of one replica fails for a while.
-async fn disturb(ways: &Ways, dice: &mut Dice) {
+async fn disturb(ways: &Ways, dice: &mut Random) {
     const ONCE: [Fault; 6] = [
         Fault::Swallow,
         Fault::CutReply,
@@ -227,7 +227,7 @@ async fn disturb(ways: &Ways, dice: &mut Dice) {
 }
 
 /// The server does nothing for a while, and then all that it was asked to do.
-fn pause(server: &Redis, dice: &mut Dice) {
+fn pause(server: &Redis, dice: &mut Random) {
     let time = (100 + dice.below(600)).to_string();
     cli(server, &["client", "pause", &time, "all"]);
 }
@@ -237,6 +237,6 @@ fn cli(server: &Redis, args: &[&str]) -> String {
 }
 
 /// How long there is peace between two faults.
-pub fn peace(dice: &mut Dice) -> Duration {
+pub fn peace(dice: &mut Random) -> Duration {
     Duration::from_millis(30) + dice.millis(250)
 }

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use serde_json::json;
 
 use crate::{
+    common::random::Random,
     common::{Answer, End, Post},
-    dice::Dice,
     history::{Kind, Op, Outcome, Role, Said, Session},
     world::{Plan, World},
 };
@@ -16,7 +16,7 @@ const A_GENERATION: usize = 300;
 
 pub struct Client {
     number: usize,
-    dice: Dice,
+    dice: Random,
     world: Arc<World>,
     /// The conversation as the client knows it, of sessions in which it saw a reply.
     memory: HashMap<Session, Vec<Said>>,
@@ -26,7 +26,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(number: usize, world: Arc<World>) -> Self {
-        let dice = Dice::of(world.plan.seed, number as u64);
+        let dice = Random::of(world.plan.seed, number as u64);
         Self { number, dice, world, memory: HashMap::new(), unanswered: None }
     }
 
@@ -150,7 +150,7 @@ impl Client {
 }
 
 /// A part of the conversation, up to a question that is asked again, or with a new one after it.
-fn edited(memory: &[Said], question: Said, dice: &mut Dice) -> Vec<Said> {
+fn edited(memory: &[Said], question: Said, dice: &mut Random) -> Vec<Said> {
     let first_reply = memory.iter().position(|said| said.role == Role::Assistant).unwrap();
     let kept = first_reply + 1 + dice.below(memory.len() - first_reply);
     let mut sent = memory[..kept].to_vec();

@@ -10,7 +10,6 @@ mod checker;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
-mod dice;
 mod history;
 mod replica;
 mod runs;

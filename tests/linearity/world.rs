@@ -22,8 +22,8 @@ use tower_session_memory::{
 use crate::{
     backend::{Backend, REPLICAS, peace},
     client::Client,
+    common::random::Random,
     common::{self, LIMIT, Launch, Reply, Seen, Step, Upstream, within},
-    dice::Dice,
     history::{History, Op, Role, Said, Session, Shown, Span, Stored, Time},
     replica::{Build, Replica},
 };
@@ -83,7 +83,7 @@ pub async fn run(plan: &Plan, backend: &Backend, build: &Build) -> Run {
         clients.spawn(Client::new(number, Arc::clone(&world)).run());
     }
     let (mut faults, mut kills, mut rewinds) = (0, 0, Vec::new());
-    let mut dice = Dice::of(plan.seed, 1_000_000);
+    let mut dice = Random::of(plan.seed, 1_000_000);
     let until = Instant::now() + 10 * LIMIT;
     loop {
         let wait = tokio::time::timeout(peace(&mut dice), clients.join_next()).await;
@@ -189,7 +189,7 @@ impl World {
     fn answer(&self, seen: &Seen) -> Reply {
         let op: usize = seen.header("x-op").unwrap().parse().unwrap();
         let session = seen.header("x-tag").unwrap();
-        let mut dice = Dice::of(self.plan.seed, 2_000_000 + op as u64);
+        let mut dice = Random::of(self.plan.seed, 2_000_000 + op as u64);
         let number = self.replies.fetch_add(1, Ordering::SeqCst);
         let words = "and ".repeat(dice.below(12));
         let text = format!("a{number} {words}so on @{session}");

@@ -20,7 +20,7 @@ use tower_session_memory::{
 
 use crate::{
     cancellations,
-    dice::Dice,
+    common::random::Random,
     servers::{Cluster, Postgres, Redis},
     shared_socket::SharedSocket,
     turns::{key_of, turn},
@@ -122,7 +122,7 @@ impl<S: HistoryStore> Storm<S> {
 
     /// Fills sessions of its own, until enough calls were dropped or something is wrong.
     async fn work(self: Arc<Self>, number: u64) {
-        let mut dice = Dice::of(1, number);
+        let mut dice = Random::of(1, number);
         for round in 0_u64.. {
             if self.cancelled.load(Ordering::Relaxed) >= self.wanted || !self.wrong.lock().unwrap().is_empty()
             {
@@ -138,7 +138,7 @@ impl<S: HistoryStore> Storm<S> {
         }
     }
 
-    async fn session(&self, key: &SessionKey, wild: bool, dice: &mut Dice) -> Result<(), String> {
+    async fn session(&self, key: &SessionKey, wild: bool, dice: &mut Random) -> Result<(), String> {
         let mut known = Known::default();
         let mut cursor = self.load(key, None, &mut known).await?;
         let scope = Scope { namespace: key.namespace().to_owned(), principal: key.principal().clone() };
@@ -251,7 +251,7 @@ enum Point {
 }
 
 impl Point {
-    fn random(dice: &mut Dice) -> Self {
+    fn random(dice: &mut Random) -> Self {
         match dice.below(3) {
             0 => Self::Polls(dice.below(5)),
             1 => Self::Turns(dice.below(60)),

@@ -27,9 +27,9 @@ use tower_session_memory::{
 };
 
 use crate::{
+    common::random::Random,
     common::{assistant, stream_body, user},
     deletions,
-    dice::Dice,
     servers::{Cluster, Postgres, Redis},
     turns::key_of,
 };
@@ -155,7 +155,7 @@ impl Race {
     }
 
     async fn run(self: Arc<Self>, name: String, task: u64) {
-        let mut dice = Dice::of(3, task);
+        let mut dice = Random::of(3, task);
         for round in 0_u64.. {
             if self.met.load(Ordering::Relaxed) >= deletions() {
                 return;
@@ -166,7 +166,7 @@ impl Race {
     }
 
     /// Some turns, streams, a deletion amid them; then a look at what is there.
-    async fn round(self: Arc<Self>, key: &SessionKey, dice: &mut Dice) {
+    async fn round(self: Arc<Self>, key: &SessionKey, dice: &mut Random) {
         let id = key.id().as_str();
         let mut history = Vec::new();
         for turn in 0..dice.below(3) {
@@ -276,7 +276,7 @@ async fn questions_in(store: &Arc<dyn DynHistoryStore>, key: &SessionKey) -> Vec
 struct Slow {
     frames: VecDeque<Bytes>,
     pause: Pin<Box<Sleep>>,
-    dice: Dice,
+    dice: Random,
 }
 
 impl Slow {
@@ -288,7 +288,7 @@ impl Slow {
         ];
         let done = Bytes::from_static(b"data: [DONE]\n\n");
         let frames = chunks.iter().map(Chunk::event).chain([done]).collect();
-        let mut dice = Dice::new(seed);
+        let mut dice = Random::new(seed);
         let pause = Box::pin(tokio::time::sleep(dice.millis(2)));
         let mut response = Response::new(Self { frames, pause, dice });
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

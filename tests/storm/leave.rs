@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     cancellations,
+    common::random::Random,
     common::{LIMIT, Launch, Post, Proxy, Reply, Step, Upstream, body, stream_body, user, within},
-    dice::Dice,
     servers::{Cluster, Postgres, Redis},
 };
 
@@ -76,7 +76,7 @@ async fn upstream(counts: Arc<Counts>) -> Upstream {
         counts.foreign.fetch_add(foreign.count() as u64, Ordering::Relaxed);
         let text = format!("{tag} was told {} things before, and goes on and on", messages.len() - 1);
         let reply = if seen.json()["stream"] == true { Reply::stream(&text) } else { Reply::text(&text) };
-        let mut dice = Dice::new(messages.len() as u64);
+        let mut dice = Random::new(messages.len() as u64);
         let steps =
             reply.steps.iter().cloned().flat_map(|step| [Step::Pause(dice.millis(2)), step]).collect();
         Reply { steps, ..reply }
@@ -86,7 +86,7 @@ async fn upstream(counts: Arc<Counts>) -> Upstream {
 
 async fn client(number: u64, proxy: Arc<Proxy>, counts: Arc<Counts>) {
     let wanted = cancellations() / 20;
-    let mut dice = Dice::of(2, number);
+    let mut dice = Random::of(2, number);
     for session in 0_u64.. {
         let tag = format!("s{number}-{session}");
         let mut ended = 0;

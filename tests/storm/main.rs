@@ -13,9 +13,6 @@ mod cancel;
 #[path = "../common/mod.rs"]
 mod common;
 mod deletes;
-#[path = "../linearity/dice.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
-mod dice;
 mod leave;
 #[path = "../servers/mod.rs"]
 mod servers;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tower_session_memory::history::{Parent, TurnId};
 
 use crate::{
-    dice::Dice,
+    common::random::Random,
     history::{History, Kind, Op, Outcome, Said, Session, Shown, Span, Stored, Time},
 };
 
@@ -14,7 +14,7 @@ type Logs = BTreeMap<Session, (u64, Vec<Stored>)>;
 
 /// A store that does one thing at a time, and clients that do many.
 pub(super) struct Model {
-    dice: Dice,
+    dice: Random,
     now: Time,
     history: History,
     pub(super) logs: Logs,
@@ -37,7 +37,7 @@ struct Running {
 impl Model {
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            dice: Dice::new(seed),
+            dice: Random::new(seed),
             now: 0,
             history: History::default(),
             logs: BTreeMap::new(),

@@ -7,7 +7,7 @@ use super::{
     model::{Model, is_deleted},
 };
 use crate::{
-    dice::Dice,
+    common::random::Random,
     history::{History, Kind, Op, Outcome, Said, Session, Stored},
 };
 
@@ -188,11 +188,11 @@ fn a_lost_turn_that_is_shown_after_a_rewind_is_found() {
 
 /// Whether histories that are wrong in this way are refused, and for this reason. The change answers `None`
 /// where it finds nothing to change.
-fn refuses(what: What, change: impl Fn(&mut History, &mut Dice) -> Option<()>) {
+fn refuses(what: What, change: impl Fn(&mut History, &mut Random) -> Option<()>) {
     let mut changed = 0;
     for seed in 0..60 {
         let mut history = Model::new(seed).run(120);
-        if change(&mut history, &mut Dice::new(seed)).is_some() {
+        if change(&mut history, &mut Random::new(seed)).is_some() {
             changed += 1;
             let found = check(&history);
             assert!(kinds(&found).contains(&what), "seed {seed}: {what:?} is missing from {found:#?}");
@@ -201,7 +201,7 @@ fn refuses(what: What, change: impl Fn(&mut History, &mut Dice) -> Option<()>) {
     assert!(changed > 5, "only {changed} histories could be changed");
 }
 
-fn some_turn(history: &History, dice: &mut Dice, fits: impl Fn(&Op) -> bool) -> Option<(Session, usize)> {
+fn some_turn(history: &History, dice: &mut Random, fits: impl Fn(&Op) -> bool) -> Option<(Session, usize)> {
     let all = history.logs.iter().filter(|(session, _)| !is_deleted(session));
     let all =
         all.flat_map(|(session, log)| log.iter().enumerate().map(move |(at, turn)| (session, at, turn)));
@@ -215,7 +215,7 @@ fn some_turn(history: &History, dice: &mut Dice, fits: impl Fn(&Op) -> bool) -> 
 }
 
 /// A read that was shown two turns or more, and how many messages were its own.
-fn some_read(history: &History, dice: &mut Dice) -> Option<(usize, usize)> {
+fn some_read(history: &History, dice: &mut Random) -> Option<(usize, usize)> {
     let at = (0..200).map(|_| dice.below(history.shown.len())).find(|&at| {
         let op = &history.ops[history.shown[at].op];
         op.kind == Kind::Read && !is_deleted(&op.session) && history.shown[at].messages.len() > 4
