@@ -11,7 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -43,13 +43,14 @@ struct Inner {
     store: Arc<dyn DynHistoryStore>,
     queue: AppendQueue,
     tracker: TaskTracker,
-    turns: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    /// How many turns are being stored, and how many bytes they have.
+    turns: AtomicUsize,
+    bytes: AtomicUsize,
     /// Replies that are read on for clients that left.
     drains: Arc<Semaphore>,
-    in_flight: Mutex<HashMap<KeyDigest, Waiting>>,
+    /// By session, behind more than one lock, since every load looks here.
+    in_flight: [Mutex<HashMap<KeyDigest, Waiting>>; LOCKS],
     announced: AtomicU64,
-    pending: AtomicU64,
     lost: AtomicU64,
 }
 
@@ -143,14 +144,25 @@ pub(crate) struct Commit {
     pub(crate) key: SessionKey,
     pub(crate) at: Cursor,
     pub(crate) turn: Turn,
-    /// Keeps loads of the session waiting until the turn is stored.
-    pub(crate) _in_flight: InFlight,
+}
+
+/// What became of a turn that was to be stored.
+pub(crate) enum Submitted {
+    Done(Outcome),
+    /// The answer comes when it is stored or given up; dropping the receiver changes nothing.
+    Waiting(oneshot::Receiver<Outcome>),
+}
+
+/// A place in the queue.
+struct Room {
+    commits: Commits,
+    bytes: usize,
 }
 
 /// A turn that counts as pending until its outcome is known. If its task ends without one (the store
 /// panicked, or the runtime ended), the turn is lost, and that is said.
 struct Undecided {
-    commits: Commits,
+    room: Room,
     commit: Commit,
     decided: bool,
 }
@@ -166,21 +178,20 @@ pub(crate) struct InFlight {
 /// and what shares the connection would wait.
 const IN_PLACE: usize = 64 * 1024;
 
-/// The bytes semaphore counts in KiB, so that its permits fit in 32 bits.
-const PERMIT_BYTES: usize = 1024;
+/// Locks of the table of turns in flight.
+const LOCKS: usize = 16;
 
 impl Commits {
     pub(crate) fn new(store: Arc<dyn DynHistoryStore>, queue: AppendQueue) -> Self {
         Self(Arc::new(Inner {
             store,
             tracker: TaskTracker::new(),
-            turns: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
-            bytes: Arc::new(Semaphore::new((queue.bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS))),
+            turns: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             drains: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
             queue,
-            in_flight: Mutex::default(),
+            in_flight: Default::default(),
             announced: AtomicU64::new(0),
-            pending: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         }))
     }
@@ -205,7 +216,7 @@ impl Commits {
     /// How many turns are being stored now.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        self.0.pending.load(Ordering::Relaxed)
+        self.0.turns.load(Ordering::Relaxed) as u64
     }
 
     /// How many turns were given up since the layer was built.
@@ -241,68 +252,78 @@ impl Commits {
     }
 
     /// Makes loads of this session wait until the guard is dropped.
-    pub(crate) fn announce(&self, key: &SessionKey) -> InFlight {
+    pub(crate) fn announce(&self, key: KeyDigest) -> InFlight {
         let number = self.0.announced.fetch_add(1, Ordering::Relaxed);
-        self.waiting().entry(key.digest()).or_default().announced.push(number);
-        InFlight { commits: self.clone(), key: key.digest(), number }
+        self.waiting(key).entry(key).or_default().announced.push(number);
+        InFlight { commits: self.clone(), key, number }
     }
 
     /// Waits until the turns of the session that are in flight on this replica now are stored or given up;
-    /// for those that come later it does not.
+    /// for those that come later it does not. Says whether they were within this time.
     ///
     /// # Cancel safety
     ///
     /// It may be dropped at any time.
-    pub(crate) async fn settled(&self, key: &SessionKey) {
+    pub(crate) async fn settled(&self, key: &SessionKey, patience: Duration) -> bool {
         let next = self.0.announced.load(Ordering::Relaxed);
-        loop {
-            let fewer = match self.waiting().get(&key.digest()) {
-                Some(waiting) if waiting.has_before(next) => Arc::clone(&waiting.fewer),
-                _ => return,
-            };
+        self.fewer(key, next).is_none() || timeout(patience, self.settled_before(key, next)).await.is_ok()
+    }
+
+    async fn settled_before(&self, key: &SessionKey, next: u64) {
+        while let Some(fewer) = self.fewer(key, next) {
             let mut notified = std::pin::pin!(fewer.notified());
             notified.as_mut().enable();
             // It may have settled between the look and the registration.
-            if self.waiting().get(&key.digest()).is_some_and(|waiting| waiting.has_before(next)) {
+            if self.fewer(key, next).is_some() {
                 notified.await;
             }
         }
     }
 
-    /// Stores the turn, in a task of its own unless the store has it at once: then no thread is woken, and the
-    /// reply's end need not wait for one. The answer comes when it is stored or given up; dropping the receiver
-    /// changes nothing.
-    pub(crate) fn submit(&self, runtime: &Handle, commit: Commit) -> oneshot::Receiver<Outcome> {
-        let (answer, receiver) = oneshot::channel();
+    /// What tells that a turn of the session is no longer in flight, if one is that was announced before this number.
+    fn fewer(&self, key: &SessionKey, next: u64) -> Option<Arc<Notify>> {
+        let waiting = self.waiting(key.digest());
+        let waiting = waiting.get(&key.digest()).filter(|waiting| waiting.has_before(next))?;
+        Some(Arc::clone(&waiting.fewer))
+    }
+
+    /// Stores the turn: at once if the store can, so that no thread is woken and the reply's end need not wait for
+    /// one; else in a task of its own, which loads of the session wait for.
+    ///
+    /// `in_flight` is the turn's own, if it has been announced.
+    pub(crate) fn submit(&self, runtime: &Handle, commit: Commit, in_flight: Option<InFlight>) -> Submitted {
         let Some(room) = self.room(commit.turn.record().len()) else {
-            self.lose(&commit, "queue_full");
-            let _ = answer.send(Outcome::Lost);
-            return receiver;
+            return Submitted::Done(self.lose(&commit, "queue_full"));
         };
+        let key = commit.key.digest();
         let large = commit.turn.record().len() > IN_PLACE;
-        self.0.pending.fetch_add(1, Ordering::Relaxed);
-        let mut undecided = Undecided { commits: self.clone(), commit, decided: false };
+        let mut undecided = Undecided { room, commit, decided: false };
         let mut storing = Box::pin(async move {
-            let outcome = undecided.commits.store(&undecided.commit).await;
+            let outcome = undecided.room.commits.store(&undecided.commit).await;
             undecided.decided = true;
-            drop(room);
             drop(undecided);
+            outcome
+        });
+        if !large {
+            let _entered = runtime.enter();
+            let _counts = self.0.tracker.token();
+            let mut nobody = Context::from_waker(Waker::noop());
+            // The caller reads a reply, which a store that panics must not damage.
+            match catch_unwind(AssertUnwindSafe(|| storing.as_mut().poll(&mut nobody))) {
+                Ok(Poll::Ready(outcome)) => return Submitted::Done(outcome),
+                Err(_) => return Submitted::Done(Outcome::Lost),
+                // The task polls it again at once, with a waker of its own.
+                Ok(Poll::Pending) => {}
+            }
+        }
+        let in_flight = in_flight.unwrap_or_else(|| self.announce(key));
+        let (answer, receiver) = oneshot::channel();
+        self.spawn(runtime, async move {
+            let outcome = storing.await;
+            drop(in_flight);
             let _ = answer.send(outcome);
         });
-        if large {
-            self.spawn(runtime, storing);
-            return receiver;
-        }
-        let _entered = runtime.enter();
-        let _counts = self.0.tracker.token();
-        let mut nobody = Context::from_waker(Waker::noop());
-        // The caller reads a reply, which a store that panics must not damage.
-        match catch_unwind(AssertUnwindSafe(|| storing.as_mut().poll(&mut nobody))) {
-            // The task polls it again at once, with a waker of its own.
-            Ok(Poll::Pending) => self.spawn(runtime, storing),
-            Ok(Poll::Ready(())) | Err(_) => {}
-        }
-        receiver
+        Submitted::Waiting(receiver)
     }
 
     /// Sends the turn until the store has answered. A timeout means *unknown*, and sending the same turn
@@ -349,15 +370,20 @@ impl Commits {
         Outcome::Lost
     }
 
-    fn room(&self, bytes: usize) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-        let turn = Arc::clone(&self.0.turns).try_acquire_owned().ok()?;
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).ok()?;
-        let bytes = Arc::clone(&self.0.bytes).try_acquire_many_owned(permits).ok()?;
-        Some((turn, bytes))
+    fn room(&self, bytes: usize) -> Option<Room> {
+        let AppendQueue { turns: max_turns, bytes: max_bytes, .. } = self.0.queue;
+        take(&self.0.turns, 1, max_turns.get())?;
+        if take(&self.0.bytes, bytes, max_bytes).is_none() {
+            self.0.turns.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Room { commits: self.clone(), bytes })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<KeyDigest, Waiting>> {
-        self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The turns in flight of the sessions that share this one's lock.
+    fn waiting(&self, key: KeyDigest) -> MutexGuard<'_, HashMap<KeyDigest, Waiting>> {
+        let lock = usize::from(key.first_byte()) % LOCKS;
+        self.0.in_flight[lock].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -378,16 +404,30 @@ impl Waiting {
 
 impl Drop for Undecided {
     fn drop(&mut self) {
-        self.commits.0.pending.fetch_sub(1, Ordering::Relaxed);
         if !self.decided {
-            self.commits.lose(&self.commit, "interrupted");
+            self.room.commits.lose(&self.commit, "interrupted");
         }
     }
 }
 
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.commits.0.turns.fetch_sub(1, Ordering::Relaxed);
+        self.commits.0.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Adds to a count that has a bound.
+fn take(count: &AtomicUsize, more: usize, max: usize) -> Option<()> {
+    let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+        count.checked_add(more).filter(|count| *count <= max)
+    });
+    taken.ok().map(|_| ())
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut waiting = self.commits.waiting();
+        let mut waiting = self.commits.waiting(self.key);
         let Some(entry) = waiting.get_mut(&self.key) else { return };
         entry.announced.retain(|number| *number != self.number);
         entry.fewer.notify_waiters();

@@ -30,7 +30,7 @@ use crate::{
     error::Rejection,
     failpoint::{self, Point},
     head::{SIGNED, is_retry, not_ours, rewrite, unrecorded},
-    history::{Incoming, Mode, Plan, Turn, reconcile},
+    history::{Incoming, Log, Mode, Plan, reconcile},
     protocol::{Draft, ReplyLimits, splice::splice},
     session::{
         SessionKey,
@@ -113,8 +113,8 @@ where
         }
     };
 
-    let (loaded, settled) = match (load(&config, &identity.key).await, config.on_load_error) {
-        (Some(loaded), _) => loaded,
+    let stored = match (load(&config, &identity.key).await, config.on_load_error) {
+        (Some(stored), _) => stored,
         (None, OnLoadError::Reject) => return Ok(reject(Rejection::store_unavailable())),
         (None, OnLoadError::Bypass) => {
             let request = Request::from_parts(parts, RequestBody::untouched(collected));
@@ -123,8 +123,10 @@ where
         }
     };
     drop(collected);
-    let at = loaded.cursor;
-    let plan = plan(&config, &identity, &parts, &draft, loaded.turns);
+    let Stored { log, base } = stored;
+    let plan = plan(&config, &identity, &parts, &draft, &log);
+    // The store or its cache adds the next turn to it in place, once nobody else reads it.
+    drop(log);
     if plan.insertion().iter().map(Bytes::len).sum::<usize>() > config.limits.max_history {
         let limit = config.limits.max_history;
         return Ok(reject(Rejection::too_large("the history to be sent", limit, "max_history")));
@@ -140,45 +142,57 @@ where
     failpoint::hit(Point::Forwarded);
     let response = service.call(request).await?;
 
-    let base = Base { at, settled };
     Ok(remember(&config, &identity, base, &draft, plan, response))
 }
 
-/// Whether every turn that was in flight here when the load began is in what was loaded.
-type Settled = bool;
+/// What is stored of a session, and what its next turn is built on.
+struct Stored {
+    log: Arc<Log>,
+    base: Base,
+}
+
+/// What a turn is built on.
+struct Base {
+    at: Cursor,
+    /// Whether every turn that was in flight here when the load began is in what was loaded.
+    settled: bool,
+}
 
 /// The session's log. It has every turn whose end a client of this replica has seen, unless one of them could
 /// not be stored within the load's limit.
-async fn load(config: &Config, key: &SessionKey) -> Option<(Loaded, Settled)> {
+async fn load(config: &Config, key: &SessionKey) -> Option<Stored> {
     failpoint::hit(Point::BeforeLoad);
     let started = Instant::now();
-    let settled = timeout(config.load_timeout, config.commits.settled(key)).await.is_ok();
+    let settled = config.commits.settled(key, config.load_timeout).await;
     if !settled {
         telemetry::unsettled(key);
     }
-    let loaded = match timeout(config.load_timeout, config.store.load_dyn(key, None)).await {
-        Ok(Ok(loaded)) if loaded.turns.iter().all(|turn| turn.envelope().is_none()) => Some(loaded),
-        Ok(loaded) => {
-            let error = loaded.err().unwrap_or_else(unopened);
+    let loaded = timeout(config.load_timeout, config.store.load_dyn(key, None)).await;
+    failpoint::hit(Point::Loaded);
+    let Ok(loaded) = loaded else {
+        telemetry::store_timed_out("load", key);
+        return None;
+    };
+    match loaded.and_then(opened) {
+        Ok((log, at)) => {
+            telemetry::loaded(started.elapsed(), log.turns().len());
+            Some(Stored { log, base: Base { at, settled } })
+        }
+        Err(error) => {
             telemetry::store_failed("load", key, &error);
             None
         }
-        Err(_) => {
-            telemetry::store_timed_out("load", key);
-            None
-        }
-    };
-    if let Some(loaded) = &loaded {
-        telemetry::loaded(started.elapsed(), loaded.turns.len());
     }
-    failpoint::hit(Point::Loaded);
-    loaded.map(|loaded| (loaded, settled))
 }
 
-/// Without what they say, these turns would be left out of the history in silence.
-fn unopened() -> StoreError {
-    let source = "a stored record is compressed or encrypted, and the store is set up to read neither";
-    StoreError::with_source(StoreErrorKind::Conflict, source)
+/// The log and where it ends. Without what they say, envelopes would be left out of the history in silence.
+fn opened(loaded: Loaded) -> Result<(Arc<Log>, Cursor), StoreError> {
+    let log = loaded.turns.into_log();
+    if log.holds_envelopes() {
+        let source = "a stored record is compressed or encrypted, and the store is set up to read neither";
+        return Err(StoreError::with_source(StoreErrorKind::Conflict, source));
+    }
+    Ok((log, loaded.cursor))
 }
 
 /// Forwards a request without memory and says so.
@@ -235,17 +249,11 @@ fn undecoded(error: DecodeError, limit: usize) -> Rejection {
 }
 
 /// How the request continues its session.
-fn plan(
-    config: &Config,
-    identity: &Identity,
-    parts: &request::Parts,
-    draft: &Draft,
-    turns: Vec<Turn>,
-) -> Plan {
+fn plan(config: &Config, identity: &Identity, parts: &request::Parts, draft: &Draft, log: &Log) -> Plan {
     let incoming = Incoming {
         messages: &draft.messages,
         leading: draft.leading,
-        log: &turns.into_iter().collect(),
+        log,
         mode: match identity.control {
             Control::Append => Mode::Append,
             Control::Reset => Mode::Reset,
@@ -261,12 +269,6 @@ fn plan(
         telemetry::trimmed(plan.messages - plan.sent);
     }
     plan
-}
-
-/// What a turn is built on.
-struct Base {
-    at: Cursor,
-    settled: Settled,
 }
 
 /// The response, with what it says of its session, and with a body that completes the turn.

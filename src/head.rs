@@ -48,7 +48,13 @@ pub(crate) fn is_retry(headers: &HeaderMap) -> bool {
 /// Makes a head fit a body that was collected, decoded or spliced. Digests of the old body (RFC 9530 and its
 /// forerunners) no longer hold.
 pub(crate) fn rewrite(headers: &mut HeaderMap, length: usize) {
-    for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
+    static DIGESTS: [HeaderName; 4] = [
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("digest"),
+        HeaderName::from_static("content-digest"),
+        HeaderName::from_static("repr-digest"),
+    ];
+    for name in &DIGESTS {
         headers.remove(name);
     }
     headers.remove(header::TRANSFER_ENCODING);

@@ -39,7 +39,7 @@ macro_rules! record {
 
 /// The span of one exchange.
 pub(crate) fn span(key: &SessionKey) -> tracing::Span {
-    tracing::info_span!("session_memory", { CONVERSATION } = %key.digest())
+    tracing::debug_span!("session_memory", { CONVERSATION } = %key.digest())
 }
 
 /// A request was taken up; `client` is how it relates to the history.

@@ -4,11 +4,11 @@ use std::{
     time::SystemTime,
 };
 
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::runtime::Handle;
 
 use super::encoding::{DecodeError, Decoder};
 use crate::{
-    commits::{Commit, Commits, InFlight, Outcome},
+    commits::{Commit, Commits, InFlight, Submitted},
     failpoint::{self, Point},
     history::{Message, Parent, TurnId, TurnParts, TurnState},
     protocol::{Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Skip},
@@ -65,8 +65,9 @@ impl Recording {
             self.listener = Listener::Deaf(Skip::Unparseable);
             None
         });
-        if self.in_flight.is_none() && self.is_finished() {
-            self.in_flight = Some(self.commits.announce(&self.turn.key));
+        // At its end it is stored before anybody sees that it has finished, or announced then.
+        if terminal.is_none() && self.in_flight.is_none() && self.is_finished() {
+            self.in_flight = Some(self.commits.announce(self.turn.key.digest()));
         }
         terminal
     }
@@ -77,7 +78,7 @@ impl Recording {
     }
 
     /// The reply has ended: stores the turn, if there is one.
-    pub(crate) fn finish(mut self) -> Option<oneshot::Receiver<Outcome>> {
+    pub(crate) fn finish(mut self) -> Option<Submitted> {
         match self.conclude(|recorder| recorder.finish()) {
             Ok(reply) => self.submit(reply, TurnState::Complete),
             Err(skip) => {
@@ -136,7 +137,7 @@ impl Recording {
         }
     }
 
-    fn submit(self, reply: Reply, state: TurnState) -> Option<oneshot::Receiver<Outcome>> {
+    fn submit(self, reply: Reply, state: TurnState) -> Option<Submitted> {
         let OpenTurn { key, at, parent, instructions, sent } = self.turn;
         let parts = TurnParts {
             id: TurnId::new(),
@@ -155,7 +156,6 @@ impl Recording {
             telemetry::skipped(&key, Skip::TooLarge);
             return None;
         }
-        let in_flight = self.in_flight.unwrap_or_else(|| self.commits.announce(&key));
-        Some(self.commits.submit(&self.runtime, Commit { key, at, turn, _in_flight: in_flight }))
+        Some(self.commits.submit(&self.runtime, Commit { key, at, turn }, self.in_flight))
     }
 }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::OwnedSemaphorePermit,
     time::{Sleep, sleep, timeout},
 };
 
 use super::{BoxError, recording::Recording};
 use crate::{
-    commits::Outcome,
+    commits::{Outcome, Submitted},
     config::{OnAppendError, OnDisconnect},
     failpoint::{self, Point},
     session::SessionKey,
@@ -37,7 +37,7 @@ pub(crate) struct Tee<B> {
     reactions: Reactions,
     /// What the upstream's content-length still promises.
     left: Option<u64>,
-    ready: VecDeque<Frame<Bytes>>,
+    /// The end, until the turn is stored.
     held: VecDeque<Frame<Bytes>>,
     commit: Option<CommitWait>,
     /// Reads the reply on for a client that left. A function pointer, so that dropping needs no bounds.
@@ -52,7 +52,7 @@ pub(crate) struct Reactions {
 }
 
 struct CommitWait {
-    outcome: oneshot::Receiver<Outcome>,
+    submitted: Submitted,
     patience: Pin<Box<Sleep>>,
     key: SessionKey,
 }
@@ -72,7 +72,6 @@ where
             inner: Some(Box::pin(inner)),
             recording: Some(recording),
             reactions,
-            ready: VecDeque::new(),
             held: VecDeque::new(),
             commit: None,
             drain: read_on,
@@ -84,9 +83,6 @@ where
         B::Error: Into<BoxError>,
     {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
-                return Poll::Ready(Some(Ok(frame)));
-            }
             if let Some(commit) = &mut self.commit {
                 let delivered = ready!(commit.poll(self.reactions.on_append_error, cx));
                 self.commit = None;
@@ -95,12 +91,17 @@ where
                     self.held.clear();
                     return Poll::Ready(Some(Err(withheld.into())));
                 }
-                self.ready.append(&mut self.held);
-                continue;
+            }
+            if let Some(frame) = self.held.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
             }
             let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
             match ready!(inner.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => self.take(frame),
+                Some(Ok(frame)) => {
+                    if let Some(frame) = self.take(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
                 Some(Err(error)) => {
                     // Broken off: what was said so far is no reply, and the cut stays a cut.
                     self.inner = None;
@@ -123,13 +124,8 @@ where
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         let inner = self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), |inner| inner.size_hint());
-        let waiting: u64 = self
-            .ready
-            .iter()
-            .chain(&self.held)
-            .filter_map(Frame::data_ref)
-            .map(|data| data.len() as u64)
-            .sum();
+        let held = self.held.iter().filter_map(Frame::data_ref);
+        let waiting: u64 = held.map(|data| data.len() as u64).sum();
         let mut hint = SizeHint::new();
         hint.set_lower(inner.lower() + waiting);
         if let Some(upper) = inner.upper() {
@@ -139,62 +135,64 @@ where
     }
 
     fn nothing_waits(&self) -> bool {
-        self.ready.is_empty() && self.held.is_empty() && self.commit.is_none() && self.recording.is_none()
+        self.held.is_empty() && self.commit.is_none() && self.recording.is_none()
     }
 
     /// Sorts a frame into what may go out now and what must wait.
-    fn take(&mut self, frame: Frame<Bytes>) {
+    fn take(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let Some(recording) = &mut self.recording else { return Some(frame) };
         let mut data = match frame.into_data() {
             Ok(data) => data,
             Err(trailers) => {
                 self.held.push_back(trailers);
-                return self.end();
+                self.end();
+                return None;
             }
-        };
-        let Some(recording) = &mut self.recording else {
-            return self.ready.push_back(Frame::data(data));
         };
         let terminal = recording.feed(&data);
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
         let last = self.left == Some(0) || self.inner.as_ref().is_some_and(|inner| inner.is_end_stream());
         match terminal.or(last.then_some(0)) {
-            None => self.ready.push_back(Frame::data(data)),
+            None => Some(Frame::data(data)),
             Some(offset) => {
-                let rest = data.split_off(offset.min(data.len()));
-                if !data.is_empty() {
-                    self.ready.push_back(Frame::data(data));
-                }
-                self.held.push_back(Frame::data(rest));
                 self.end();
+                if self.commit.is_none() {
+                    return Some(Frame::data(data));
+                }
+                let rest = data.split_off(offset.min(data.len()));
+                self.held.push_back(Frame::data(rest));
+                (!data.is_empty()).then(|| Frame::data(data))
             }
         }
     }
 
     /// The reply has ended: starts the commit that its last bytes wait for.
     fn end(&mut self) {
-        if let Some(recording) = self.recording.take() {
-            let key = recording.turn.key.clone();
-            self.commit = recording.finish().map(|outcome| {
-                let patience = Box::pin(sleep(self.reactions.commit_wait));
-                CommitWait { outcome, patience, key }
-            });
-        }
-        if self.commit.is_none() {
-            self.ready.append(&mut self.held);
-        }
+        let Some(recording) = self.recording.take() else { return };
+        let key = recording.turn.key.clone();
+        self.commit = match recording.finish() {
+            None => None,
+            Some(Submitted::Done(Outcome::Stored)) => None,
+            Some(submitted) => {
+                Some(CommitWait { patience: Box::pin(sleep(self.reactions.commit_wait)), submitted, key })
+            }
+        };
     }
 }
 
 impl CommitWait {
     /// Whether the end may go out.
     fn poll(&mut self, policy: OnAppendError, cx: &mut Context<'_>) -> Poll<Result<(), Withheld>> {
-        let stored = match Pin::new(&mut self.outcome).poll(cx) {
-            Poll::Ready(outcome) => outcome == Ok(Outcome::Stored),
-            Poll::Pending => {
-                ready!(self.patience.as_mut().poll(cx));
-                telemetry::unacknowledged(&self.key, policy == OnAppendError::Deliver);
-                false
-            }
+        let stored = match &mut self.submitted {
+            Submitted::Done(outcome) => *outcome == Outcome::Stored,
+            Submitted::Waiting(outcome) => match Pin::new(outcome).poll(cx) {
+                Poll::Ready(outcome) => outcome == Ok(Outcome::Stored),
+                Poll::Pending => {
+                    ready!(self.patience.as_mut().poll(cx));
+                    telemetry::unacknowledged(&self.key, policy == OnAppendError::Deliver);
+                    false
+                }
+            },
         };
         Poll::Ready(if stored || policy == OnAppendError::Deliver { Ok(()) } else { Err(Withheld) })
     }

@@ -55,10 +55,9 @@ pub(super) struct Cut {
 
 impl<'c, 'a> Comparison<'c, 'a> {
     pub(super) fn new(path: Path<'a>, sent: &'c Digests<'c>) -> Self {
-        let stored = Digests::new(path.turns().iter().flat_map(|turn| turn.messages()), sent.canonical);
+        let stored = Digests::new(path.turns().flat_map(|turn| turn.messages()), sent.canonical);
         let ends = path
             .turns()
-            .iter()
             .scan(0, |end, turn| {
                 *end += turn.len();
                 Some(*end)
@@ -97,7 +96,7 @@ impl<'c, 'a> Comparison<'c, 'a> {
     /// messages H has up to its end.
     pub(super) fn last_whole_turn(&self, common: usize) -> Option<(&'a Turn, usize)> {
         let whole = self.ends.partition_point(|end| *end <= common).checked_sub(1)?;
-        Some((self.path.turns()[whole], self.ends[whole]))
+        Some((self.path.turn(whole)?, self.ends[whole]))
     }
 
     /// The length of the longest beginning of R that ends H (Knuth, Morris and Pratt), looking at H from

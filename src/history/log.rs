@@ -1,19 +1,42 @@
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, fmt, ops::Range};
 
 use bytes::Bytes;
 
-use super::{About, Message, Parent, Turn, TurnId};
+use super::{About, Message, Parent, Turn, TurnId, joined::Joined};
 
 /// A session's turns in commit order, each with its parent resolved.
 ///
-/// Append-only: a log that was loaded in part is extended with what came after.
-#[derive(Debug, Clone, Default)]
+/// Append-only: a log that was loaded in part is extended with what came after. What every request asks of a long
+/// log stands beside the turns, so that it is read in a row: the turns themselves are not looked at.
+#[derive(Clone, Default)]
 pub struct Log {
     turns: Vec<Turn>,
-    /// Where the parent of the turn at the same place stands.
-    parents: Vec<Option<usize>>,
-    /// Where each turn stands.
-    places: HashMap<TurnId, usize>,
+    /// One for each turn.
+    steps: Vec<Step>,
+    /// The messages of all turns.
+    text: Joined,
+    /// How many turns were trimmed from the start. A turn's number is its place before that.
+    trimmed: usize,
+    /// The numbers of the turns below `indexed`: made when a turn names a parent.
+    numbers: HashMap<TurnId, usize>,
+    indexed: usize,
+}
+
+/// What the paths through a log are made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// The parent's number.
+    parent: Option<usize>,
+    /// Where its messages begin in the log's text.
+    begin: u64,
+    /// How many bytes they take.
+    pub(super) bytes: usize,
+    messages: u32,
+    pub(super) opens_with_user: bool,
+    opens_with_result: bool,
+    calls: bool,
+    instructs: bool,
+    sealed: bool,
 }
 
 impl Log {
@@ -44,43 +67,93 @@ impl Log {
     /// The history: the turns from the root to the head.
     #[must_use]
     pub fn path(&self) -> Path<'_> {
-        self.path_to(self.turns.len().checked_sub(1))
+        self.path_to((self.trimmed + self.turns.len()).checked_sub(1))
     }
 
     /// The history without its newest turn: the turns from the root to the head's parent.
     #[must_use]
     pub fn path_before_head(&self) -> Path<'_> {
-        self.path_to(self.parents.last().copied().flatten())
+        self.path_to(self.steps.last().and_then(|step| step.parent))
     }
 
-    fn path_to(&self, mut place: Option<usize>) -> Path<'_> {
-        let mut turns = Vec::new();
-        while let Some(at) = place {
-            turns.push(&self.turns[at]);
-            place = self.parents[at];
+    /// How many bytes of memory a turn takes in a log, beside its own.
+    pub(crate) fn weight(turn: &Turn) -> usize {
+        size_of::<Turn>() + size_of::<Step>() + Joined::copied(turn.message_bytes().len())
+    }
+
+    /// Whether a turn is an [envelope](Turn::envelope).
+    #[must_use]
+    pub(crate) fn holds_envelopes(&self) -> bool {
+        self.steps.iter().any(|step| step.sealed)
+    }
+
+    /// Adds a turn.
+    pub(crate) fn push(&mut self, turn: Turn) {
+        let parent = self.number_of(turn.parent());
+        self.steps.push(Step {
+            parent,
+            begin: self.text.push(turn.message_bytes()),
+            bytes: turn.message_bytes().len(),
+            messages: u32::try_from(turn.len()).unwrap_or(u32::MAX),
+            opens_with_user: turn.opens_with_user(),
+            opens_with_result: turn.opens_with_result(),
+            calls: turn.about().next_back().is_some_and(|reply| !reply.calls.is_empty()),
+            instructs: !turn.instruction_bytes().is_empty(),
+            sealed: turn.envelope().is_some(),
+        });
+        self.turns.push(turn);
+    }
+
+    /// Forgets the oldest turns. What continued them is a root.
+    pub(crate) fn trim(&mut self, count: usize) {
+        let count = count.min(self.turns.len());
+        self.trimmed += count;
+        for turn in self.turns.drain(..count) {
+            self.numbers.remove(&turn.id());
         }
-        turns.reverse();
-        Path { turns }
+        self.steps.drain(..count);
+        self.indexed = self.indexed.max(self.trimmed);
+        self.text.trim(self.steps.first().map(|step| step.begin));
     }
 
-    /// Where the parent of a turn stands that is about to be added. A parent that is not in the log (a bound
+    fn path_to(&self, mut number: Option<usize>) -> Path<'_> {
+        let mut places = Vec::new();
+        while let Some(place) = number.and_then(|number| number.checked_sub(self.trimmed)) {
+            places.push(place);
+            number = self.steps[place].parent;
+        }
+        places.reverse();
+        Path { log: self, places }
+    }
+
+    /// The number of the parent of a turn that is about to be added. A parent that is not in the log (a bound
     /// on turns has trimmed it) makes the turn a root.
-    fn place_of(&self, parent: Parent) -> Option<usize> {
+    fn number_of(&mut self, parent: Parent) -> Option<usize> {
         match parent {
-            Parent::Previous => self.turns.len().checked_sub(1),
+            Parent::Previous => (!self.turns.is_empty()).then(|| self.trimmed + self.turns.len() - 1),
             Parent::Root => None,
-            Parent::Turn(id) => self.places.get(&id).copied(),
+            Parent::Turn(id) => {
+                let new = self.turns[self.indexed - self.trimmed..].iter().map(Turn::id);
+                self.numbers.extend(new.zip(self.indexed..));
+                self.indexed = self.trimmed + self.turns.len();
+                self.numbers.get(&id).copied()
+            }
         }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("turns", &self.turns)
+            .field("trimmed", &self.trimmed)
+            .finish_non_exhaustive()
     }
 }
 
 impl Extend<Turn> for Log {
     fn extend<I: IntoIterator<Item = Turn>>(&mut self, turns: I) {
-        for turn in turns {
-            self.parents.push(self.place_of(turn.parent()));
-            self.places.insert(turn.id(), self.turns.len());
-            self.turns.push(turn);
-        }
+        turns.into_iter().for_each(|turn| self.push(turn));
     }
 }
 
@@ -92,29 +165,41 @@ impl FromIterator<Turn> for Log {
     }
 }
 
-/// Turns that continue one another, the oldest first.
-#[derive(Debug, Clone, Default)]
+/// Turns of a log that continue one another, the oldest first.
+#[derive(Debug, Clone)]
 pub struct Path<'a> {
-    turns: Vec<&'a Turn>,
+    log: &'a Log,
+    /// Where they stand in the log.
+    places: Vec<usize>,
 }
 
 impl<'a> Path<'a> {
     /// The turns, the oldest first.
+    pub fn turns(&self) -> impl ExactSizeIterator<Item = &'a Turn> + DoubleEndedIterator {
+        self.places.iter().map(|place| &self.log.turns[*place])
+    }
+
+    /// The turn at this place of the path.
+    pub(super) fn turn(&self, at: usize) -> Option<&'a Turn> {
+        Some(&self.log.turns[*self.places.get(at)?])
+    }
+
+    /// How many turns it has.
     #[must_use]
-    pub fn turns(&self) -> &[&'a Turn] {
-        &self.turns
+    pub fn len(&self) -> usize {
+        self.places.len()
     }
 
     /// Whether it has no turns.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.places.is_empty()
     }
 
     /// How many messages its turns hold, instructions not counted.
     #[must_use]
     pub fn messages(&self) -> usize {
-        self.turns.iter().map(|turn| turn.len()).sum()
+        self.steps().map(|step| step.messages as usize).sum()
     }
 
     /// The newest instructions on it, as they are spliced.
@@ -143,51 +228,65 @@ impl<'a> Path<'a> {
     /// has trimmed the call; what follows up to the next turn that opens otherwise leaves with it.
     #[must_use]
     pub fn healed(&self, next: &[Message]) -> Self {
-        let mut kept: Vec<&Turn> = Vec::with_capacity(self.turns.len());
-        for turn in self.turns.iter().rev() {
-            let answered = match kept.last() {
-                Some(follower) => answers(turn, follower.about()),
-                None => answers(turn, next.iter().map(Message::about)),
-            };
+        let mut kept: Vec<usize> = Vec::with_capacity(self.places.len());
+        for &place in self.places.iter().rev() {
+            let answered = !self.log.steps[place].calls
+                || match kept.last() {
+                    Some(&follower) => answers(&self.log.turns[place], self.log.turns[follower].about()),
+                    None => answers(&self.log.turns[place], next.iter().map(Message::about)),
+                };
             if answered {
-                kept.push(turn);
+                kept.push(place);
             }
         }
-        while kept.last().is_some_and(|turn| turn.opens_with_result()) {
+        while kept.last().is_some_and(|place| self.log.steps[*place].opens_with_result) {
             kept.pop();
         }
         kept.reverse();
-        Self { turns: kept }
+        Self { log: self.log, places: kept }
+    }
+
+    /// The messages of all its turns as they are spliced, in pieces: each raw messages joined by single commas.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Bytes> {
+        self.places.chunk_by(|place, next| place + 1 == *next).flat_map(|run| {
+            let (first, last) = (&self.log.steps[run[0]], &self.log.steps[run[run.len() - 1]]);
+            self.log.text.pieces(first.begin..last.begin + last.bytes as u64)
+        })
+    }
+
+    /// What is known of its turns.
+    pub(super) fn steps(&self) -> impl Iterator<Item = &'a Step> {
+        self.places.iter().map(|place| &self.log.steps[*place])
     }
 
     /// The part of the path that ends with this turn; all of it if the turn is not on it.
     pub(super) fn up_to(&self, id: TurnId) -> Self {
-        self.part(0..self.position(id).map_or(self.turns.len(), |at| at + 1))
+        self.part(0..self.position(id).map_or(self.places.len(), |at| at + 1))
     }
 
-    /// Some turns of the path, by their places.
+    /// Some turns of the path, by their places on it.
     pub(super) fn part(&self, places: Range<usize>) -> Self {
-        Self { turns: self.turns[places].to_vec() }
+        Self { log: self.log, places: self.places[places].to_vec() }
     }
 
     /// Where this turn stands.
     pub(super) fn position(&self, id: TurnId) -> Option<usize> {
-        self.turns.iter().position(|turn| turn.id() == id)
+        self.turns().position(|turn| turn.id() == id)
     }
 
     fn instructing_turn(&self) -> Option<&'a Turn> {
-        self.turns.iter().rev().find(|turn| !turn.instruction_bytes().is_empty()).copied()
+        let place = self.places.iter().rev().find(|place| self.log.steps[**place].instructs)?;
+        Some(&self.log.turns[*place])
     }
 }
 
-/// Whether the reply calls no tool, or one of its calls is answered by what follows. A call or an answer
-/// without an id goes by its position, so that any answer answers it.
+/// Whether one of the calls that the reply makes is answered by what follows. A call or an answer without an id
+/// goes by its position, so that any answer answers it.
 fn answers<'a>(turn: &Turn, follows: impl Iterator<Item = &'a About>) -> bool {
     let calls = turn.about().next_back().map_or(&[][..], |reply| &reply.calls);
-    calls.is_empty()
-        || follows
-            .filter_map(|about| about.answers.as_deref())
-            .any(|answer| answer.is_empty() || calls.iter().any(|call| call.is_empty() || call == answer))
+    follows
+        .filter_map(|about| about.answers.as_deref())
+        .any(|answer| answer.is_empty() || calls.iter().any(|call| call.is_empty() || call == answer))
 }
 
 #[cfg(test)]
@@ -196,7 +295,7 @@ mod tests {
     use crate::history::fixtures::{Said, assistant, calls, result, turn, turn_with, user};
 
     fn ids(path: &Path<'_>) -> Vec<TurnId> {
-        path.turns().iter().map(|turn| turn.id()).collect()
+        path.turns().map(|turn| turn.id()).collect()
     }
 
     fn log(turns: &[&Turn]) -> Log {
@@ -277,7 +376,7 @@ mod tests {
         let plain = turn(Parent::Previous, &[user("2")], assistant("2"));
 
         let all = [&asks, &asks_again, &answers, &plain];
-        assert_eq!(log(&all).path().healed(&[user("x")]).turns().len(), 4);
+        assert_eq!(log(&all).path().healed(&[user("x")]).len(), 4);
         for trimmed in 1..3 {
             assert_eq!(
                 ids(&log(&all[trimmed..]).path().healed(&[user("x")])),
@@ -291,9 +390,9 @@ mod tests {
     #[test]
     fn a_call_answered_in_part_and_a_call_without_id_stay() {
         let asks = turn(Parent::Previous, &[user("1")], calls(&["a", "b"]));
-        assert_eq!(log(&[&asks]).path().healed(&[result("b")]).turns().len(), 1);
+        assert_eq!(log(&[&asks]).path().healed(&[result("b")]).len(), 1);
         let nameless = turn(Parent::Previous, &[user("1")], calls(&[""]));
-        assert_eq!(log(&[&nameless]).path().healed(&[result("minted")]).turns().len(), 1);
+        assert_eq!(log(&[&nameless]).path().healed(&[result("minted")]).len(), 1);
         assert!(log(&[&nameless]).path().healed(&[user("x")]).is_empty());
     }
 }

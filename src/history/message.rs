@@ -1,7 +1,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
 /// One chat message: the raw JSON bytes as they were sent, with what the history must know of it read out.
 ///
@@ -27,8 +27,7 @@ pub struct About {
 }
 
 /// The role of a message. Roles that we do not know are kept as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
     /// Operator instructions.
@@ -44,7 +43,6 @@ pub enum Role {
     /// The result of a function call (deprecated).
     Function,
     /// Any other.
-    #[serde(untagged)]
     Other(String),
 }
 
@@ -64,6 +62,48 @@ impl From<&str> for Role {
             "function" => Self::Function,
             other => Self::Other(other.to_owned()),
         }
+    }
+}
+
+impl Role {
+    /// The role as messages name it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+            Self::Function => "function",
+            Self::Other(role) => role,
+        }
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = Role;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a role")
+            }
+
+            fn visit_str<E>(self, role: &str) -> Result<Role, E> {
+                Ok(role.into())
+            }
+        }
+
+        deserializer.deserialize_str(Name)
     }
 }
 

@@ -4,6 +4,7 @@
 //! root to the newest turn. Nothing here knows HTTP or stores.
 
 mod compare;
+mod joined;
 mod log;
 mod message;
 mod plan;

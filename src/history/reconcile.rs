@@ -51,7 +51,7 @@ pub struct Incoming<'a> {
 pub fn reconcile(incoming: &Incoming<'_>, canonical: CanonicalOf<'_>) -> Plan {
     let path = incoming.log.path();
     if incoming.mode == Mode::Reset {
-        return incoming.as_sent(ClientCase::New, Parent::Root, &Path::default(), 0);
+        return incoming.as_sent(ClientCase::New, Parent::Root, &path.part(0..0), 0);
     }
     if path.is_empty() {
         return incoming.as_sent(ClientCase::New, Parent::Previous, &path, 0);
@@ -86,7 +86,7 @@ impl<'a> Incoming<'a> {
             return None;
         }
         let before = self.log.path_before_head();
-        let parent = before.turns().last().map_or(Parent::Root, |turn| Parent::Turn(turn.id()));
+        let parent = before.turns().next_back().map_or(Parent::Root, |turn| Parent::Turn(turn.id()));
         if known == 0 {
             return Some(self.after(ClientCase::Retry, parent, &before));
         }
@@ -106,7 +106,7 @@ impl<'a> Incoming<'a> {
         }
         let mut edited = stored.last_whole_turn(common);
         let healed = path.healed(self.rest());
-        if healed.turns().len() < path.turns().len() {
+        if healed.len() < path.len() {
             let healed = Comparison::new(healed, &sent);
             let healed_common = healed.common();
             // Where the path as it is stored agrees further, the client knows the turn that healing hides.
@@ -121,7 +121,7 @@ impl<'a> Incoming<'a> {
             Some((turn, end)) => {
                 self.as_sent(ClientCase::Edit, Parent::Turn(turn.id()), &path.up_to(turn.id()), end)
             }
-            None => self.as_sent(ClientCase::Unrelated, Parent::Root, &Path::default(), 0),
+            None => self.as_sent(ClientCase::Unrelated, Parent::Root, &path.part(0..0), 0),
         }
     }
 
@@ -141,7 +141,7 @@ impl<'a> Incoming<'a> {
             case,
             parent,
             stores_instructions: self.stores_instructions(path),
-            turns: path.turns().len(),
+            turns: path.len(),
             messages: path.messages() + new.len(),
             sent: self.rest().len(),
             insertion: Vec::new(),
@@ -153,7 +153,7 @@ impl<'a> Incoming<'a> {
     fn after(&self, case: ClientCase, parent: Parent, path: &Path<'a>) -> Plan {
         let healed = path.healed(self.rest());
         let start = self.window.start(&healed);
-        let view = View { turns: healed.turns()[start..].to_vec(), partial: None };
+        let view = View { turns: healed.part(start..healed.len()), partial: None };
         self.spliced(case, parent, path, view, 0)
     }
 
@@ -161,16 +161,16 @@ impl<'a> Incoming<'a> {
     /// client's own forgetting does not move it.
     fn view_before(&self, path: &Path<'a>, cut: Cut, known: usize) -> View<'a> {
         let whole = path.healed(&self.rest()[known..]);
-        let opening = whole.turns().get(self.window.start(&whole));
+        let opening = whole.turn(self.window.start(&whole));
         let start = opening.and_then(|turn| path.position(turn.id())).unwrap_or(0);
 
-        let partial = path.turns().get(cut.turns).copied().filter(|_| cut.messages > 0 && start <= cut.turns);
+        let partial = path.turn(cut.turns).filter(|_| cut.messages > 0 && start <= cut.turns);
         let before = path.part(start.min(cut.turns)..cut.turns);
         let healed = match partial {
             Some(turn) => before.healed(&turn.messages().take(cut.messages).collect::<Vec<_>>()),
             None => before.healed(self.rest()),
         };
-        View { turns: healed.turns().to_vec(), partial: partial.map(|turn| (turn, cut.messages)) }
+        View { turns: healed, partial: partial.map(|turn| (turn, cut.messages)) }
     }
 
     /// The view goes between P′ and R; of R, the first `known` messages are stored already.
@@ -185,7 +185,7 @@ impl<'a> Incoming<'a> {
         let mut plan = self.as_sent(case, parent, path, known);
         plan.sent += view.messages();
         let remembered = path.instructions().filter(|_| self.leading == 0 && self.remembers());
-        plan.insertion = remembered.cloned().into_iter().chain(view.groups()).collect();
+        plan.insertion = remembered.cloned().into_iter().chain(view.pieces()).collect();
         plan
     }
 
@@ -200,18 +200,17 @@ impl<'a> Incoming<'a> {
 
 /// What is inserted of the history: whole turns, and the first messages of one more.
 struct View<'a> {
-    turns: Vec<&'a Turn>,
+    turns: Path<'a>,
     partial: Option<(&'a Turn, usize)>,
 }
 
 impl View<'_> {
     fn messages(&self) -> usize {
-        self.turns.iter().map(|turn| turn.len()).sum::<usize>() + self.partial.map_or(0, |(_, count)| count)
+        self.turns.messages() + self.partial.map_or(0, |(_, count)| count)
     }
 
-    fn groups(&self) -> impl Iterator<Item = Bytes> {
-        let whole = self.turns.iter().map(|turn| turn.message_bytes().clone());
-        whole.chain(self.partial.map(|(turn, count)| turn.first_message_bytes(count)))
+    fn pieces(&self) -> impl Iterator<Item = Bytes> {
+        self.turns.pieces().chain(self.partial.map(|(turn, count)| turn.first_message_bytes(count)))
     }
 }
 

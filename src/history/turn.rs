@@ -12,8 +12,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Deserializer, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -172,11 +172,42 @@ struct Header {
     envelope: Option<envelope::About>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// One object in the header. Written and read by hand: flattened, its members would be collected first.
 struct Entry {
-    #[serde(flatten)]
     about: About,
     len: usize,
+}
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let About { role, calls, answers } = &self.about;
+        let mut entry = serializer.serialize_map(None)?;
+        entry.serialize_entry("role", role)?;
+        if !calls.is_empty() {
+            entry.serialize_entry("calls", calls)?;
+        }
+        if let Some(answers) = answers {
+            entry.serialize_entry("answers", answers)?;
+        }
+        entry.serialize_entry("len", &self.len)?;
+        entry.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Flat {
+            role: Role,
+            #[serde(default)]
+            calls: Vec<String>,
+            #[serde(default)]
+            answers: Option<String>,
+            len: usize,
+        }
+        let Flat { role, calls, answers, len } = Flat::deserialize(deserializer)?;
+        Ok(Self { about: About { role, calls, answers }, len })
+    }
 }
 
 impl TurnParts {
@@ -205,18 +236,18 @@ impl TurnParts {
             sent,
             envelope: None,
         };
-        let mut record =
-            BytesMut::with_capacity(512 + messages.iter().map(|m| m.raw().len() + 1).sum::<usize>());
+        let texts = self.instructions.iter().chain(&messages).map(|message| message.raw().len() + 1);
+        let mut record = Vec::with_capacity(512 + texts.sum::<usize>());
         // Serialising plain strings and numbers into memory cannot fail; were it to, the record would be
         // refused by every reader instead of being read wrong.
-        let _ = serde_json::to_writer((&mut record).writer(), &header);
-        record.put_u8(b'\n');
+        let _ = serde_json::to_writer(&mut record, &header);
+        record.push(b'\n');
         let instructions_at = record.len();
         join(&mut record, &self.instructions);
-        record.put_u8(b'\n');
+        record.push(b'\n');
         let messages_at = record.len();
         join(&mut record, &messages);
-        let record = record.freeze();
+        let record = Bytes::from(record);
         Turn(Arc::new(Decoded {
             header: Arc::new(header),
             instructions: record.slice(instructions_at..messages_at - 1),
@@ -448,12 +479,12 @@ fn entries(messages: &[Message]) -> Vec<Entry> {
     messages.iter().map(|m| Entry { about: m.about().clone(), len: m.raw().len() }).collect()
 }
 
-fn join(into: &mut BytesMut, messages: &[Message]) {
+fn join(into: &mut Vec<u8>, messages: &[Message]) {
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {
-            into.put_u8(b',');
+            into.push(b',');
         }
-        into.put_slice(message.raw());
+        into.extend_from_slice(message.raw());
     }
 }
 

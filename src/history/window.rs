@@ -48,10 +48,10 @@ impl Window {
     /// The place on the path of the first turn that is sent.
     #[must_use]
     pub fn start(&self, path: &Path<'_>) -> usize {
-        self.fold(path.turns().iter().map(|turn| Step {
+        self.fold(path.steps().map(|step| Step {
             // Each turn is followed by a comma.
-            bytes: turn.message_bytes().len() + 1,
-            opens: turn.opens_with_user(),
+            bytes: step.bytes + 1,
+            opens: step.opens_with_user,
         }))
     }
 

@@ -174,7 +174,8 @@ impl Hash for SessionKey {
 
 fn encode(namespace: &str, principal: &Principal, id: &SessionId) -> String {
     let principal = principal.as_str();
-    format!("{}:{namespace}:{}:{principal}:{}", namespace.len(), principal.len(), id.as_str())
+    let lengths = [namespace.len().to_string(), principal.len().to_string()];
+    [&lengths[0], ":", namespace, ":", &lengths[1], ":", principal, ":", id.as_str()].concat()
 }
 
 impl fmt::Debug for SessionKey {
@@ -191,6 +192,11 @@ impl KeyDigest {
     }
 
     /// Whether this is the text that [`to_hex`](Self::to_hex) gives; every record of a load is asked.
+    /// A byte to spread keys by.
+    pub(crate) fn first_byte(self) -> u8 {
+        self.0[0]
+    }
+
     pub(crate) fn is_hex(self, text: &str) -> bool {
         self.hex_digits().eq(text.bytes())
     }

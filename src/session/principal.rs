@@ -156,7 +156,11 @@ fn digest(secret: Option<&[u8]>, name: &HeaderName, headers: &HeaderMap) -> Prin
         // HMAC takes a key of any length; the error type exists for other MACs.
         Some(Err(_)) | None => Sha256::digest(&input).into(),
     };
-    Principal::new(format!("{}:{}", name.as_str(), BASE64_URL_SAFE_NO_PAD.encode(digest)))
+    let mut principal = String::with_capacity(name.as_str().len() + 1 + 43);
+    principal.push_str(name.as_str());
+    principal.push(':');
+    BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut principal);
+    Principal::new(principal)
 }
 
 #[cfg(test)]

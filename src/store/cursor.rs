@@ -19,10 +19,8 @@ impl Epoch {
     ///
     /// When the operating system gives no random bytes.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        bytes[0] |= 1; // never UNBORN
-        Ok(Self(bytes))
+        // Never UNBORN: a UUID's version is not zero.
+        Ok(Self(uuid::Uuid::new_v4().into_bytes()))
     }
 
     /// The epoch from its 16 bytes.

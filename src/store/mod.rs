@@ -29,6 +29,7 @@ pub mod redis;
 mod retention;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod turns;
 
 pub use cached::{CacheStats, Cached};
 #[cfg(feature = "zstd")]
@@ -46,6 +47,7 @@ pub use redis::RedisStore;
 pub use retention::TtlRefresh;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
+pub use turns::Turns;
 
 use std::{fmt, future::Future, time::SystemTime};
 
@@ -155,7 +157,7 @@ pub struct Loaded {
     /// Where the log ends now.
     pub cursor: Cursor,
     /// The turns after the cursor that was asked for, or all of them.
-    pub turns: Vec<Turn>,
+    pub turns: Turns,
     /// Whether `turns` begins at the start of the log.
     pub from_start: bool,
     /// How many turns at the start of the log are kept no more; 0 for an unknown session. From the start,

@@ -129,8 +129,8 @@ async fn a_turn_that_the_store_will_never_take_is_given_up_at_once() {
 async fn a_full_append_queue_loses_the_turn_it_cannot_hold_and_no_other() {
     for queue in [
         AppendQueue::default().with_turns(std::num::NonZeroUsize::new(2).unwrap()),
-        // Bytes are counted in KiB, and each of these turns is smaller.
-        AppendQueue::default().with_bytes(2 * 1024),
+        // Each of these turns has some 350 bytes.
+        AppendQueue::default().with_bytes(900),
     ] {
         let store = Moody::gated();
         let layer = SessionMemoryLayer::new(store.clone()).with_append_queue(queue);

@@ -252,7 +252,7 @@ impl Moody {
     }
 
     pub async fn turns(&self, session: &str) -> Vec<Turn> {
-        self.store.load(&key(session), None).await.expect("a load").turns
+        self.store.load(&key(session), None).await.expect("a load").turns.into()
     }
 
     /// Waits until the session has so many turns.

@@ -321,17 +321,15 @@ impl World {
     fn check_small_window(&self, draft: &Draft, request: &Request, whole: &Plan) {
         let small = Window::default().with_turns(NonZeroUsize::new(3).unwrap()).with_bytes(2_000);
         let plan = self.plan(draft, request, small);
-        let history = |plan: &Plan| plan.insertion().iter().rev().cloned().collect::<Vec<_>>();
         let instructed = usize::from(
             whole.insertion().first().is_some_and(|group| group.starts_with(b"{\"role\":\"system\"")),
         );
-        let (mut cut, mut all) = (history(&plan), history(whole));
-        cut.truncate(cut.len() - instructed);
-        all.truncate(all.len() - instructed);
-        assert!(all.starts_with(&cut), "a window is the end of the history");
+        let history = |plan: &Plan| plan.insertion()[instructed..].join(&b","[..]);
+        let (cut, all) = (history(&plan), history(whole));
+        assert!(all.ends_with(&cut), "a window is the end of the history");
         assert_eq!((plan.case, plan.parent, &plan.new), (whole.case, whole.parent, &whole.new));
-        if let Some(first) = cut.last().filter(|_| cut.len() < all.len()) {
-            let role = serde_json::Deserializer::from_slice(first).into_iter::<serde_json::Value>().next();
+        if !cut.is_empty() && cut.len() < all.len() {
+            let role = serde_json::Deserializer::from_slice(&cut).into_iter::<serde_json::Value>().next();
             assert_eq!(role.unwrap().unwrap()["role"], "user", "a window opens where a user speaks");
         }
     }
@@ -379,7 +377,7 @@ impl World {
     fn check_stored(&self) {
         let path = self.path(self.head());
         let stored = self.log.path();
-        let messages: Vec<_> = stored.turns().iter().flat_map(|turn| turn.messages()).collect();
+        let messages: Vec<_> = stored.turns().flat_map(|turn| turn.messages()).collect();
         assert_eq!(messages.iter().map(raw).collect::<Vec<_>>(), self.raw(&path), "what is stored");
         assert_eq!(stored.instructions().map(|b| String::from_utf8(b.to_vec()).unwrap()), self.system(&path));
         assert_eq!(self.log.turns().len(), self.turns.len(), "nothing is ever lost");

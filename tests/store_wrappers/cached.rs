@@ -360,7 +360,7 @@ async fn an_answer_that_does_not_continue_the_kept_log_is_replaced_by_the_whole_
     let store = Shelf::default();
     let replica = Cached::new(Altered(store.clone(), |after, loaded| {
         if after.is_some() {
-            loaded.turns.clear();
+            loaded.turns.to_mut().clear();
         }
     }));
     let key = key("a");
@@ -378,8 +378,8 @@ async fn a_log_that_is_not_what_its_cursor_says_is_an_error_and_not_kept() {
     say(&store, &key, "one").await;
     say(&store, &key, "two").await;
     let wrong: [fn(Option<&Cursor>, &mut Loaded); 4] = [
-        |_, loaded| drop(loaded.turns.remove(0)),
-        |_, loaded| loaded.turns.swap(0, 1),
+        |_, loaded| drop(loaded.turns.to_mut().remove(0)),
+        |_, loaded| loaded.turns.to_mut().swap(0, 1),
         |_, loaded| loaded.cursor.count += 1,
         |_, loaded| loaded.trimmed = 5,
     ];

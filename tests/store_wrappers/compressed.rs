@@ -118,7 +118,7 @@ async fn the_record_of_one_turn_in_the_envelope_of_another_is_refused() {
 async fn without_the_wrapper_an_envelope_is_seen_to_be_one() {
     let shelf = Shelf::default();
     let said = say(&Compressed::new(shelf.clone()), &key("a"), &PROSE.repeat(100)).await;
-    let found: Turn = shelf.load(&key("a"), None).await.unwrap().turns.remove(0);
+    let found: Turn = shelf.load(&key("a"), None).await.unwrap().turns[0].clone();
     assert_eq!(found.envelope().map(|envelope| envelope.coding), Some("zstd"));
     assert_eq!((found.id(), found.parent(), found.at()), (said.id(), said.parent(), said.at()));
     assert_eq!((found.len(), found.is_empty(), found.messages().count()), (0, true, 0));

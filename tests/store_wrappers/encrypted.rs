@@ -434,7 +434,7 @@ async fn a_record_that_was_sealed_before_still_opens() {
     let record = Bytes::from_static(include_bytes!("sealed-1.0.record"));
     let sealed = Turn::decode(record, key("a").digest()).unwrap();
     shelf.append(&key("a"), &at, &sealed).await.unwrap();
-    let opened = encrypted(&shelf).load(&key("a"), None).await.unwrap().turns.remove(0);
+    let opened = encrypted(&shelf).load(&key("a"), None).await.unwrap().turns[0].clone();
     assert_eq!(
         opened.message_bytes(),
         r#"{"role":"user","content":"kept for years"},{"role":"assistant","content":"yes"}"#

@@ -115,7 +115,12 @@ impl HistoryStore for Shelf {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let Some(log) = logs.get(key) else {
             let cursor = Cursor::start_of(Epoch::UNBORN);
-            return Ok(Loaded { cursor, turns: vec![], from_start: after != Some(&cursor), trimmed: 0 });
+            return Ok(Loaded {
+                cursor,
+                turns: vec![].into(),
+                from_start: after != Some(&cursor),
+                trimmed: 0,
+            });
         };
         let turns = log.records.iter().map(|record| decode(key, record)).collect::<Result<Vec<_>, _>>()?;
         let known = after.filter(|at| at.epoch == log.epoch).and_then(|at| {
@@ -127,7 +132,12 @@ impl HistoryStore for Shelf {
         });
         let turns = turns[known.unwrap_or(0)..].to_vec();
         self.moved.fetch_add(turns.len() as u64, Ordering::Relaxed);
-        Ok(Loaded { cursor: log.cursor(key)?, turns, from_start: known.is_none(), trimmed: log.trimmed })
+        Ok(Loaded {
+            cursor: log.cursor(key)?,
+            turns: turns.into(),
+            from_start: known.is_none(),
+            trimmed: log.trimmed,
+        })
     }
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {

@@ -5,6 +5,7 @@ use std::{fmt, ops::ControlFlow};
 use super::{
     OpenAiChat,
     assembly::{Assembly, is_zero},
+    envelope::Envelope,
     raw,
 };
 use crate::protocol::{
@@ -129,15 +130,13 @@ fn chunk(assembly: &mut Assembly, json: &str) -> Result<(), Skip> {
     if !raw::is_object(json) {
         return if json.is_empty() || raw::is_json(json) { Ok(()) } else { Err(Skip::Unparseable) };
     }
-    let chunk = raw::pick(json, ["error", "model", "usage", "choices"]);
-    let [error, model, usage, choices] = chunk.ok_or(Skip::Unparseable)?;
+    let chunk = Envelope::read(json, "delta").ok_or(Skip::Unparseable)?;
+    let Envelope { error, model, usage, choices } = chunk;
     if error.is_some_and(raw::is_truthy) {
         return Err(Skip::ErrorFrame);
     }
     assembly.outcome.read(model, usage);
-    let Some(choices) = choices.filter(|choices| !raw::is_null(choices)) else { return Ok(()) };
-    for choice in raw::elements(choices).ok_or(Skip::Unparseable)? {
-        let choice = raw::pick(choice, ["index", "finish_reason", "delta"]);
+    for choice in choices.ok_or(Skip::Unparseable)? {
         let [index, finish_reason, delta] = choice.ok_or(Skip::Unparseable)?;
         if !is_zero(index) {
             continue;

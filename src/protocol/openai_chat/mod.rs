@@ -4,6 +4,7 @@ mod assembly;
 mod budget;
 mod canonical;
 mod delta;
+mod envelope;
 mod fields;
 mod lossless;
 mod nesting;

@@ -75,7 +75,8 @@ pub(super) fn pick<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Optio
     Some(names.map(|name| members.get(name)))
 }
 
-struct Pick<'n, const N: usize>([&'n str; N]);
+/// The values of these names in an object.
+pub(super) struct Pick<'n, const N: usize>(pub(super) [&'n str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
     type Value = [Option<&'de str>; N];
@@ -107,7 +108,7 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 }
 
 /// Reads a name as its place among those that are picked.
-struct Position<'n>(&'n [&'n str]);
+pub(super) struct Position<'n>(pub(super) &'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Position<'_> {
     type Value = Option<usize>;

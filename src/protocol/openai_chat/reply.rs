@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     assembly::{DROPPED, Outcome, is_zero},
     budget::Budget,
+    envelope::Envelope,
     nesting::Nesting,
     raw::{self, Member, Members},
     tool_calls,
@@ -37,6 +38,10 @@ impl JsonReply {
     pub(super) fn new(limits: ReplyLimits) -> Self {
         Self { limit: limits.reply, nesting: Nesting::default(), state: State::Open(Vec::new()) }
     }
+
+    fn take(&mut self) -> State {
+        mem::replace(&mut self.state, State::Read(Err(Skip::EmptyMessage)))
+    }
 }
 
 impl Recorder for JsonReply {
@@ -48,9 +53,13 @@ impl Recorder for JsonReply {
             self.state = State::Read(Err(Skip::TooLarge));
             return None;
         }
-        body.extend_from_slice(bytes);
-        end?;
-        let reply = read(body);
+        let reply = if end.is_some() && body.is_empty() {
+            read(bytes)
+        } else {
+            body.extend_from_slice(bytes);
+            end?;
+            read(body)
+        };
         let terminal = end.filter(|_| reply.is_ok());
         self.state = State::Read(reply);
         terminal
@@ -61,16 +70,16 @@ impl Recorder for JsonReply {
     }
 
     fn finish(&mut self) -> Result<Reply, Skip> {
-        match &self.state {
-            State::Read(reply) => reply.clone(),
+        match self.take() {
+            State::Read(reply) => reply,
             // It never closed, so it is no JSON object.
             State::Open(_) => Err(Skip::Unparseable),
         }
     }
 
     fn interrupt(&mut self) -> Result<Reply, Skip> {
-        match &self.state {
-            State::Read(reply) => reply.clone(),
+        match self.take() {
+            State::Read(reply) => reply,
             State::Open(_) => Err(Skip::NoFinishReason),
         }
     }
@@ -85,16 +94,14 @@ impl fmt::Debug for JsonReply {
 fn read(body: &[u8]) -> Result<Reply, Skip> {
     let body = body.strip_prefix(BOM).unwrap_or(body);
     let body = str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
-    let reply = raw::pick(&body, ["error", "model", "usage", "choices"]);
-    let [error, model, usage, choices] = reply.ok_or(Skip::Unparseable)?;
+    let reply = Envelope::read(&body, "message").ok_or(Skip::Unparseable)?;
+    let Envelope { error, model, usage, choices } = reply;
     if error.is_some_and(raw::is_truthy) {
         return Err(Skip::ErrorBody);
     }
     let mut outcome = Outcome::default();
     outcome.read(model, usage);
-    let choices = choices.filter(|choices| !raw::is_null(choices)).unwrap_or("[]");
-    for choice in raw::elements(choices).ok_or(Skip::Unparseable)? {
-        let choice = raw::pick(choice, ["index", "finish_reason", "message"]);
+    for choice in choices.ok_or(Skip::Unparseable)? {
         let [index, finish_reason, message] = choice.ok_or(Skip::Unparseable)?;
         if is_zero(index) {
             outcome.read_finish_reason(finish_reason)?;

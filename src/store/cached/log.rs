@@ -1,52 +1,63 @@
 use std::{mem, sync::Arc};
 
 use super::super::{
-    Cursor, Loaded,
+    Cursor, Loaded, Turns,
     head::{Head, Place},
 };
-use crate::history::Turn;
+use crate::history::{Log, Turn};
 
-/// A session's whole log, as the store answered at one moment. Never changed: loads that overlap each make
-/// their own.
+/// A session's whole log, as the store answered at one moment.
+#[derive(Clone)]
 pub(super) struct CachedLog {
     cursor: Cursor,
     trimmed: u64,
-    turns: Vec<Turn>,
+    /// Shared with the loads that are looked at: what they see does not change.
+    log: Arc<Log>,
     weight: u64,
 }
 
 impl CachedLog {
     /// The log of a load from the start; `None` if that is no whole log.
     pub(super) fn whole(loaded: &Loaded) -> Option<Self> {
-        let turns: Vec<Turn> = loaded.turns.iter().map(Turn::detached).collect();
-        let weight = weight(&turns) + mem::size_of::<Self>() as u64;
-        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, turns, weight }.checked()
+        let log: Log = loaded.turns.iter().map(Turn::detached).collect();
+        let weight = weight(log.turns()) + (mem::size_of::<Self>() + mem::size_of::<Log>()) as u64;
+        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, log: Arc::new(log), weight }.checked()
     }
 
     /// The log with what a load after its cursor found; `None` if that does not continue it.
-    pub(super) fn extended(self: Arc<Self>, loaded: &Loaded) -> Option<Arc<Self>> {
-        if loaded.cursor == self.cursor && loaded.trimmed == self.trimmed && loaded.turns.is_empty() {
-            return Some(self);
-        }
+    ///
+    /// In place, unless it is shared.
+    pub(super) fn extended(mut self, loaded: &Loaded) -> Option<Self> {
         let continues = loaded.cursor.epoch == self.cursor.epoch
             && self.cursor.count.checked_add(loaded.turns.len() as u64) == Some(loaded.cursor.count);
-        let trimmed = usize::try_from(loaded.trimmed.checked_sub(self.trimmed)?).ok()?;
+        let excess = usize::try_from(loaded.trimmed.checked_sub(self.trimmed)?).ok()?;
         if !continues {
             return None;
         }
-        let new: Vec<Turn> = loaded.turns.iter().map(Turn::detached).collect();
-        // Only what comes and goes is weighed: the log may be long.
-        let weight = self.weight + weight(&new) - weight(self.turns.iter().chain(&new).take(trimmed));
-        let turns = self.turns.iter().cloned().chain(new).skip(trimmed).collect();
-        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, turns, weight }.checked().map(Arc::new)
+        if !loaded.turns.is_empty() || excess > 0 {
+            let log = Arc::make_mut(&mut self.log);
+            let before = log.turns().len();
+            log.extend(loaded.turns.iter().map(Turn::detached));
+            let excess = excess.min(log.turns().len());
+            // Only what comes and goes is weighed: the log may be long.
+            self.weight = self.weight + weight(&log.turns()[before..]) - weight(&log.turns()[..excess]);
+            log.trim(excess);
+        }
+        Self { cursor: loaded.cursor, trimmed: loaded.trimmed, ..self }.checked()
     }
 
     /// The log, if its turns are those that its cursor counts.
     fn checked(self) -> Option<Self> {
         let kept = self.cursor.count.checked_sub(self.trimmed)?;
-        let newest = self.turns.last().map(Turn::id);
-        let whole = kept == self.turns.len() as u64 && (newest.is_none() || newest == self.cursor.newest);
+        let newest = self.log.head().map(Turn::id);
+        let whole =
+            kept == self.log.turns().len() as u64 && (newest.is_none() || newest == self.cursor.newest);
         whole.then_some(self)
+    }
+
+    /// Whether both are one log in memory.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.log, &other.log)
     }
 
     pub(super) fn cursor(&self) -> Cursor {
@@ -59,7 +70,7 @@ impl CachedLog {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.log.is_empty()
     }
 
     /// What a store that holds this log answers to a load.
@@ -72,14 +83,15 @@ impl CachedLog {
             Place::Start => Some(0),
             Place::After(count, id) => {
                 let known = usize::try_from(count - trimmed).unwrap_or(usize::MAX);
-                self.turns.get(known - 1).filter(|turn| turn.id() == id).map(|_| known)
+                self.log.turns().get(known - 1).filter(|turn| turn.id() == id).map(|_| known)
             }
         };
-        let turns = self.turns[known.unwrap_or(0)..].to_vec();
+        let turns = Turns::shared(Arc::clone(&self.log), known.unwrap_or(0));
         Loaded { cursor, turns, from_start: known.is_none(), trimmed }
     }
 }
 
-fn weight<'a>(turns: impl IntoIterator<Item = &'a Turn>) -> u64 {
-    turns.into_iter().map(Turn::weight).sum::<usize>() as u64
+/// What turns take, their part of the log included.
+fn weight(turns: &[Turn]) -> u64 {
+    turns.iter().map(|turn| turn.weight() + Log::weight(turn)).sum::<usize>() as u64
 }

@@ -1,7 +1,4 @@
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{CacheStats, log::CachedLog};
 use crate::session::SessionKey;
@@ -19,7 +16,7 @@ pub(super) struct Lru {
 }
 
 struct Slot {
-    log: Arc<CachedLog>,
+    log: CachedLog,
     used: u64,
 }
 
@@ -40,12 +37,20 @@ impl Lru {
     }
 
     /// The log, if it is kept, and the generation for [`put`](Self::put).
-    pub(super) fn get(&self, key: &SessionKey) -> (Option<Arc<CachedLog>>, u64) {
+    pub(super) fn get(&self, key: &SessionKey) -> (Option<CachedLog>, u64) {
         (self.by_key.get(key).map(|slot| slot.log.clone()), self.generation)
     }
 
+    /// Gives up a log that is about to be put back longer, so that it is not shared meanwhile. What another load
+    /// has put in its place stays.
+    pub(super) fn release(&mut self, key: &SessionKey, log: &CachedLog) {
+        if self.by_key.get(key).is_some_and(|slot| slot.log.is(log)) {
+            self.take(key);
+        }
+    }
+
     /// Keeps what a load found, as the most recently used.
-    pub(super) fn put(&mut self, key: &SessionKey, log: &Arc<CachedLog>, generation: u64, hit: bool) {
+    pub(super) fn put(&mut self, key: &SessionKey, log: &CachedLog, generation: u64, hit: bool) {
         match hit {
             true => self.stats.hits += 1,
             false => self.stats.misses += 1,
@@ -77,7 +82,7 @@ impl Lru {
         self.take(key);
     }
 
-    fn take(&mut self, key: &SessionKey) -> Option<Arc<CachedLog>> {
+    fn take(&mut self, key: &SessionKey) -> Option<CachedLog> {
         let slot = self.by_key.remove(key)?;
         self.by_use.remove(&slot.used);
         self.stats.bytes -= weight(key, &slot.log);

@@ -5,7 +5,7 @@ mod lru;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use self::{log::CachedLog, lru::Lru};
@@ -95,6 +95,21 @@ impl<S> Cached<S> {
         self.cache().stats()
     }
 
+    /// Puts a log back with what came after it; `None` if that does not continue it.
+    fn extend(
+        &self,
+        key: &SessionKey,
+        log: CachedLog,
+        loaded: &Loaded,
+        generation: u64,
+    ) -> Option<CachedLog> {
+        let mut cache = self.cache();
+        cache.release(key, &log);
+        let log = log.extended(loaded)?;
+        cache.put(key, &log, generation, true);
+        Some(log)
+    }
+
     fn cache(&self) -> MutexGuard<'_, Lru> {
         // Nothing between lock and unlock panics half way through a change, short of a bug of ours.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,20 +122,19 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
         let (known, generation) = self.cache().get(key);
         let cursor = known.as_ref().map(|log| log.cursor());
         let loaded = self.inner.load(key, cursor.as_ref().or(after)).await?;
-        let hit = !loaded.from_start;
-        let log = match known {
+        let whole = match known {
             // The end of a log alone cannot be kept.
-            None if hit => return Ok(loaded),
-            Some(log) if hit => log.extended(&loaded),
-            _ => CachedLog::whole(&loaded).map(Arc::new),
+            None if !loaded.from_start => return Ok(loaded),
+            Some(log) if !loaded.from_start => match self.extend(key, log, &loaded, generation) {
+                Some(log) => return Ok(log.after(after)),
+                // What the store says came after the cursor does not. Its whole log decides.
+                None => self.inner.load(key, None).await?,
+            },
+            _ => loaded,
         };
-        let (log, hit) = match log {
-            Some(log) => (log, hit),
-            // What the store says came after the cursor does not. Its whole log decides.
-            None if hit => (whole(&self.inner.load(key, None).await?)?, false),
-            None => return Err(StoreError::new(StoreErrorKind::Corrupt)),
-        };
-        self.cache().put(key, &log, generation, hit);
+        let log = CachedLog::whole(&whole).filter(|_| whole.from_start);
+        let log = log.ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt))?;
+        self.cache().put(key, &log, generation, false);
         Ok(log.after(after))
     }
 
@@ -163,8 +177,3 @@ impl<S: fmt::Debug> fmt::Debug for Cached<S> {
 }
 
 const DEFAULT_MAX_BYTES: u64 = 128 * 1024 * 1024;
-
-fn whole(loaded: &Loaded) -> Result<Arc<CachedLog>, StoreError> {
-    let log = CachedLog::whole(loaded).map(Arc::new);
-    log.filter(|_| loaded.from_start).ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt))
-}

@@ -115,18 +115,16 @@ impl<S> Encrypted<S> {
         Ok((opened.turn, Some(opened.base)))
     }
 
-    fn open_all(
-        &self,
-        key: &SessionKey,
-        after: Option<&Cursor>,
-        mut loaded: Loaded,
-    ) -> Result<Loaded, Refused> {
+    fn open_all(&self, key: &SessionKey, after: Option<&Cursor>, loaded: Loaded) -> Result<Loaded, Refused> {
         let mut opened: Vec<(TurnId, Option<Cursor>)> = Vec::with_capacity(loaded.turns.len());
-        for turn in &mut loaded.turns {
-            let (plain, base) = self.open(key, turn.clone())?;
+        let Loaded { cursor, turns, from_start, trimmed } = loaded;
+        let turns = turns.into_iter().map(|turn| {
+            let (plain, base) = self.open(key, turn)?;
             opened.push((plain.id(), base));
-            *turn = plain;
-        }
+            Ok(plain)
+        });
+        let turns = turns.collect::<Result<_, Refused>>()?;
+        let loaded = Loaded { cursor, turns, from_start, trimmed };
         order::check(&loaded, after, &opened)?;
         Ok(loaded)
     }

@@ -138,7 +138,12 @@ impl HistoryStore for InMemoryStore {
         let mut sessions = self.sessions();
         let Some(session) = sessions.live(key, now) else {
             let cursor = Cursor::start_of(Epoch::UNBORN);
-            return Ok(Loaded { cursor, turns: Vec::new(), from_start: after != Some(&cursor), trimmed: 0 });
+            return Ok(Loaded {
+                cursor,
+                turns: Vec::new().into(),
+                from_start: after != Some(&cursor),
+                trimmed: 0,
+            });
         };
         let loaded = session.load(after);
         let refreshed = retention.refreshed(session.expires(), now);

@@ -1,11 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
 use super::InMemoryStats;
 use crate::{
-    history::{Parent, Turn, TurnId},
+    history::{Log, Parent, Turn, TurnId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Loaded, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind,
+        Appended, Cursor, Loaded, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind, Turns,
         head::{Head, Place},
         retention::{Retention, system_time},
     },
@@ -26,10 +29,11 @@ pub(super) struct Sessions {
 /// A log, or a tombstone, which is a log without turns.
 pub(super) struct Session {
     head: Head,
-    turns: VecDeque<Turn>,
+    /// Shared with the loads that are looked at.
+    log: Arc<Log>,
     /// Ids of trimmed turns, the newest last.
     forgotten: VecDeque<TurnId>,
-    /// Ids of `turns` and `forgotten`.
+    /// Ids of the log and of `forgotten`.
     ids: HashSet<TurnId>,
     /// Counts the changes of the whole store; the order of listings and evictions.
     touched: u64,
@@ -150,7 +154,7 @@ impl Sessions {
         let Some(session) = self.by_key.get_mut(key) else { return };
         let before = session.bytes;
         let mut trimmed = 0;
-        for turn in session.turns.iter().rev().skip(1).rev() {
+        for turn in session.log.turns().iter().rev().skip(1).rev() {
             if over == 0 {
                 break;
             }
@@ -179,7 +183,7 @@ impl Sessions {
             last = session.touched;
             page.sessions.push(SessionSummary {
                 id: key.id().clone(),
-                turns: session.turns.len() as u64,
+                turns: session.log.turns().len() as u64,
                 updated_at: system_time(session.updated),
             });
         }
@@ -192,7 +196,7 @@ impl Session {
     fn new(head: Head) -> Self {
         Self {
             head,
-            turns: VecDeque::new(),
+            log: Arc::default(),
             forgotten: VecDeque::new(),
             ids: HashSet::new(),
             touched: 0,
@@ -212,12 +216,12 @@ impl Session {
             Place::Start => Some(0),
             Place::After(count, id) => {
                 let skip = (count - self.head.trimmed) as usize;
-                self.turns.get(skip - 1).filter(|turn| turn.id() == id).map(|_| skip)
+                self.log.turns().get(skip - 1).filter(|turn| turn.id() == id).map(|_| skip)
             }
         };
         Loaded {
             cursor: self.head.cursor(),
-            turns: self.turns.iter().skip(skip.unwrap_or(0)).cloned().collect(),
+            turns: Turns::shared(Arc::clone(&self.log), skip.unwrap_or(0)),
             from_start: skip.is_none(),
             trimmed: self.head.trimmed,
         }
@@ -226,7 +230,7 @@ impl Session {
     fn has_parent_of(&self, turn: &Turn) -> bool {
         match turn.parent() {
             Parent::Previous | Parent::Root => true,
-            Parent::Turn(parent) => self.turns.iter().rev().any(|turn| turn.id() == parent),
+            Parent::Turn(parent) => self.log.turns().iter().rev().any(|turn| turn.id() == parent),
         }
     }
 
@@ -234,16 +238,21 @@ impl Session {
         self.head = self.head.with(turn.id());
         self.bytes += weight(&turn);
         self.ids.insert(turn.id());
-        self.turns.push_back(turn);
+        Arc::make_mut(&mut self.log).push(turn);
     }
 
     fn trim(&mut self, excess: u64) {
-        for _ in 0..excess {
-            let Some(turn) = self.turns.pop_front() else { return };
+        if excess == 0 {
+            return;
+        }
+        let log = Arc::make_mut(&mut self.log);
+        let excess = usize::try_from(excess).unwrap_or(usize::MAX).min(log.turns().len());
+        for turn in &log.turns()[..excess] {
             self.head.trimmed += 1;
-            self.bytes -= weight(&turn) - FORGOTTEN_WEIGHT;
+            self.bytes -= weight(turn) - FORGOTTEN_WEIGHT;
             self.forgotten.push_back(turn.id());
         }
+        log.trim(excess);
         while self.forgotten.len() > Retention::REMEMBERED
             && let Some(id) = self.forgotten.pop_front()
         {
@@ -257,8 +266,9 @@ const SWEPT_PER_CHANGE: usize = 16;
 const OVERHEAD: u64 = 512;
 const FORGOTTEN_WEIGHT: u64 = 64;
 
+/// What a turn takes, its part of the log included.
 pub(super) fn weight(turn: &Turn) -> u64 {
-    turn.record().len() as u64 + OVERHEAD
+    (turn.record().len() + Log::weight(turn)) as u64 + OVERHEAD
 }
 
 pub(super) fn key_weight(key: &SessionKey) -> u64 {

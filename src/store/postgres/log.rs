@@ -114,7 +114,12 @@ impl Statements {
         let rows = connections.query(&self.load, &parameters).await?;
         if rows.is_empty() {
             let cursor = Cursor::start_of(Epoch::UNBORN);
-            return Ok(Loaded { cursor, turns: Vec::new(), from_start: after != Some(&cursor), trimmed: 0 });
+            return Ok(Loaded {
+                cursor,
+                turns: Vec::new().into(),
+                from_start: after != Some(&cursor),
+                trimmed: 0,
+            });
         }
         loaded(key, &rows)
     }
@@ -322,7 +327,7 @@ fn loaded(key: &SessionKey, rows: &[Row]) -> Result<Loaded, StoreError> {
     if turns.len() as u64 != expected || !ends {
         return Err(corrupt());
     }
-    Ok(Loaded { cursor, turns, from_start: !known, trimmed: number(head, 5)? })
+    Ok(Loaded { cursor, turns: turns.into(), from_start: !known, trimmed: number(head, 5)? })
 }
 
 fn summary(row: &Row) -> Result<SessionSummary, StoreError> {

@@ -216,13 +216,13 @@ impl Found {
         let known = after.filter(|_| self.known).map(|after| after.count);
         let turns = self.log.turns(&self.frames, key, known)?;
         let Log { cursor, kept, .. } = self.log;
-        Ok(Loaded { cursor, turns, from_start: !self.known, trimmed: cursor.count - kept })
+        Ok(Loaded { cursor, turns: turns.into(), from_start: !self.known, trimmed: cursor.count - kept })
     }
 }
 
 fn unknown(after: Option<&Cursor>) -> Loaded {
     let cursor = Cursor::start_of(Epoch::UNBORN);
-    Loaded { cursor, turns: Vec::new(), from_start: after != Some(&cursor), trimmed: 0 }
+    Loaded { cursor, turns: Vec::new().into(), from_start: after != Some(&cursor), trimmed: 0 }
 }
 
 impl Shared {

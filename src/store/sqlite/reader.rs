@@ -92,14 +92,19 @@ impl Reader {
         let Some(session) = found.filter(|session| session.expires > now) else {
             let cursor = Cursor::start_of(Epoch::UNBORN);
             let from_start = after != Some(&cursor);
-            let loaded = Loaded { cursor, turns: Vec::new(), from_start, trimmed: 0 };
+            let loaded = Loaded { cursor, turns: Vec::new().into(), from_start, trimmed: 0 };
             return Ok(Answer { loaded, refresh: None });
         };
         let known = known(&transaction, &session, after).map_err(store_error)?;
         let turns = turns(&transaction, key, &session, known.unwrap_or(session.head.trimmed))?;
         let refresh = self.retention.refreshed(session.expires, now).filter(|_| session.head.count > 0);
         let Head { trimmed, .. } = session.head;
-        let loaded = Loaded { cursor: session.head.cursor(), turns, from_start: known.is_none(), trimmed };
+        let loaded = Loaded {
+            cursor: session.head.cursor(),
+            turns: turns.into(),
+            from_start: known.is_none(),
+            trimmed,
+        };
         Ok(Answer { loaded, refresh })
     }
 

@@ -39,7 +39,7 @@ pub(super) async fn an_acknowledged_turn_is_in_every_later_load<H: Harness>(harn
     for round in 0..50 {
         let turn = turn(&key, &round.to_string());
         cursor = appended(fixture.append(&key, &cursor, &turn).await);
-        let newest = fixture.load(&key).await.turns.pop();
+        let newest = fixture.load(&key).await.turns.last().cloned();
         assert_eq!(newest.map(|turn| turn.id()), Some(turn.id()), "round {round}: the load came later");
     }
 }

@@ -53,7 +53,7 @@ impl Defective {
         let whole = self.inner.load(key, None).await?;
         let known = after.and_then(|after| usize::try_from(after.count).ok());
         Ok(match known.filter(|known| *known <= whole.turns.len()) {
-            Some(known) => Loaded { turns: whole.turns[known..].to_vec(), from_start: false, ..whole },
+            Some(known) => Loaded { turns: whole.turns[known..].to_vec().into(), from_start: false, ..whole },
             None => whole,
         })
     }
@@ -90,7 +90,7 @@ impl HistoryStore for Defective {
             Defect::StaleCache => self.load_kept(key).await,
             Defect::TruncatesDecryption => {
                 let mut loaded = self.inner.load(key, after).await?;
-                for turn in &mut loaded.turns {
+                for turn in loaded.turns.to_mut() {
                     *turn = remade(turn, key, turn.id(), turn.parent(), opened);
                 }
                 Ok(loaded)

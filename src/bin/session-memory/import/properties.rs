@@ -100,7 +100,7 @@ fn providers_take_it(turns: &[Turn]) {
     let log: Log = turns.iter().cloned().collect();
     let path = log.path();
     let mut open: Vec<String> = Vec::new();
-    for about in path.healed(&[]).turns().iter().flat_map(|turn| turn.about()) {
+    for about in path.healed(&[]).turns().flat_map(|turn| turn.about()) {
         match &about.answers {
             Some(id) => open.remove(open.iter().position(|call| call == id).unwrap()),
             None => {

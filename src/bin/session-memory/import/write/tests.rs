@@ -85,7 +85,7 @@ fn turns(count: usize) -> Vec<Turn> {
 async fn after(event: Event) -> (Result<super::Outcome, StoreError>, Vec<Turn>) {
     let store = Eventful { store: InMemoryStore::new(), event, appends: AtomicUsize::new(0) };
     let outcome = write(&store, &tests::key(), &turns(4), false, PATIENCE).await;
-    (outcome, store.load(&tests::key(), None).await.unwrap().turns)
+    (outcome, store.load(&tests::key(), None).await.unwrap().turns.into())
 }
 
 fn ids(turns: &[Turn]) -> Vec<String> {

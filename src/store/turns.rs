@@ -1,0 +1,90 @@
+use std::{fmt, ops::Deref, sync::Arc};
+
+use crate::history::{Log, Turn};
+
+/// The turns that a store answers, in commit order. It dereferences to a slice.
+///
+/// Made of a `Vec`, or a part of a log that whoever answers keeps: then it is as cheap as an `Arc`, however long the
+/// log is.
+#[derive(Clone, Default)]
+pub struct Turns {
+    /// Empty where they are shared.
+    listed: Vec<Turn>,
+    /// A log, and the place from which on its turns are these.
+    shared: Option<(Arc<Log>, usize)>,
+}
+
+impl Turns {
+    /// The turns of a log from this place on.
+    pub(crate) fn shared(log: Arc<Log>, from: usize) -> Self {
+        Self { listed: Vec::new(), shared: Some((log, from)) }
+    }
+
+    /// The turns as a list of their own, to be changed.
+    pub fn to_mut(&mut self) -> &mut Vec<Turn> {
+        if let Some((log, from)) = self.shared.take() {
+            self.listed = log.turns()[from..].to_vec();
+        }
+        &mut self.listed
+    }
+
+    /// These turns as a log. It takes no time if they are all of a log that is shared.
+    #[must_use]
+    pub fn into_log(self) -> Arc<Log> {
+        match self.shared {
+            Some((log, 0)) => log,
+            Some((log, from)) => Arc::new(log.turns()[from..].iter().cloned().collect()),
+            None => Arc::new(self.listed.into_iter().collect()),
+        }
+    }
+}
+
+impl Deref for Turns {
+    type Target = [Turn];
+
+    fn deref(&self) -> &[Turn] {
+        self.shared.as_ref().map_or(&self.listed, |(log, from)| &log.turns()[*from..])
+    }
+}
+
+impl From<Vec<Turn>> for Turns {
+    fn from(listed: Vec<Turn>) -> Self {
+        Self { listed, shared: None }
+    }
+}
+
+impl FromIterator<Turn> for Turns {
+    fn from_iter<I: IntoIterator<Item = Turn>>(turns: I) -> Self {
+        Vec::from_iter(turns).into()
+    }
+}
+
+impl From<Turns> for Vec<Turn> {
+    fn from(mut turns: Turns) -> Self {
+        std::mem::take(turns.to_mut())
+    }
+}
+
+impl IntoIterator for Turns {
+    type Item = Turn;
+    type IntoIter = std::vec::IntoIter<Turn>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Vec::from(self).into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Turns {
+    type Item = &'a Turn;
+    type IntoIter = std::slice::Iter<'a, Turn>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
