@@ -27,13 +27,16 @@ mod import;
 mod layer;
 mod listen;
 mod log;
+mod per_worker;
 mod reply;
+mod seldom;
 mod serve;
 mod settings;
 mod store;
 mod upgrade;
 mod upstream;
 mod wire;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -4,8 +4,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-use crate::body::{BoxBody, boxed};
-
 /// An answer that is ours and not the upstream's.
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -36,7 +34,7 @@ impl Refusal {
         Self { status, kind: "upstream_error", code, message: message.into(), close: false }
     }
 
-    pub(crate) fn into_response(self) -> Response<BoxBody> {
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let body = serde_json::json!({
             "error": { "message": self.message, "type": self.kind, "param": null, "code": self.code }
         });
@@ -53,8 +51,8 @@ impl Refusal {
 }
 
 /// A JSON answer.
-pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<BoxBody> {
-    let mut response = Response::new(boxed(Full::new(Bytes::from(body.to_string()))));
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

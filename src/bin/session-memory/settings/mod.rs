@@ -9,7 +9,7 @@ pub(crate) use show::{list, markdown};
 pub(crate) use source::{SettingsError, Source, arguments, read_file, resolve, unknown_variables};
 pub(crate) use value::{
     Filter, Listen, LogFormat, MissingSession, OnAppend, OnDrop, OnLoad, Origin, PathSuffix, PrincipalFrom,
-    RememberInstructions, StoreUrl, UpstreamUrl, Value,
+    RememberInstructions, StoreUrl, Threads, UpstreamUrl, Value,
 };
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -194,6 +194,8 @@ settings! {
         max_history: ByteSize = "32 MiB",
         /// Connections at once; more wait to be accepted.
         max_connections: NonZeroUsize = "4096",
+        /// Threads that serve connections; each connection stays on one of them.
+        worker_threads: Threads = "cores",
     }
     "Timeouts" {
         /// To look up, reach and greet the upstream.
