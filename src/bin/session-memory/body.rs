@@ -8,20 +8,20 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_session_memory::{RequestBody, ResponseBody};
 
-use crate::BoxError;
+use crate::{BoxError, admission::Admitted};
 
 /// The body of a request to the upstream: the client's own, or one with the history in it.
 pub(crate) type UpstreamRequest = Timed<RequestBody<Incoming>>;
 /// The body of the forwarding end's answer: the upstream's, or one of ours.
 pub(crate) type Reply = Either<Timed<Incoming>, Full<Bytes>>;
 /// The body of a client's answer: the layer's, or one of what stands before it.
-pub(crate) type Answer = Either<ResponseBody<Reply>, Full<Bytes>>;
+pub(crate) type Answer = Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>;
 
 /// A body that said nothing for too long.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,19 @@ pin_project! {
         stalled: fn(Duration) -> Stalled,
         sleep: Option<Pin<Box<Sleep>>>,
         waiting: bool,
+    }
+}
+
+/// Reads what is left of a body and drops it, so that its connection can be used on; but no more than `most` bytes.
+pub(crate) async fn discard<B>(body: B, most: usize)
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut left = most;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = less;
     }
 }
 
@@ -92,8 +105,6 @@ where
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use http_body_util::{BodyExt, Full};
 
     use super::*;
 

@@ -13,7 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::{
     body::Incoming,
@@ -27,7 +28,8 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::{
-    body::Answer,
+    admission::{Admission, Admitted},
+    body::{Answer, Stalled, Timed, discard},
     drain::Work,
     framing::{Ambiguous, MAX_HEAD},
     gate::Gate,
@@ -44,13 +46,18 @@ const MAX_STREAMS: u32 = 100;
 /// An HTTP/2 client that does not answer a ping for so long is gone.
 const PING: Duration = Duration::from_secs(20);
 
+/// The most that is read of a refused request's body; of a longer one the connection ends.
+const MAX_DISCARDED: usize = 1024 * 1024;
+
 /// What all connections of a server share.
 pub(crate) struct Server {
     /// One for each worker.
     pub(crate) apps: Vec<App>,
     pub(crate) workers: Workers,
     pub(crate) gate: Gate,
+    pub(crate) admission: Admission,
     pub(crate) replies: Replies,
+    pub(crate) body_read_timeout: Option<Duration>,
     pub(crate) header_read_timeout: Duration,
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) work: Work,
@@ -195,15 +202,34 @@ impl Requests {
     async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
         let number = self.seen.fetch_add(1, Ordering::AcqRel) + 1;
         let asked = Asked::of(&request);
+        let expects = request.headers().contains_key(header::EXPECT);
         let response = match self.server.gate.admit(&mut request, self.ambiguous.is(number)) {
-            // The forwarding end is always ready, and so is the layer around it.
-            Ok(()) => self.app.clone().call(request).await?.map(Either::Left),
+            Ok(()) => match self.server.admission.admit() {
+                // The forwarding end is always ready, and so is the layer around it.
+                Ok(place) => {
+                    let response = self.app.clone().call(request).await?;
+                    response.map(|body| Either::Left(Admitted::new(body, place)))
+                }
+                Err(refusal) => self.turn_away(refusal, request.into_body(), expects).map(Either::Right),
+            },
             Err(refusal) => self.refuse(*refusal).map(Either::Right),
         };
         let status = response.status();
         asked.log(status);
         self.server.replies.count(status);
         Ok(response)
+    }
+
+    /// Refuses a request that is as good as others. What is on its way of its body is taken off the connection,
+    /// so that this can be used on.
+    fn turn_away(&self, mut refusal: Refusal, body: Incoming, expects: bool) -> Response<Full<Bytes>> {
+        // A client that waits to be asked for its body sends none now; or it does, and nobody can tell.
+        refusal.close = expects;
+        if !expects && !body.is_end_stream() {
+            let body = Timed::new(body, self.server.body_read_timeout, Stalled::Client);
+            self.server.work.tasks.spawn(discard(body, MAX_DISCARDED));
+        }
+        self.refuse(refusal)
     }
 
     fn refuse(&self, mut refusal: Refusal) -> Response<Full<Bytes>> {

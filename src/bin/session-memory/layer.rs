@@ -117,6 +117,7 @@ fn window(settings: &Settings) -> Window {
 fn limits(settings: &Settings) -> Result<Limits, BoxError> {
     let limits = Limits::default()
         .with_max_request_body(settings.max_request_body.as_u64().try_into()?)
+        .with_max_buffered(settings.max_buffered.as_u64().try_into()?)
         .with_max_reply(settings.max_reply.as_u64().try_into()?)
         .with_max_event(settings.max_event.as_u64().try_into()?)
         .with_max_history(settings.max_history.as_u64().try_into()?);

@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command line program")]
 
 mod admin;
+mod admission;
 mod body;
 mod cli;
 mod config;

@@ -7,7 +7,7 @@ use http_body_util::Full;
 /// An answer that is ours and not the upstream's.
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
-    /// `invalid_request_error` for the client's fault, `upstream_error` for the upstream's.
+    /// `invalid_request_error` for the client's fault, `upstream_error` for the upstream's, `server_error` for ours.
     pub(crate) kind: &'static str,
     /// Stable, for programs.
     pub(crate) code: &'static str,
@@ -34,6 +34,12 @@ impl Refusal {
         Self { status, kind: "upstream_error", code, message: message.into(), close: false }
     }
 
+    /// Nobody's fault; the client may try again.
+    pub(crate) fn overloaded(message: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { status, kind: "server_error", code: "overloaded", message: message.into(), close: false }
+    }
+
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let body = serde_json::json!({
             "error": { "message": self.message, "type": self.kind, "param": null, "code": self.code }
@@ -41,6 +47,9 @@ impl Refusal {
         let mut response = json(self.status, &body);
         if self.close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

@@ -11,6 +11,7 @@ use tower_session_memory::store::{Durability, DynHistoryStore};
 use crate::{
     BoxError,
     admin::{self, Admin},
+    admission::Admission,
     config::Config,
     connection::{Replies, Server},
     drain::{self, Signals, Work},
@@ -53,7 +54,9 @@ async fn serve(config: Config, workers: Workers) -> Result<ExitCode, BoxError> {
         apps,
         workers,
         gate: gate(settings),
+        admission: Admission::new(settings.max_requests),
         replies: Replies::new(),
+        body_read_timeout: settings.body_read_timeout,
         header_read_timeout: settings.header_read_timeout,
         keep_alive_timeout: settings.keep_alive_timeout,
         work: work.clone(),

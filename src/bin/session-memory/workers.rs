@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::{Builder, Handle};
+use tokio::{
+    runtime::{Builder, Handle},
+    time::interval,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::BoxError;
@@ -33,6 +36,9 @@ pub(crate) fn here() -> usize {
 
 /// How long blocking calls, such as a name's look-up, may go on after all else has ended.
 const BLOCKING: Duration = Duration::from_millis(500);
+
+/// Shorter than the limits that requests are given.
+const TICK: Duration = Duration::from_secs(5);
 
 /// The threads. Their runtimes end with [`stop`](Self::stop), or with the process.
 pub(crate) struct Workers {
@@ -111,11 +117,18 @@ impl Worker {
         let handle = runtime.handle().clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             HERE.set(number);
-            runtime.block_on(stop.cancelled());
+            runtime.block_on(tick_until(stop));
             runtime.shutdown_timeout(BLOCKING);
         })?;
         Ok(Self { runtime: handle, thread, connections: Arc::default() })
     }
+}
+
+/// Keeps a timer due soon until it is told to stop: a runtime with nothing due soon is woken for every timer that
+/// is set, and each request sets some.
+async fn tick_until(stop: CancellationToken) {
+    let mut ticks = interval(TICK);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {}
 }
 
 impl Drop for Place {
