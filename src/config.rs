@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue};
 
 use crate::{
+    body::Room,
     commits::{AppendQueue, Commits},
     history::{Instructions, Window},
     protocol::{Protocol, openai_chat::OpenAiChat},
@@ -26,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) instructions: Instructions,
     pub(crate) window: Window,
     pub(crate) limits: Limits,
+    /// Of `limits.max_buffered`.
+    pub(crate) room: Room,
     pub(crate) load_timeout: Duration,
     pub(crate) on_load_error: OnLoadError,
     pub(crate) on_append_error: OnAppendError,
@@ -49,6 +52,7 @@ impl Config {
             instructions: Instructions::default(),
             window: Window::default(),
             limits: Limits::default(),
+            room: Room::new(Limits::default().max_buffered),
             load_timeout: Duration::from_secs(1),
             on_load_error: OnLoadError::default(),
             on_append_error: OnAppendError::default(),
@@ -66,6 +70,9 @@ pub struct Limits {
     /// A request body of a session, in bytes, also after decompression. Default 32 MiB. Past it: 413
     /// `request_too_large`. Requests without a session are not limited.
     pub max_request_body: usize,
+    /// The request bodies of sessions that are held in memory at once, all together, in bytes. Default 512 MiB. Past
+    /// it: 503 `overloaded`. A body is held until its turn is stored, or the request has failed.
+    pub max_buffered: usize,
     /// How long the client may pause while it sends a request body of a session. Default 30 s. Past it: 408.
     pub body_read_timeout: Duration,
     /// A recorded reply, assembled, in bytes. Default 8 MiB.
@@ -83,6 +90,7 @@ impl Default for Limits {
         const MIB: usize = 1024 * 1024;
         Self {
             max_request_body: 32 * MIB,
+            max_buffered: 512 * MIB,
             body_read_timeout: Duration::from_secs(30),
             max_reply: 8 * MIB,
             max_event: 4 * MIB,
@@ -96,6 +104,13 @@ impl Limits {
     #[must_use]
     pub fn with_max_request_body(mut self, bytes: usize) -> Self {
         self.max_request_body = bytes;
+        self
+    }
+
+    /// Sets [`max_buffered`](Self::max_buffered), in bytes.
+    #[must_use]
+    pub fn with_max_buffered(mut self, bytes: usize) -> Self {
+        self.max_buffered = bytes;
         self
     }
 

@@ -62,6 +62,13 @@ impl Rejection {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "session_store_unavailable", message)
     }
 
+    /// The bodies of other requests take all the room there is.
+    pub(crate) fn overloaded(limit: usize) -> Self {
+        let message =
+            format!("the requests at hand take {limit} bytes, the limit set by max_buffered. Try again");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+    }
+
     pub(crate) fn with_param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
         self.param = Some(param.into());
         self

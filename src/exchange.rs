@@ -91,14 +91,17 @@ where
         return Ok(reject(Rejection::unsupported_encoding()));
     };
     let limit = config.limits.max_request_body;
-    let collected = match collect(body, limit, config.limits.body_read_timeout).await {
+    let collected = match collect(body, limit, config.limits.body_read_timeout, &config.room).await {
         Ok(collected) => collected,
         Err(error) => return Ok(reject(uncollected(error, config.limits))),
     };
     let body = match coding {
         None => collected.body.clone(),
         Some(coding) => match encoding::decode(coding, &collected.body, limit) {
-            Ok(body) => body,
+            Ok(body) => match hold(&config, body) {
+                Ok(body) => body,
+                Err(rejection) => return Ok(reject(rejection)),
+            },
             Err(error) => return Ok(reject(undecoded(error, limit))),
         },
     };
@@ -233,8 +236,16 @@ fn uncollected(error: CollectError, limits: Limits) -> Rejection {
             Rejection::too_large("the request body", limits.max_request_body, "max_request_body")
         }
         CollectError::TooSlow => Rejection::too_slow(limits.body_read_timeout),
+        CollectError::NoRoom => Rejection::overloaded(limits.max_buffered),
         CollectError::Broken => Rejection::invalid_request("the request body broke off"),
     }
+}
+
+/// A decoded body is held beside the one that came.
+fn hold(config: &Config, body: Bytes) -> Result<Bytes, Rejection> {
+    let mut held = config.room.hold();
+    held.grow(body.len()).map_err(|_| Rejection::overloaded(config.limits.max_buffered))?;
+    Ok(held.keep(body))
 }
 
 fn undecoded(error: DecodeError, limit: usize) -> Rejection {

@@ -4,6 +4,7 @@ use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
 use crate::{
+    body::Room,
     commits::{AppendQueue, Commits},
     config::{Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
     history::{Instructions, Window},
@@ -128,7 +129,10 @@ impl SessionMemoryLayer {
     /// How much is taken in. See [`Limits`] for the defaults.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
-        self.set(|config| config.limits = limits)
+        self.set(|config| {
+            config.limits = limits;
+            config.room = Room::new(limits.max_buffered);
+        })
     }
 
     /// How long a load may take, and before that, how long it waits for turns of its session that are being

@@ -57,7 +57,11 @@ pub(crate) fn bypassed(status: &Status) {
 /// A request was answered by the layer itself.
 pub(crate) fn rejected(code: &'static str) {
     count!("session_memory_rejected_total", "code" => code);
-    info!(code, "request rejected");
+    match code {
+        // There are many of these at once, and each line would add to what there is too much of.
+        "overloaded" => debug!(code, "request rejected"),
+        _ => info!(code, "request rejected"),
+    }
 }
 
 pub(crate) fn loaded(elapsed: Duration, turns: usize) {

@@ -241,7 +241,8 @@ fn a_request_that_went_out_on_a_kept_connection_is_not_sent_again() {
         wire.write(OK);
         wire.message();
     });
-    let proxy = Proxy::start(&upstream.url(), &[]);
+    // Each worker has upstream connections of its own.
+    let proxy = Proxy::start(&upstream.url(), &["--worker-threads", "1"]);
     assert_eq!(ask(proxy.address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").status(), 200);
     let reply = ask(proxy.address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi");
     assert_eq!((reply.status(), reply.code().as_str()), (502, "upstream_failed"));

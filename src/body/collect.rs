@@ -6,6 +6,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
+use super::room::{NoRoom, Room};
+
 /// A request body, whole.
 pub(crate) struct Collected {
     pub(crate) body: Bytes,
@@ -21,10 +23,18 @@ pub(crate) enum CollectError {
     TooSlow,
     /// It broke off.
     Broken,
+    /// There is no room for it beside the bodies of other requests.
+    NoRoom,
 }
 
-/// Reads a body of at most `limit` bytes, whose frames come at most `idle` apart.
-pub(crate) async fn collect<B>(body: B, limit: usize, idle: Duration) -> Result<Collected, CollectError>
+/// Reads a body of at most `limit` bytes, whose frames come at most `idle` apart, as long as there is room for it. One
+/// that finds no room is read to its end all the same, and dropped, so that its connection can be used on.
+pub(crate) async fn collect<B>(
+    body: B,
+    limit: usize,
+    idle: Duration,
+    room: &Room,
+) -> Result<Collected, CollectError>
 where
     B: Body<Data = Bytes>,
 {
@@ -34,18 +44,26 @@ where
     let mut body = pin!(body);
     let mut data = Data::Nothing;
     let mut trailers = None;
-    let mut room = limit;
+    let mut left = limit;
+    let mut held = Ok(room.hold());
     loop {
         let frame = match timeout(idle, body.frame()).await {
             Err(_) => return Err(CollectError::TooSlow),
-            Ok(None) => return Ok(Collected { body: data.into_bytes(), trailers }),
+            Ok(None) => {
+                let body = held.map_err(|NoRoom| CollectError::NoRoom)?.keep(data.into_bytes());
+                return Ok(Collected { body, trailers });
+            }
             Ok(Some(Err(_))) => return Err(CollectError::Broken),
             Ok(Some(Ok(frame))) => frame,
         };
         match frame.into_data() {
             Ok(piece) => {
-                room = room.checked_sub(piece.len()).ok_or(CollectError::TooLarge)?;
-                data.push(piece);
+                left = left.checked_sub(piece.len()).ok_or(CollectError::TooLarge)?;
+                held = held.and_then(|mut held| held.grow(limit - left).map(|()| held));
+                match &held {
+                    Ok(_) => data.push(piece),
+                    Err(NoRoom) => data = Data::Nothing,
+                }
             }
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
@@ -119,11 +137,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_comes_byte_by_byte_takes_no_more_room_than_its_bytes() {
-        let collected = collect(Bytewise(100_000), 100_000, Duration::MAX).await.unwrap();
-        assert_eq!(collected.body.len(), 100_000);
-        let held = collected.body.try_into_mut().unwrap().capacity();
+        let mut data = Data::Nothing;
+        let mut body = pin!(Bytewise(100_000));
+        while let Some(frame) = body.frame().await {
+            data.push(frame.unwrap().into_data().unwrap());
+        }
+        let held = data.into_bytes().try_into_mut().unwrap().capacity();
         assert!(held < 400_000, "{held} bytes are held for a body of 100,000");
-        let over = collect(Bytewise(100_001), 100_000, Duration::MAX).await;
+        let room = Room::new(1 << 20);
+        assert_eq!(
+            collect(Bytewise(100_000), 100_000, Duration::MAX, &room).await.unwrap().body.len(),
+            100_000
+        );
+        let over = collect(Bytewise(100_001), 100_000, Duration::MAX, &room).await;
         assert_eq!(over.map(|_| ()).unwrap_err(), CollectError::TooLarge);
     }
 
@@ -133,7 +159,7 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-checksum", http::HeaderValue::from_static("abc"));
         let body = Full::new(sent.clone()).with_trailers(std::future::ready(Some(Ok(trailers))));
-        let collected = collect(body, 2, Duration::MAX).await.unwrap();
+        let collected = collect(body, 2, Duration::MAX, &Room::new(1024)).await.unwrap();
         assert_eq!(collected.body.as_ptr(), sent.as_ptr());
         assert_eq!(collected.trailers.unwrap()["x-checksum"], "abc");
     }

@@ -5,11 +5,13 @@ pub(crate) mod encoding;
 pub(crate) mod recording;
 mod request;
 mod response;
+mod room;
 mod tee;
 
 pub(crate) use collect::{CollectError, Collected, collect};
 pub use request::RequestBody;
 pub use response::ResponseBody;
+pub(crate) use room::Room;
 pub(crate) use tee::{Reactions, Tee};
 
 /// The error of a response body: the inner body's, or ours where a reply's end is withheld.

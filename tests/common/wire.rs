@@ -126,6 +126,17 @@ impl Wire {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// How many bytes have come that nobody asked for yet.
+    pub fn buffered(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Sends a request and reads its answer.
+    pub fn exchange(&mut self, request: impl AsRef<[u8]>) -> Message {
+        self.write(request);
+        self.message()
+    }
+
     /// Reads up to and with `end`; `None` if the connection ends first.
     pub fn try_until(&mut self, end: &str) -> Option<String> {
         loop {

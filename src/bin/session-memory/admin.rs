@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_session_memory::{
     session::{Principal, SessionKey},
@@ -20,7 +21,6 @@ use tower_session_memory::{
 };
 
 use crate::{
-    body::{BoxBody, boxed},
     listen::{Accepted, Listener},
     reply::{Refusal, json},
 };
@@ -66,6 +66,7 @@ impl Admin {
             let admin = Arc::clone(&self);
             let stop = stop.clone();
             tasks.spawn(async move {
+                let Ok(stream) = TcpStream::from_std(stream) else { return };
                 let service = service_fn(move |request| {
                     let admin = Arc::clone(&admin);
                     async move { Ok::<_, Infallible>(admin.answer(&request).await) }
@@ -81,7 +82,7 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<BoxBody> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let message = "the admin listener answers GET only";
             return Refusal::invalid(StatusCode::METHOD_NOT_ALLOWED, message).into_response();
@@ -114,7 +115,7 @@ impl Admin {
         *last
     }
 
-    async fn ready(&self) -> Response<BoxBody> {
+    async fn ready(&self) -> Response<Full<Bytes>> {
         let draining = self.draining.is_cancelled();
         let asked = tokio::time::timeout(STORE_ANSWER, self.ask_the_store());
         let (asked, durability) = tokio::join!(asked, self.durability());
@@ -143,8 +144,8 @@ async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
     }
 }
 
-fn text(body: String) -> Response<BoxBody> {
-    let mut response = Response::new(boxed(Full::new(Bytes::from(body))));
+fn text(body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

@@ -8,14 +8,20 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
+use tower_session_memory::{RequestBody, ResponseBody};
 
-use crate::BoxError;
+use crate::{BoxError, admission::Admitted};
 
-/// A body of any kind.
-pub(crate) type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
+/// The body of a request to the upstream: the client's own, or one with the history in it.
+pub(crate) type UpstreamRequest = Timed<RequestBody<Incoming>>;
+/// The body of the forwarding end's answer: the upstream's, or one of ours.
+pub(crate) type Reply = Either<Timed<Incoming>, Full<Bytes>>;
+/// The body of a client's answer: the layer's, or one of what stands before it.
+pub(crate) type Answer = Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>;
 
 /// A body that said nothing for too long.
 #[derive(Debug, thiserror::Error)]
@@ -24,15 +30,6 @@ pub(crate) enum Stalled {
     Client(Duration),
     #[error("the upstream sent nothing more of its reply within {0:?} (idle_timeout)")]
     Upstream(Duration),
-}
-
-/// Boxes a body.
-pub(crate) fn boxed<B>(body: B) -> BoxBody
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    body.map_err(Into::into).boxed_unsync()
 }
 
 pin_project! {
@@ -46,6 +43,19 @@ pin_project! {
         stalled: fn(Duration) -> Stalled,
         sleep: Option<Pin<Box<Sleep>>>,
         waiting: bool,
+    }
+}
+
+/// Reads what is left of a body and drops it, so that its connection can be used on; but no more than `most` bytes.
+pub(crate) async fn discard<B>(body: B, most: usize)
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut left = most;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = less;
     }
 }
 
@@ -95,8 +105,6 @@ where
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use http_body_util::Full;
 
     use super::*;
 

@@ -70,6 +70,9 @@ impl Config {
             return contradiction("missing_session = issue with a session_cookie needs a cookie secret");
         }
         secrets.fit(&settings)?;
+        if settings.max_request_body.as_u64() > settings.max_buffered.as_u64() {
+            return contradiction("max_request_body is larger than max_buffered");
+        }
         if settings.max_event.as_u64() > settings.max_reply.as_u64() {
             return contradiction("max_event is larger than max_reply");
         }

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -11,25 +12,33 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{Either, Full};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Counter;
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
+use tower::Service;
 
 use crate::{
-    body::BoxBody,
+    admission::{Admission, Admitted},
+    body::{Answer, Stalled, Timed, discard},
     drain::Work,
-    framing::{Ambiguous, MAX_HEAD, MAX_HEADERS},
-    gate::{Client, Gate},
+    framing::{Ambiguous, MAX_HEAD},
+    gate::Gate,
     layer::App,
     listen::Accepted,
     reply::Refusal,
+    seldom::Seldom,
     wire::Wire,
+    workers::{Place, Workers},
 };
 
 /// Requests at once on one HTTP/2 connection.
@@ -37,10 +46,18 @@ const MAX_STREAMS: u32 = 100;
 /// An HTTP/2 client that does not answer a ping for so long is gone.
 const PING: Duration = Duration::from_secs(20);
 
+/// The most that is read of a refused request's body; of a longer one the connection ends.
+const MAX_DISCARDED: usize = 1024 * 1024;
+
 /// What all connections of a server share.
 pub(crate) struct Server {
-    pub(crate) app: App,
+    /// One for each worker.
+    pub(crate) apps: Vec<App>,
+    pub(crate) workers: Workers,
     pub(crate) gate: Gate,
+    pub(crate) admission: Admission,
+    pub(crate) replies: Replies,
+    pub(crate) body_read_timeout: Option<Duration>,
     pub(crate) header_read_timeout: Duration,
     pub(crate) keep_alive_timeout: Duration,
     pub(crate) work: Work,
@@ -49,7 +66,7 @@ pub(crate) struct Server {
 /// What the requests of one connection share.
 struct Requests {
     server: Arc<Server>,
-    client: Client,
+    app: App,
     is_http2: bool,
     seen: AtomicU64,
     ambiguous: Arc<Ambiguous>,
@@ -58,11 +75,14 @@ struct Requests {
 }
 
 impl Server {
-    /// Serves a connection in a task of its own.
+    /// Serves a connection in a task of its own, on the worker that has fewest.
     pub(crate) fn serve(self: &Arc<Self>, accepted: Accepted) {
         let server = Arc::clone(self);
-        self.work.tasks.spawn(async move {
+        let place = self.workers.place();
+        let runtime = self.workers.runtime(place.worker).clone();
+        let served = async move {
             let Accepted { stream, address, permit } = accepted;
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
             let opened = tokio::time::timeout(server.header_read_timeout, Wire::open(stream));
             let wire = tokio::select! {
                 () = server.work.draining.cancelled() => return,
@@ -72,16 +92,19 @@ impl Server {
                     _ => return,
                 },
             };
-            server.talk(wire, Client { address }).await;
+            server.talk(wire, address, &place).await;
             drop(permit);
-        });
+        };
+        self.work.tasks.spawn_on(served, &runtime);
     }
 
-    async fn talk(self: Arc<Self>, mut wire: Wire, client: Client) {
+    async fn talk(self: Arc<Self>, mut wire: Wire, client: SocketAddr, place: &Place) {
+        let mut app = self.apps[place.worker].clone();
+        app.get_mut().on_behalf_of(client);
         let ambiguous = Arc::new(Ambiguous::default());
         let requests = Arc::new(Requests {
             server: Arc::clone(&self),
-            client,
+            app,
             is_http2: wire.is_http2(),
             seen: AtomicU64::new(0),
             ambiguous: Arc::clone(&ambiguous),
@@ -106,8 +129,7 @@ impl Server {
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(self.keep_alive_timeout)
-            .max_header_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS);
+            .max_header_size(MAX_HEAD);
         builder
     }
 
@@ -130,11 +152,13 @@ impl Server {
         E: std::error::Error + 'static,
     {
         let mut connection = pin!(connection);
+        let mut abort = pin!(Seldom::new(self.work.abort.cancelled()));
+        let mut reason_to_finish = pin!(Seldom::new(self.reason_to_finish(requests)));
         let mut told = false;
         loop {
             tokio::select! {
                 biased;
-                () = self.work.abort.cancelled() => {
+                () = &mut abort => {
                     if requests.seen() > 0 {
                         self.work.was_cut();
                     }
@@ -146,7 +170,7 @@ impl Server {
                     }
                     return;
                 }
-                () = self.reason_to_finish(requests), if !told => {
+                () = &mut reason_to_finish, if !told => {
                     told = true;
                     finish(connection.as_mut());
                 }
@@ -175,26 +199,40 @@ impl Requests {
         self.seen.load(Ordering::Acquire)
     }
 
-    async fn answer(
-        self: Arc<Self>,
-        mut request: Request<Incoming>,
-    ) -> Result<Response<BoxBody>, Infallible> {
+    async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
         let number = self.seen.fetch_add(1, Ordering::AcqRel) + 1;
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let asked = Asked::of(&request);
+        let expects = request.headers().contains_key(header::EXPECT);
         let response = match self.server.gate.admit(&mut request, self.ambiguous.is(number)) {
-            Ok(()) => {
-                request.extensions_mut().insert(self.client.clone());
-                self.server.app.clone().oneshot(request).await?
-            }
-            Err(refusal) => self.refuse(*refusal),
+            Ok(()) => match self.server.admission.admit() {
+                // The forwarding end is always ready, and so is the layer around it.
+                Ok(place) => {
+                    let response = self.app.clone().call(request).await?;
+                    response.map(|body| Either::Left(Admitted::new(body, place)))
+                }
+                Err(refusal) => self.turn_away(refusal, request.into_body(), expects).map(Either::Right),
+            },
+            Err(refusal) => self.refuse(*refusal).map(Either::Right),
         };
-        let status = response.status().as_u16();
-        tracing::debug!(%method, path, status, "a request was answered");
-        metrics::counter!("session_memory_http_replies_total", "status" => class(status)).increment(1);
+        let status = response.status();
+        asked.log(status);
+        self.server.replies.count(status);
         Ok(response)
     }
 
-    fn refuse(&self, mut refusal: Refusal) -> Response<BoxBody> {
+    /// Refuses a request that is as good as others. What is on its way of its body is taken off the connection,
+    /// so that this can be used on.
+    fn turn_away(&self, mut refusal: Refusal, body: Incoming, expects: bool) -> Response<Full<Bytes>> {
+        // A client that waits to be asked for its body sends none now; or it does, and nobody can tell.
+        refusal.close = expects;
+        if !expects && !body.is_end_stream() {
+            let body = Timed::new(body, self.server.body_read_timeout, Stalled::Client);
+            self.server.work.tasks.spawn(discard(body, MAX_DISCARDED));
+        }
+        self.refuse(refusal)
+    }
+
+    fn refuse(&self, mut refusal: Refusal) -> Response<Full<Bytes>> {
         tracing::debug!(status = refusal.status.as_u16(), refusal.message, "a request was refused");
         // A bad stream of HTTP/2 says nothing about the next one, and there is no header to end a connection.
         refusal.close &= !self.is_http2;
@@ -202,13 +240,36 @@ impl Requests {
     }
 }
 
-fn class(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
+/// What was asked, for the log; nothing if nobody reads that.
+struct Asked(Option<(Method, String)>);
+
+impl Asked {
+    fn of<B>(request: &Request<B>) -> Self {
+        let logged = tracing::enabled!(tracing::Level::DEBUG);
+        Self(logged.then(|| (request.method().clone(), request.uri().path().to_owned())))
+    }
+
+    fn log(self, status: StatusCode) {
+        let Some((method, path)) = self.0 else { return };
+        tracing::debug!(%method, path, status = status.as_u16(), "a request was answered");
+    }
+}
+
+/// Counts replies by the class of their status.
+pub(crate) struct Replies([Counter; 5]);
+
+impl Replies {
+    /// Counts by the recorder that is installed now.
+    pub(crate) fn new() -> Self {
+        Self(
+            ["1xx", "2xx", "3xx", "4xx", "5xx"]
+                .map(|class| metrics::counter!("session_memory_http_replies_total", "status" => class)),
+        )
+    }
+
+    fn count(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, self.0.len());
+        self.0[class - 1].increment(1);
     }
 }
 

@@ -6,11 +6,12 @@
 //! business, so a watcher that lost track can do no harm: it stops.
 
 use std::{
-    mem,
+    mem::{self, MaybeUninit},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use http::header;
+use httparse::Status;
 
 /// The largest head that is watched; larger ones are refused by hyper.
 pub(crate) const MAX_HEAD: usize = 32 * 1024;
@@ -89,21 +90,39 @@ impl Watcher {
 
     fn head(&mut self, mut head: Vec<u8>, bytes: &[u8], ambiguous: &Ambiguous) -> (State, usize) {
         let before = head.len();
-        head.extend_from_slice(&bytes[..bytes.len().min(MAX_HEAD + 1 - before)]);
+        let more = &bytes[..bytes.len().min(MAX_HEAD + 1 - before)];
         // A head can only be whole where a line ends; looking for one first keeps a dripped head linear.
-        if !head[before..].contains(&b'\n') {
-            return (if head.len() > MAX_HEAD { State::Lost } else { State::Head(head) }, bytes.len());
-        }
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(&head) {
-            Ok(httparse::Status::Complete(end)) => {
-                self.requests += 1;
-                (self.body(&request, ambiguous), end - before)
+        let line_ends = memchr::memchr(b'\n', more).is_some();
+        let parsed = match (line_ends, before) {
+            (false, _) => Ok(Status::Partial),
+            // As a rule a head comes whole, and need not be copied.
+            (true, 0) => self.parse(more, ambiguous),
+            (true, _) => {
+                head.extend_from_slice(more);
+                self.parse(&head, ambiguous)
             }
-            Ok(httparse::Status::Partial) if head.len() <= MAX_HEAD => (State::Head(head), bytes.len()),
+        };
+        match parsed {
+            Ok(Status::Complete((state, end))) => (state, end - before),
+            Ok(Status::Partial) if before + more.len() <= MAX_HEAD => {
+                head.extend_from_slice(&more[head.len() - before..]);
+                (State::Head(head), bytes.len())
+            }
             _ => (State::Lost, bytes.len()),
         }
+    }
+
+    /// What comes after a head, and where it ends, if it is whole.
+    fn parse(&mut self, head: &[u8], ambiguous: &Ambiguous) -> httparse::Result<(State, usize)> {
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        Ok(match request.parse_with_uninit_headers(head, &mut headers)? {
+            Status::Complete(end) => {
+                self.requests += 1;
+                Status::Complete((self.body(&request, ambiguous), end))
+            }
+            Status::Partial => Status::Partial,
+        })
     }
 
     fn body(&self, request: &httparse::Request<'_, '_>, ambiguous: &Ambiguous) -> State {
@@ -204,7 +223,7 @@ mod tests {
     #[test]
     fn two_lengths_are_seen_behind_other_requests_and_in_any_pieces() {
         let stream = format!("GET / HTTP/1.1\r\nhost: a\r\n\r\n{LENGTH}{CHUNKED}{BOTH}");
-        for piece in 1..stream.len() {
+        for piece in 1..=stream.len() {
             assert_eq!(ambiguous(&stream, piece), 4, "in pieces of {piece} bytes");
         }
     }

@@ -2,31 +2,37 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// The hop-by-hop headers that need not be named in `Connection`.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Whether a header is hop-by-hop although `Connection` does not name it.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::TE,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ]
+    .contains(name)
+}
 
 /// Removes what must not pass: the hop-by-hop headers and those that `Connection` names.
 ///
 /// `te: trailers` stays, since it says that we pass trailers on, which we do; any other `TE` goes.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in named_in_connection(headers) {
-        if name != header::TE {
-            headers.remove(name);
-        }
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+    // Most heads have none of them: one look at each name costs less than a look-up of each that there may be.
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if found.is_empty() {
+        return;
     }
     let trailers = headers.get_all(header::TE).iter().any(accepts_trailers);
-    headers.remove(header::TE);
+    for name in named_in_connection(headers).into_iter().chain(found) {
+        headers.remove(name);
+    }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }

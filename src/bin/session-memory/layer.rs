@@ -1,13 +1,12 @@
 //! The one place where the settings meet the layer.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
+use http::HeaderValue;
 use secrecy::ExposeSecret;
-use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_session_memory::{
-    AppendQueue, Commits, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing, SessionMemoryLayer,
+    AppendQueue, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing, SessionMemory,
+    SessionMemoryLayer,
     history::{Instructions, Window},
     protocol::openai_chat::OpenAiChat,
     session::{Cookie, Header, PrincipalPolicy},
@@ -16,34 +15,23 @@ use tower_session_memory::{
 
 use crate::{
     BoxError,
-    body::{BoxBody, boxed},
     config::{Config, Secrets},
     settings::{MissingSession, OnAppend, OnDrop, OnLoad, PrincipalFrom, RememberInstructions, Settings},
     upstream::Forward,
 };
 
 /// What answers a client's request.
-pub(crate) type App = BoxCloneSyncService<Request<Incoming>, Response<BoxBody>, Infallible>;
+pub(crate) type App = SessionMemory<Forward>;
 
-/// Puts the memory around the forwarding end.
+/// The memory that stands around each worker's forwarding end.
 ///
 /// # Errors
 ///
 /// When a setting is refused.
-pub(crate) fn wrap(
+pub(crate) fn memory(
     config: &Config,
     store: Arc<dyn DynHistoryStore>,
-    forward: Forward,
-) -> Result<(App, Commits), BoxError> {
-    let memory = memory(config, store)?;
-    let commits = memory.commits();
-    let service = memory.layer(forward);
-    let app =
-        ServiceExt::<Request<Incoming>>::map_response(service, |response: Response<_>| response.map(boxed));
-    Ok((BoxCloneSyncService::new(app), commits))
-}
-
-fn memory(config: &Config, store: Arc<dyn DynHistoryStore>) -> Result<SessionMemoryLayer, BoxError> {
+) -> Result<SessionMemoryLayer, BoxError> {
     let settings = &config.settings;
     let origins = settings.trusted_origins.iter().map(|origin| HeaderValue::from_str(&origin.0));
     let paths = settings.paths.iter().map(|suffix| &suffix.0);
@@ -129,6 +117,7 @@ fn window(settings: &Settings) -> Window {
 fn limits(settings: &Settings) -> Result<Limits, BoxError> {
     let limits = Limits::default()
         .with_max_request_body(settings.max_request_body.as_u64().try_into()?)
+        .with_max_buffered(settings.max_buffered.as_u64().try_into()?)
         .with_max_reply(settings.max_reply.as_u64().try_into()?)
         .with_max_event(settings.max_event.as_u64().try_into()?)
         .with_max_history(settings.max_history.as_u64().try_into()?);

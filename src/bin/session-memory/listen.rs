@@ -1,10 +1,15 @@
 //! Listening: sockets, and how many at once.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,6 +30,7 @@ pub(crate) struct Listener {
 
 /// A connection, and its place among those that may be open.
 pub(crate) struct Accepted {
+    /// Of no runtime: it is served on another one than it was accepted on.
     pub(crate) stream: TcpStream,
     pub(crate) address: SocketAddr,
     pub(crate) permit: OwnedSemaphorePermit,
@@ -81,7 +87,7 @@ impl Listener {
         if let Err(error) = tune(&stream) {
             tracing::debug!(%error, "a connection's options cannot be set");
         }
-        Ok(Accepted { stream, address, permit })
+        Ok(Accepted { stream: stream.into_std()?, address, permit })
     }
 }
 
@@ -91,7 +97,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// No delay, since events of a stream are small; and a client whose network is gone is noticed.
-fn tune(stream: &TcpStream) -> io::Result<()> {
+fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;

@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command line program")]
 
 mod admin;
+mod admission;
 mod body;
 mod cli;
 mod config;
@@ -27,13 +28,16 @@ mod import;
 mod layer;
 mod listen;
 mod log;
+mod per_worker;
 mod reply;
+mod seldom;
 mod serve;
 mod settings;
 mod store;
 mod upgrade;
 mod upstream;
 mod wire;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -4,12 +4,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-use crate::body::{BoxBody, boxed};
-
 /// An answer that is ours and not the upstream's.
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
-    /// `invalid_request_error` for the client's fault, `upstream_error` for the upstream's.
+    /// `invalid_request_error` for the client's fault, `upstream_error` for the upstream's, `server_error` for ours.
     pub(crate) kind: &'static str,
     /// Stable, for programs.
     pub(crate) code: &'static str,
@@ -36,13 +34,22 @@ impl Refusal {
         Self { status, kind: "upstream_error", code, message: message.into(), close: false }
     }
 
-    pub(crate) fn into_response(self) -> Response<BoxBody> {
+    /// Nobody's fault; the client may try again.
+    pub(crate) fn overloaded(message: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { status, kind: "server_error", code: "overloaded", message: message.into(), close: false }
+    }
+
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let body = serde_json::json!({
             "error": { "message": self.message, "type": self.kind, "param": null, "code": self.code }
         });
         let mut response = json(self.status, &body);
         if self.close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -53,8 +60,8 @@ impl Refusal {
 }
 
 /// A JSON answer.
-pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<BoxBody> {
-    let mut response = Response::new(boxed(Full::new(Bytes::from(body.to_string()))));
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

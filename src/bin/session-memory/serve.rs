@@ -5,13 +5,15 @@ use std::{process::ExitCode, sync::Arc};
 use http::{HeaderName, header};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Layer;
 use tower_session_memory::store::{Durability, DynHistoryStore};
 
 use crate::{
     BoxError,
     admin::{self, Admin},
+    admission::Admission,
     config::Config,
-    connection::Server,
+    connection::{Replies, Server},
     drain::{self, Signals, Work},
     gate::Gate,
     layer,
@@ -19,6 +21,7 @@ use crate::{
     settings::{PrincipalFrom, Settings, StoreUrl, Value},
     store,
     upstream::Forward,
+    workers::Workers,
 };
 
 /// Runs the proxy until a signal ends it.
@@ -27,27 +30,33 @@ use crate::{
 ///
 /// When the start fails: the store, an address, a certificate.
 pub(crate) fn run(config: Config) -> Result<ExitCode, BoxError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(config));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let workers = Workers::start(config.settings.worker_threads.count())?;
+    let ended = runtime.block_on(serve(config, workers));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     ended
 }
 
-async fn serve(config: Config) -> Result<ExitCode, BoxError> {
+async fn serve(config: Config, workers: Workers) -> Result<ExitCode, BoxError> {
     let settings = &config.settings;
     let mut signals = Signals::new()?;
     let work = Work::default();
-    let opened = store::open(settings, &config.secrets).await?;
+    let opened = store::open(settings, &config.secrets, Some(&workers)).await?;
     let store = Arc::clone(&opened.store);
     let durability = store.durability_dyn().await?;
-    let forward = Forward::new(&config, work.clone())?;
-    let (app, commits) = layer::wrap(&config, Arc::clone(&store), forward)?;
+    let memory = layer::memory(&config, Arc::clone(&store))?;
+    let apps = (0..workers.count()).map(|_| Ok(memory.layer(Forward::new(&config, work.clone())?)));
+    let apps = apps.collect::<Result<Vec<_>, BoxError>>()?;
     let listener = Listener::bind(&settings.listen.0, settings.max_connections.get()).await?;
     let admin_stop = CancellationToken::new();
     let admin = start_admin(&config, &store, durability, &work.draining, &admin_stop).await?;
     let server = Arc::new(Server {
-        app,
+        apps,
+        workers,
         gate: gate(settings),
+        admission: Admission::new(settings.max_requests),
+        replies: Replies::new(),
+        body_read_timeout: settings.body_read_timeout,
         header_read_timeout: settings.header_read_timeout,
         keep_alive_timeout: settings.keep_alive_timeout,
         work: work.clone(),
@@ -61,10 +70,14 @@ async fn serve(config: Config) -> Result<ExitCode, BoxError> {
     work.draining.cancel();
     drop(listener);
     eprintln!("session-memory: {name}: finishing what has begun, within {:?}", settings.drain_deadline);
-    let code = drain::drain(&work, &commits, settings.drain_deadline, &mut signals).await;
+    let code = drain::drain(&work, &memory.commits(), settings.drain_deadline, &mut signals).await;
     admin_stop.cancel();
     admin.wait().await;
     opened.close().await;
+    drop(memory);
+    if let Some(server) = Arc::into_inner(server) {
+        server.workers.stop();
+    }
     Ok(code)
 }
 

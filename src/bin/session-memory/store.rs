@@ -1,18 +1,21 @@
 //! The one place where a store's URL becomes a store.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use tower_session_memory::store::{
     Cached, Compressed, Durability, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, PostgresStore,
     RedisStore, SqliteStore, TtlRefresh,
     postgres::{ConnectError, Migrated, PostgresBuilder},
+    redis::RedisBuilder,
 };
 
 use crate::{
     BoxError,
     config::Secrets,
+    per_worker::PerWorker,
     settings::{Settings, StoreUrl},
+    workers::Workers,
 };
 
 /// An open store, and what ends it.
@@ -39,12 +42,17 @@ impl Opened {
     }
 }
 
-/// Opens the store, and refuses one that keeps less than is required.
+/// Opens the store, and refuses one that keeps less than is required. Its calls come from `workers`, if they are
+/// there.
 ///
 /// # Errors
 ///
 /// When the store cannot be opened, or its durability is below `require_durability`.
-pub(crate) async fn open(settings: &Settings, secrets: &Secrets) -> Result<Opened, BoxError> {
+pub(crate) async fn open(
+    settings: &Settings,
+    secrets: &Secrets,
+    workers: Option<&Workers>,
+) -> Result<Opened, BoxError> {
     let wrapped = Wrapped { settings, secrets };
     let opened = match &settings.store {
         StoreUrl::Memory => Opened { store: wrapped.encrypted(in_memory(settings)), end: End::Nothing },
@@ -57,7 +65,11 @@ pub(crate) async fn open(settings: &Settings, secrets: &Secrets) -> Result<Opene
             Opened { store: wrapped.encrypted(store.clone()), end: End::Postgres(store) }
         }
         StoreUrl::Redis(url, _) => {
-            Opened { store: wrapped.encrypted(redis(settings, url).await?), end: End::Nothing }
+            let store = match workers {
+                None => wrapped.encrypted(redis(settings, url).connect().await?),
+                Some(workers) => wrapped.encrypted(redis_of_each(workers, settings, url).await?),
+            };
+            Opened { store, end: End::Nothing }
         }
     };
     let required = settings.require_durability;
@@ -124,14 +136,26 @@ async fn sqlite(settings: &Settings, path: &Path) -> Result<SqliteStore, BoxErro
     Ok(builder.open().await?)
 }
 
-async fn redis(settings: &Settings, url: &SecretString) -> Result<RedisStore, BoxError> {
+/// A store for each worker, with a connection of its own: a call and its answer wake no other thread.
+async fn redis_of_each(
+    workers: &Workers,
+    settings: &Settings,
+    url: &SecretString,
+) -> Result<PerWorker<RedisStore>, BoxError> {
+    let mut stores = Vec::with_capacity(workers.count());
+    for worker in 0..workers.count() {
+        let builder = redis(settings, url).with_connections(NonZeroUsize::MIN);
+        stores.push(workers.run(worker, async move { builder.connect().await }).await??);
+    }
+    Ok(PerWorker::new(stores))
+}
+
+fn redis(settings: &Settings, url: &SecretString) -> RedisBuilder {
     let builder = RedisStore::builder(url.expose_secret())
         .with_ttl(ttl(settings))
         .with_ttl_refresh(refresh(settings))
         .with_timeouts(attempt(settings), REDIS_CALL);
-    let builder =
-        settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
-    Ok(builder.connect().await?)
+    settings.max_turns.into_iter().fold(builder, RedisBuilder::with_max_turns)
 }
 
 /// How long a call takes at most, with all its attempts. A load gives up before.

@@ -78,7 +78,7 @@ pub(crate) fn run(settings: &Settings, secrets: &Secrets, order: &Order) -> Resu
     runtime.block_on(async {
         let source = Source::open(&order.from).await?;
         let sessions = chosen(source.sessions().await?, &order.only)?;
-        let opened = store::open(settings, secrets).await?;
+        let opened = store::open(settings, secrets, None).await?;
         let store = Arc::clone(&opened.store);
         let import = Import { settings, owner, source, store, dry_run: order.dry_run };
         let mut report = Report::default();

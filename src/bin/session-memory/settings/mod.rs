@@ -9,7 +9,7 @@ pub(crate) use show::{list, markdown};
 pub(crate) use source::{SettingsError, Source, arguments, read_file, resolve, unknown_variables};
 pub(crate) use value::{
     Filter, Listen, LogFormat, MissingSession, OnAppend, OnDrop, OnLoad, Origin, PathSuffix, PrincipalFrom,
-    RememberInstructions, StoreUrl, UpstreamUrl, Value,
+    RememberInstructions, StoreUrl, Threads, UpstreamUrl, Value,
 };
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -192,8 +192,15 @@ settings! {
         max_event: ByteSize = "4 MiB",
         /// The most history that is put into a request. A single turn that is larger is not recorded.
         max_history: ByteSize = "32 MiB",
+        /// Requests that are answered at once; more are refused with 503. Below `max_connections`, so that who is
+        /// refused is told so, and does not wait to be accepted.
+        max_requests: NonZeroUsize = "2048",
+        /// The most that request bodies with a session take at once, all together; past it they are refused with 503.
+        max_buffered: ByteSize = "512 MiB",
         /// Connections at once; more wait to be accepted.
         max_connections: NonZeroUsize = "4096",
+        /// Threads that serve connections; each connection stays on one of them.
+        worker_threads: Threads = "cores",
     }
     "Timeouts" {
         /// To look up, reach and greet the upstream.

@@ -1,6 +1,6 @@
 //! The types of settings: each is read from text, and written as the same text.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
 
 use bytesize::ByteSize;
 use http::{HeaderName, Uri, uri::Scheme};
@@ -153,6 +153,33 @@ impl Value for Duration {
             _ if seconds.is_multiple_of(60) => format!("{}min", seconds / 60),
             _ => format!("{seconds}s"),
         }
+    }
+}
+
+/// How many threads; as many as there are cores unless it says otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Threads(Option<NonZeroUsize>);
+
+impl Threads {
+    pub(crate) fn count(self) -> NonZeroUsize {
+        self.0.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+impl Value for Threads {
+    const PLACEHOLDER: &'static str = "N|cores";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "cores" => Ok(Self(None)),
+            number => number.parse().map(|count| Self(Some(count))).map_err(|_| {
+                "expected a number above 0, or `cores` for as many as this machine has".to_owned()
+            }),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.map_or_else(|| "cores".to_owned(), |count| count.to_string())
     }
 }
 

@@ -19,12 +19,12 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use crate::{BoxError, body::BoxBody, config::Config};
+use crate::{BoxError, body::UpstreamRequest, config::Config};
 
 /// A client with a pool of connections.
-pub(crate) type HttpClient = Client<Timed<HttpsConnector<HttpConnector>>, BoxBody>;
+pub(crate) type HttpClient = Client<Timed<HttpsConnector<HttpConnector>>, UpstreamRequest>;
 
 /// How long a connection that carries nothing is kept; below the usual 60 seconds of servers.
 const POOL_IDLE: Duration = Duration::from_secs(50);
@@ -54,7 +54,7 @@ fn client(inner: HttpsConnector<HttpConnector>, limit: Duration) -> HttpClient {
         .pool_idle_timeout(POOL_IDLE)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(20))
-        .build(Timed { inner, limit })
+        .build(Timed { inner: Arc::new(inner), limit })
 }
 
 fn tcp() -> HttpConnector {
@@ -104,30 +104,37 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), BoxError> {
 pub(crate) struct TimedOut(Duration);
 
 /// A connector with a limit for all of it: the name's look-up, TCP and TLS.
-#[derive(Clone)]
+///
+/// The client clones it with every request, whether or not it connects.
 pub(crate) struct Timed<C> {
-    inner: C,
+    inner: Arc<C>,
     limit: Duration,
+}
+
+impl<C> Clone for Timed<C> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), limit: self.limit }
+    }
 }
 
 impl<C> Service<Uri> for Timed<C>
 where
-    C: Service<Uri, Error = BoxError>,
-    C::Future: Send + 'static,
+    C: Service<Uri, Error = BoxError> + Clone + Send + Sync + 'static,
+    C::Response: Send,
+    C::Future: Send,
 {
     type Response = C::Response;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.inner.call(uri);
-        let limit = self.limit;
+        let Self { inner, limit } = self.clone();
         Box::pin(async move {
-            match tokio::time::timeout(limit, connecting).await {
+            match tokio::time::timeout(limit, C::clone(&inner).oneshot(uri)).await {
                 Ok(connected) => connected,
                 Err(_) => Err(TimedOut(limit).into()),
             }

@@ -7,24 +7,24 @@ mod target;
 use std::{
     convert::Infallible,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
-use http_body::Body;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use tower_session_memory::RequestBody;
 
 use crate::{
     BoxError,
-    body::{BoxBody, Stalled, Timed, boxed},
+    body::{Reply, Stalled, Timed, UpstreamRequest},
     config::Config,
     drain::Work,
-    gate::Client,
     headers::{strip_hop_by_hop, tokens_of},
     reply::Refusal,
     upgrade::Upgrade,
@@ -34,7 +34,11 @@ use target::Target;
 
 /// Sends requests to the upstream. A clone shares the connections.
 #[derive(Clone)]
-pub(crate) struct Forward(Arc<Inner>);
+pub(crate) struct Forward {
+    inner: Arc<Inner>,
+    /// Whose requests they are, if anybody knows.
+    client: Option<SocketAddr>,
+}
 
 struct Inner {
     target: Target,
@@ -58,7 +62,7 @@ impl Forward {
     pub(crate) fn new(config: &Config, work: Work) -> Result<Self, BoxError> {
         let settings = &config.settings;
         let (pooled, http1) = connect::clients(config)?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             target: Target::new(&config.upstream.0)?,
             preserve_host: settings.preserve_host,
             forwarded_headers: settings.forwarded_headers,
@@ -68,35 +72,46 @@ impl Forward {
             pooled,
             http1,
             work,
-        })))
+        });
+        Ok(Self { inner, client: None })
+    }
+
+    /// Sends the requests of one client from here on.
+    pub(crate) fn on_behalf_of(&mut self, client: SocketAddr) {
+        self.client = Some(client);
     }
 }
 
-impl<B> tower::Service<Request<B>> for Forward
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<BoxBody>;
+impl tower::Service<Request<RequestBody<Incoming>>> for Forward {
+    type Response = Response<Reply>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<BoxBody>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let inner = Arc::clone(&self.0);
+    fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
+        let Self { inner, client } = self.clone();
         // A session's request has been read by the layer, within the same limit; this is for all others.
         let limit = inner.body_read_timeout;
-        let request = request.map(|body| boxed(Timed::new(body, limit, Stalled::Client)));
-        Box::pin(async move { Ok(inner.forward(request).await.unwrap_or_else(Refusal::into_response)) })
+        let request = request.map(|body| Timed::new(body, limit, Stalled::Client));
+        Box::pin(async move {
+            Ok(match inner.forward(request, client).await {
+                Ok(response) => response.map(Either::Left),
+                Err(refusal) => refusal.into_response().map(Either::Right),
+            })
+        })
     }
 }
 
 impl Inner {
-    async fn forward(&self, request: Request<BoxBody>) -> Result<Response<BoxBody>, Refusal> {
-        let (request, upgrade) = self.outgoing(request)?;
+    async fn forward(
+        &self,
+        request: Request<UpstreamRequest>,
+        client: Option<SocketAddr>,
+    ) -> Result<Response<Timed<Incoming>>, Refusal> {
+        let (request, upgrade) = self.outgoing(request, client)?;
         let client = if upgrade.is_some() || self.preserve_host { &self.http1 } else { &self.pooled };
         let mut response = self.head(client.request(request)).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -110,7 +125,7 @@ impl Inner {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|body| boxed(Timed::new(body, self.idle_timeout, Stalled::Upstream))))
+        Ok(response.map(|body| Timed::new(body, self.idle_timeout, Stalled::Upstream)))
     }
 
     async fn head(&self, reply: legacy::ResponseFuture) -> Result<Response<Incoming>, Refusal> {
@@ -125,9 +140,12 @@ impl Inner {
     }
 
     /// The request as the upstream gets it.
-    fn outgoing(&self, request: Request<BoxBody>) -> Result<(Request<BoxBody>, Option<Upgrade>), Refusal> {
+    fn outgoing(
+        &self,
+        request: Request<UpstreamRequest>,
+        client: Option<SocketAddr>,
+    ) -> Result<(Request<UpstreamRequest>, Option<Upgrade>), Refusal> {
         let (mut parts, body) = request.into_parts();
-        let client = parts.extensions.remove::<Client>();
         let upgrade = parts.extensions.remove::<Upgrade>();
         parts.extensions = http::Extensions::new();
         parts.version = Version::HTTP_11;
@@ -136,10 +154,12 @@ impl Inner {
         })?;
         let headers = &mut parts.headers;
         if let (true, Some(client)) = (self.forwarded_headers, client) {
-            add_forwarded(headers, &client);
+            add_forwarded(headers, client);
         }
-        if !self.preserve_host {
-            headers.remove(header::HOST);
+        match (&self.target.host, self.preserve_host) {
+            (_, true) => {}
+            (Some(host), false) => drop(headers.insert(header::HOST, host.clone())),
+            (None, false) => drop(headers.remove(header::HOST)),
         }
         // hyper frames the body by what it is: a length that was only said is never copied.
         headers.remove(header::CONTENT_LENGTH);
@@ -154,11 +174,11 @@ impl Inner {
         &self,
         mut response: Response<Incoming>,
         upgrade: Option<Upgrade>,
-    ) -> Result<Response<BoxBody>, Refusal> {
+    ) -> Result<Response<Timed<Incoming>>, Refusal> {
         let Some(upgrade) = upgrade else { return Err(failure::unasked_upgrade()) };
         let protocol = response.headers().get(header::UPGRADE).cloned();
         upgrade.join(&mut response, &self.work);
-        let mut response = response.map(boxed);
+        let mut response = response.map(|body| Timed::new(body, None, Stalled::Upstream));
         strip_hop_by_hop(response.headers_mut());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {
@@ -185,10 +205,10 @@ fn settle_framing(headers: &mut HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Says who the client is, after what the client itself says.
-fn add_forwarded(headers: &mut HeaderMap, client: &Client) {
+fn add_forwarded(headers: &mut HeaderMap, client: SocketAddr) {
     const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let before: Vec<_> = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    let address = client.address.ip().to_string();
+    let address = client.ip().to_string();
     let hops = before.into_iter().chain([address.as_str()]).collect::<Vec<_>>().join(", ");
     if let Ok(hops) = HeaderValue::from_str(&hops) {
         headers.insert(FOR, hops);

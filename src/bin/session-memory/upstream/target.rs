@@ -1,7 +1,8 @@
 //! Where a request goes: the upstream's address, its path prefix, and the request's own path and query.
 
 use http::{
-    Uri,
+    HeaderValue, Uri,
+    header::InvalidHeaderValue,
     uri::{Authority, InvalidUri, PathAndQuery, Scheme},
 };
 
@@ -13,6 +14,8 @@ pub(crate) struct Target {
     authority: Authority,
     /// Without a slash at its end.
     prefix: String,
+    /// What HTTP/1.1 says of it in every head, where nothing but HTTP/1.1 is spoken.
+    pub(crate) host: Option<HeaderValue>,
 }
 
 impl Target {
@@ -24,7 +27,8 @@ impl Target {
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err("the upstream's URL has no scheme or no host".into());
         };
-        Ok(Self { scheme, authority, prefix: base.path().trim_end_matches('/').to_owned() })
+        let host = (scheme == Scheme::HTTP).then(|| host(&authority)).transpose()?;
+        Ok(Self { scheme, authority, prefix: base.path().trim_end_matches('/').to_owned(), host })
     }
 
     /// The prefix, then the path and query of the request, each as it stands.
@@ -42,6 +46,14 @@ impl Target {
 
     fn prefixed(&self, path: &str) -> Result<PathAndQuery, InvalidUri> {
         PathAndQuery::try_from(format!("{}{path}", self.prefix))
+    }
+}
+
+/// The host, and its port unless that is HTTP's own.
+fn host(authority: &Authority) -> Result<HeaderValue, InvalidHeaderValue> {
+    match authority.port_u16().filter(|port| *port != 80) {
+        Some(port) => HeaderValue::try_from(format!("{}:{port}", authority.host())),
+        None => HeaderValue::from_str(authority.host()),
     }
 }
 

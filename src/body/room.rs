@@ -1,0 +1,101 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What room is given out in, in bytes.
+const UNIT: usize = 1024;
+
+/// Room for the request bodies of a layer, all together. A clone speaks of the same room.
+#[derive(Clone)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+/// There is no room left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+/// Room that one body has.
+pub(crate) struct Held {
+    room: Room,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    /// Room for a body that is to come: none yet.
+    pub(crate) fn hold(&self) -> Held {
+        Held { room: self.clone(), permit: None }
+    }
+}
+
+impl Held {
+    /// Makes the room so many bytes large, if it is smaller.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let has = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let lacks = bytes.div_ceil(UNIT).saturating_sub(has);
+        if lacks == 0 {
+            return Ok(());
+        }
+        let more = Arc::clone(&self.room.0).try_acquire_many_owned(u32::try_from(lacks).unwrap_or(u32::MAX));
+        let more = more.map_err(|_| NoRoom)?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        Ok(())
+    }
+
+    /// The same bytes, which have the room until the last slice of them is dropped: a message that is cut out of a
+    /// body holds all of it in memory.
+    pub(crate) fn keep(self, bytes: Bytes) -> Bytes {
+        match self.permit {
+            Some(permit) => Bytes::from_owner(Kept { bytes, _room: permit }),
+            None => bytes,
+        }
+    }
+}
+
+struct Kept {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_of_a_body_is_free_when_its_last_slice_is_gone() {
+        let room = Room::new(4 * UNIT);
+        let mut held = room.hold();
+        held.grow(UNIT + 1).unwrap();
+        held.grow(3 * UNIT).unwrap();
+        let body = held.keep(Bytes::from(vec![b'x'; 3 * UNIT]));
+        let slice = body.slice(5..6);
+        drop(body);
+        assert_eq!(room.hold().grow(2 * UNIT), Err(NoRoom), "the slice holds the body");
+        room.hold().grow(UNIT).unwrap();
+        drop(slice);
+        room.hold().grow(4 * UNIT).unwrap();
+    }
+
+    #[test]
+    fn a_body_that_found_no_room_leaves_what_it_had() {
+        let room = Room::new(2 * UNIT);
+        let mut held = room.hold();
+        held.grow(UNIT).unwrap();
+        assert_eq!(held.grow(3 * UNIT), Err(NoRoom));
+        drop(held);
+        room.hold().grow(2 * UNIT).unwrap();
+    }
+}

@@ -1,0 +1,280 @@
+//! More than fits: what is refused is told so and disturbs nobody, and nobody's slowness fills our memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
+mod common {
+    #![allow(dead_code, unreachable_pub)]
+    pub mod process;
+    pub mod wire;
+}
+
+use std::{
+    io::{Read, Write},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{
+    process::Proxy,
+    wire::{Message, PATIENCE, Upstream, Wire, ask},
+};
+
+const REPLY: &str =
+    r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}"#;
+const MIB: usize = 1 << 20;
+
+#[test]
+fn past_the_limit_a_request_is_refused_and_its_connection_stays_usable() {
+    let (upstream, gate) = gated();
+    let proxy = Proxy::start(&upstream.url(), &["--max-requests", "2", "--admin", "127.0.0.1:0"]);
+    let mut held: Vec<Wire> = (0..2).map(|_| begun(&proxy, "/slow")).collect();
+    let mut client = Wire::connect(proxy.address);
+    for size in [0, 200_000] {
+        client.write(chat("s", size));
+        overloaded(&client.message(), "max_requests");
+    }
+    let metrics = ask(proxy.admin.unwrap(), "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").text();
+    assert!(metrics.contains("session_memory_http_overloaded_total 2"), "{metrics}");
+    proxy.wait_for("overloaded: requests are refused");
+    gate.open();
+    for wire in &mut held {
+        assert!(wire.until("0\r\n\r\n").contains("end"), "a reply that had begun was disturbed");
+    }
+    let answer = until(|| client.exchange(&chat("s", 10)), |answer| answer.status() != 503);
+    assert_eq!(answer.status(), 200);
+    let said = answer.header("session-memory").concat();
+    assert!(said.starts_with("new;"), "a refused request was stored: {said}");
+}
+
+#[test]
+fn a_client_that_leaves_gives_its_place_back() {
+    let (upstream, _gate) = gated();
+    let proxy = Proxy::start(&upstream.url(), &["--max-requests", "1"]);
+    let held = begun(&proxy, "/slow");
+    overloaded(&ask(proxy.address, "GET /fast HTTP/1.1\r\nhost: a\r\n\r\n"), "max_requests");
+    drop(held);
+    let ask = || ask(proxy.address, "GET /fast HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(until(ask, |answer| answer.status() != 503).status(), 200);
+}
+
+#[test]
+fn a_client_that_waits_to_be_asked_for_its_body_is_refused_without_being_asked() {
+    let (upstream, _gate) = gated();
+    let proxy = Proxy::start(&upstream.url(), &["--max-requests", "1"]);
+    let _held = begun(&proxy, "/slow");
+    let mut client = Wire::connect(proxy.address);
+    client.write("POST /fast HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n");
+    let answer = client.message();
+    overloaded(&answer, "max_requests");
+    assert_eq!(answer.header("connection"), ["close"], "what comes next may be a body or a request");
+}
+
+#[test]
+fn bodies_with_a_session_take_no_more_memory_than_they_may() {
+    let (upstream, _gate) = gated();
+    let proxy = Proxy::start(&upstream.url(), &["--max-buffered", "1 MiB", "--max-request-body", "1 MiB"]);
+    let big = 600_000;
+    for chunked in [false, true] {
+        let name = if chunked { "chunked" } else { "known" };
+        let whole = if chunked { chunked_chat(name, big) } else { chat(name, big) };
+        let mut first = Wire::connect(proxy.address);
+        first.write(&whole[..whole.len() - 100_000]);
+        let mut second = Wire::connect(proxy.address);
+        let refused = until(|| second.exchange(&chat("second", big)), |answer| answer.status() != 200);
+        overloaded(&refused, "max_buffered");
+        assert_eq!(second.exchange(&chat("small", 1000)).status(), 200, "there is room for a small one");
+        let plain = chat("none", big).replace("x-session-id", "x-other");
+        assert_eq!(second.exchange(&plain).status(), 200, "without a session nothing is held");
+        first.write(&whole[whole.len() - 100_000..]);
+        assert_eq!(first.message().status(), 200, "a request that had its room was refused");
+        let again = until(|| second.exchange(&chat("again", big)), |answer| answer.status() != 503);
+        assert_eq!(again.status(), 200, "the room was not given back");
+    }
+}
+
+#[test]
+fn stored_turns_hold_none_of_the_room_of_their_requests() {
+    let (upstream, _gate) = gated();
+    let proxy = Proxy::start(&upstream.url(), &["--max-buffered", "64 KiB", "--max-request-body", "64 KiB"]);
+    let mut client = Wire::connect(proxy.address);
+    for turn in 0..20 {
+        let answer = until(|| client.exchange(&chat(&format!("s{turn}"), 40_000)), |it| it.status() != 503);
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_the_upstream() {
+    for session in ["", "x-session-id: s\r\n"] {
+        let (sent, total) = (Arc::new(AtomicU64::new(0)), 300 * MIB);
+        let count = Arc::clone(&sent);
+        let upstream = Upstream::start(move |wire| {
+            if wire.try_message().is_some() {
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+                wire.write(format!("{head}content-length: {total}\r\n\r\n"));
+                send(wire, total, &count);
+            }
+        });
+        let proxy = Proxy::start(&upstream.url(), &[]);
+        let before = resident(&proxy);
+        let mut client = Wire::connect(proxy.address);
+        let body = r#"{"messages":[{"role":"user","content":"hi"}]}"#;
+        client.write(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n{session}content-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        client.until("\r\n\r\n");
+        stalled(&sent, total);
+        let grown = resident(&proxy).saturating_sub(before);
+        assert!(grown < 48 * MIB as u64, "{grown} bytes are held for a client that does not read");
+        let mut rest = client.buffered() as u64;
+        rest += std::io::copy(&mut (&client.stream).take(total as u64 - rest), &mut std::io::sink()).unwrap();
+        assert_eq!(rest, total as u64, "the reply did not come whole");
+    }
+}
+
+#[test]
+fn an_upstream_that_does_not_read_stops_the_client() {
+    let (go_on, total) = (Arc::new(Gate::default()), 300 * MIB);
+    let gate = Arc::clone(&go_on);
+    let upstream = Upstream::start(move |wire| {
+        wire.until("\r\n\r\n");
+        gate.wait();
+        let left = total as u64 - wire.buffered() as u64;
+        std::io::copy(&mut (&wire.stream).take(left), &mut std::io::sink()).unwrap();
+        wire.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    });
+    let proxy = Proxy::start(&upstream.url(), &[]);
+    let before = resident(&proxy);
+    let mut client = Wire::connect(proxy.address);
+    client.write(format!("POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: {total}\r\n\r\n"));
+    let sent = Arc::new(AtomicU64::new(0));
+    let (mut uploading, count) = (Wire::new(client.stream.try_clone().unwrap()), Arc::clone(&sent));
+    let upload = thread::spawn(move || send(&mut uploading, total, &count));
+    stalled(&sent, total);
+    let grown = resident(&proxy).saturating_sub(before);
+    assert!(grown < 48 * MIB as u64, "{grown} bytes are held for an upstream that does not read");
+    go_on.open();
+    upload.join().unwrap();
+    assert_eq!((client.message().status(), sent.load(Ordering::SeqCst)), (200, total as u64));
+}
+
+/// Opens once, for all who wait.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn wait(&self) {
+        let shut = |is_open: &mut bool| !*is_open;
+        drop(self.opened.wait_timeout_while(self.is_open.lock().unwrap(), PATIENCE, shut).unwrap());
+    }
+}
+
+/// An upstream that answers at once, but ends the reply to `/slow` only when the gate is open.
+fn gated() -> (Upstream, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let wait = Arc::clone(&gate);
+    let upstream = Upstream::start(move |wire| {
+        while let Some(request) = wire.try_message() {
+            if request.head.contains(" /slow ") {
+                wire.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegin\r\n");
+                wait.wait();
+                wire.write("3\r\nend\r\n0\r\n\r\n");
+            } else {
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+                wire.write(format!("{head}content-length: {}\r\n\r\n{REPLY}", REPLY.len()));
+            }
+        }
+    });
+    (upstream, gate)
+}
+
+/// A client whose reply has begun.
+fn begun(proxy: &Proxy, path: &str) -> Wire {
+    let mut wire = Wire::connect(proxy.address);
+    wire.write(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+    wire.until("begin");
+    wire
+}
+
+fn body(size: usize) -> String {
+    format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(size))
+}
+
+fn chat(session: &str, size: usize) -> String {
+    let body = body(size);
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-session-id: {session}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn chunked_chat(session: &str, size: usize) -> String {
+    let body = body(size);
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-session-id: {session}\r\n\
+         content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    )
+}
+
+#[track_caller]
+fn overloaded(answer: &Message, setting: &str) {
+    assert_eq!((answer.status(), answer.code().as_str()), (503, "overloaded"), "{}", answer.text());
+    assert_eq!(answer.header("retry-after"), ["1"]);
+    assert!(answer.text().contains(setting), "the answer does not name the limit: {}", answer.text());
+}
+
+/// Asks again and again until there is the answer that must come.
+fn until(mut ask: impl FnMut() -> Message, is_it: impl Fn(&Message) -> bool) -> Message {
+    let began = Instant::now();
+    loop {
+        let answer = ask();
+        if is_it(&answer) {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "{}: {}", answer.head, answer.text());
+    }
+}
+
+fn send(wire: &mut Wire, total: usize, sent: &AtomicU64) {
+    let piece = vec![b'x'; 64 * 1024];
+    while (sent.load(Ordering::SeqCst) as usize) < total && wire.stream.write_all(&piece).is_ok() {
+        sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
+    }
+}
+
+/// Waits until no more is sent; if that was not all, somebody refuses to take it.
+fn stalled(sent: &AtomicU64, total: usize) {
+    let (began, mut before) = (Instant::now(), 0);
+    loop {
+        thread::sleep(Duration::from_millis(300));
+        let now = sent.load(Ordering::SeqCst);
+        if now > 0 && now == before {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "it neither stalls nor ends");
+        before = now;
+    }
+    assert!(before < total as u64 / 4, "{before} bytes were taken although nobody reads them");
+}
+
+/// What a process has in memory, in bytes.
+fn resident(proxy: &Proxy) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
