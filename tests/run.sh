@@ -175,6 +175,11 @@ postgres_faults() {
     SESSION_MEMORY_TABLE_TURNS=10000000 cargo test --all-features --test store_postgres -- --nocapture scale::
 }
 
+# Five minutes of everything at once: does its memory grow?
+soak() {
+    SESSION_MEMORY_SOAK_MINUTES=5 cargo test --all-features --test soak -- --ignored --nocapture
+}
+
 # The library with one feature at a time: what one forgets to ask for, another may bring along.
 features() {
     local feature
@@ -224,6 +229,7 @@ if [ "$mode" = --full ]; then
     section 'Histories, 20 on each store' histories
     section 'Storms, 100,000 dropped calls and 10,000 deletions on each store' storms
     section 'Faults of PostgreSQL and its network, and ten million turns' postgres_faults
+    section 'Five minutes of load in flat memory' soak
     section 'Each feature by itself' features
     section 'Audit of the dependencies' audit
     section 'Fuzz targets, 60 seconds each' fuzz

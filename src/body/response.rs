@@ -26,7 +26,8 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        Recorded { tee: Tee<B> },
+        /// Boxed: bodies are moved a good deal on their way, and most are not recorded.
+        Recorded { tee: Box<Tee<B>> },
         Own { #[pin] body: Full<Bytes> },
     }
 }
@@ -37,7 +38,7 @@ impl<B> ResponseBody<B> {
     }
 
     pub(crate) fn recorded(tee: Tee<B>) -> Self {
-        Self { kind: Kind::Recorded { tee } }
+        Self { kind: Kind::Recorded { tee: Box::new(tee) } }
     }
 
     pub(crate) fn own(body: impl Into<Bytes>) -> Self {

@@ -116,11 +116,12 @@ impl Server {
         };
         if requests.is_http2 {
             let connection = self.http2(&requests).serve_connection(TokioIo::new(wire), service);
-            self.watch(connection, http2::Connection::graceful_shutdown, &requests).await;
+            self.watch(Box::pin(connection), http2::Connection::graceful_shutdown, &requests).await;
         } else {
             wire.watch(ambiguous, self.header_read_timeout);
             let connection = self.http1().serve_connection(TokioIo::new(wire), service).with_upgrades();
-            self.watch(connection, http1::UpgradeableConnection::graceful_shutdown, &requests).await;
+            self.watch(Box::pin(connection), http1::UpgradeableConnection::graceful_shutdown, &requests)
+                .await;
         }
     }
 
@@ -146,12 +147,13 @@ impl Server {
     }
 
     /// Drives a connection to its end; tells it when to finish, and drops it when there is no more time.
-    async fn watch<C, E>(&self, connection: C, finish: fn(Pin<&mut C>), requests: &Requests)
+    ///
+    /// It is boxed, since a future holds each of its arguments twice, and there is one for each stream.
+    async fn watch<C, E>(&self, mut connection: Pin<Box<C>>, finish: fn(Pin<&mut C>), requests: &Requests)
     where
         C: Future<Output = Result<(), E>>,
         E: std::error::Error + 'static,
     {
-        let mut connection = pin!(connection);
         let mut abort = pin!(Seldom::new(self.work.abort.cancelled()));
         let mut reason_to_finish = pin!(Seldom::new(self.reason_to_finish(requests)));
         let mut told = false;

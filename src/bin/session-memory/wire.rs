@@ -92,18 +92,17 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if self.unread.is_empty() {
-            match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-                Poll::Ready(read) => read?,
-                Poll::Pending if self.watch.as_mut().is_some_and(|watch| watch.is_late(cx)) => {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Pending => return Poll::Pending,
+        let end = self.unread.end.min(self.unread.start + buffer.remaining());
+        buffer.put_slice(&self.first[self.unread.start..end]);
+        self.unread.start = end;
+        // With what comes after them the first bytes are a head, as a rule, and hyper need not grow its buffer.
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(read) => read?,
+            Poll::Pending if buffer.filled().len() > before => {}
+            Poll::Pending if self.watch.as_mut().is_some_and(|watch| watch.is_late(cx)) => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-        } else {
-            let end = self.unread.end.min(self.unread.start + buffer.remaining());
-            buffer.put_slice(&self.first[self.unread.start..end]);
-            self.unread.start = end;
+            Poll::Pending => return Poll::Pending,
         }
         if let Some(watch) = &mut self.watch {
             watch.seen(&buffer.filled()[before..]);
