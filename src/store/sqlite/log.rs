@@ -27,16 +27,23 @@ pub(super) struct Session {
     sweep: i64,
 }
 
+/// What an append executes.
+const FIND: &str = "
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, expires_at, sweep_at FROM sessions
+    WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
+const INSERT: &str = "INSERT INTO turns (session, seq, id, record) VALUES (?1, ?2, ?3, ?4)";
+const TOUCH: &str = "
+    UPDATE sessions SET count = ?2, trimmed = ?3, newest = ?4, highest = ?5, touched = ?6, updated_at = ?7,
+                        expires_at = ?8
+    WHERE row = ?1";
+
 /// What one round of the sweep removes at most.
 const SWEPT_SESSIONS: i64 = 64;
 const SWEPT_TURNS: i64 = 2048;
 
 pub(super) fn find(connection: &Connection, key: &SessionKey) -> rusqlite::Result<Option<Session>> {
     connection
-        .prepare_cached(
-            "SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, expires_at, sweep_at FROM sessions
-             WHERE namespace = ?1 AND principal = ?2 AND id = ?3",
-        )?
+        .prepare_cached(FIND)?
         .query_row(params![key.namespace(), key.principal().as_str(), key.id().as_str()], session)
         .optional()
 }
@@ -257,22 +264,16 @@ fn touch(
         return rewrite(connection, session.row, head, place, after);
     }
     // What no index is made of.
-    connection
-        .prepare_cached(
-            "UPDATE sessions SET count = ?2, trimmed = ?3, newest = ?4, highest = ?5, touched = ?6,
-                                 updated_at = ?7, expires_at = ?8
-             WHERE row = ?1",
-        )?
-        .execute(params![
-            session.row,
-            head.count as i64,
-            head.trimmed as i64,
-            head.newest.as_ref().map(TurnId::as_bytes),
-            after.highest.as_ref().map(TurnId::as_bytes),
-            place,
-            after.now,
-            after.expires,
-        ])?;
+    connection.prepare_cached(TOUCH)?.execute(params![
+        session.row,
+        head.count as i64,
+        head.trimmed as i64,
+        head.newest.as_ref().map(TurnId::as_bytes),
+        after.highest.as_ref().map(TurnId::as_bytes),
+        place,
+        after.now,
+        after.expires,
+    ])?;
     Ok(())
 }
 
@@ -314,9 +315,12 @@ fn slot(head: &Head, touched: i64) -> Option<i64> {
 
 /// Adds a turn behind all others, of whichever session; answers its place.
 fn insert(connection: &Connection, row: i64, seq: u64, turn: &Turn) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("INSERT INTO turns (session, seq, id, record) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![row, seq as i64, turn.id().as_bytes(), &turn.record()[..]])?;
+    connection.prepare_cached(INSERT)?.execute(params![
+        row,
+        seq as i64,
+        turn.id().as_bytes(),
+        &turn.record()[..]
+    ])?;
     Ok(connection.last_insert_rowid())
 }
 
@@ -363,3 +367,6 @@ fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 ///
 /// An append writes to as few pages as can be: the table of turns at its end, their index, and the session's row.
 /// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_at` of `expires_at`.
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
     CREATE TABLE sessions (
         row        INTEGER PRIMARY KEY,
         namespace  TEXT    NOT NULL,

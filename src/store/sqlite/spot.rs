@@ -133,3 +133,27 @@ impl Drop for Lent<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_waited_for_the_disk_keeps_the_next_ones_off_the_callers_thread() {
+        let spot = Spot::new(Vec::new());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let mut state = spot.state();
+            state.took(SLOW / 2);
+            state.took(SLOW);
+            let now = Instant::now();
+            let until = state.not_before.map_or(Duration::ZERO, |not_before| not_before - now);
+            pauses.push(until.as_secs_f64().round() as u64);
+            // As if the pause were over.
+            state.not_before = Some(now);
+            drop(state);
+            assert!(spot.lend(now - SLOW).is_none(), "before it is over");
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+}
