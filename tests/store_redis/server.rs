@@ -93,6 +93,59 @@ async fn a_warm_load_moves_only_what_is_new() {
 }
 
 #[tokio::test]
+async fn a_warm_load_is_no_script() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    let mut cursor = store.load(&key("a"), None).await.unwrap().cursor;
+    for _ in 0..10 {
+        let next = say(&other, &key("a"), "more").await;
+        server.cli(&["config", "resetstat"]);
+        let loaded = store.load(&key("a"), Some(&cursor)).await.unwrap();
+        assert_eq!((loaded.turns.len(), loaded.cursor, loaded.from_start), (1, next, false));
+        let unchanged = store.load(&key("a"), Some(&next)).await.unwrap();
+        assert_eq!((unchanged.turns.len(), unchanged.cursor, unchanged.from_start), (0, next, false));
+        let stats = server.cli(&["info", "commandstats"]);
+        assert!(stats.contains("cmdstat_getrange:calls=6,"), "three for each load: {stats}");
+        assert!(!stats.contains("cmdstat_eval"), "{stats}");
+        cursor = next;
+    }
+    other.delete(&key("a")).await.unwrap();
+    let deleted = store.load(&key("a"), Some(&cursor)).await.unwrap();
+    assert_eq!((deleted.turns.len(), deleted.from_start), (0, true));
+    server.cli(&["flushall"]);
+    let unknown = store.load(&key("a"), Some(&cursor)).await.unwrap();
+    assert_eq!((unknown.turns.len(), unknown.from_start), (0, true));
+}
+
+/// What a failover leaves: the log as it was before, and then other turns, each as long as those that were lost.
+#[tokio::test]
+async fn a_warm_load_notices_that_other_turns_stand_where_its_own_stood() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    let log = the_log(&server);
+    let until = |texts: &'static [&str]| {
+        let (store, server, log) = (&other, &server, &log);
+        async move {
+            server.cli(&["copy", "before", log, "replace"]);
+            for text in texts {
+                say(store, &key("a"), text).await;
+            }
+        }
+    };
+    server.cli(&["copy", &log, "before"]);
+    until(&["two", "six"]).await;
+    let cursor = store.load(&key("a"), None).await.unwrap().cursor;
+    for texts in [&["TWO"][..], &["TWO", "SIX"], &["TWO", "SIX", "TEN"], &["TWO", "SIX", "TEN", "ONE"]] {
+        until(texts).await;
+        let loaded = store.load(&key("a"), Some(&cursor)).await.unwrap();
+        assert!(loaded.from_start, "the cursor's turn is not in the log: {texts:?}");
+        assert_eq!(loaded.turns.len(), 1 + texts.len());
+    }
+}
+
+#[tokio::test]
 async fn a_header_of_a_newer_minor_version_is_kept_and_a_newer_major_refused() {
     let server = Redis::start();
     let kept = NonZeroUsize::new(2).unwrap();
@@ -315,7 +368,9 @@ async fn every_key_expires() {
     }
     for name in server.cli(&["keys", "*"]).lines() {
         let left: u64 = server.cli(&["ttl", name]).parse().unwrap();
-        assert!((400..=500).contains(&left), "{name} lives {left} s");
+        // The listing a sixteenth longer, so that not every turn puts its expiry off.
+        let most = if name.contains(":list:") { 500 + 500 / 16 } else { 500 };
+        assert!((400..=most).contains(&left), "{name} lives {left} s");
     }
 }
 

@@ -122,7 +122,7 @@ impl Inside for InSqlite {
         let path = directory.path().join("sessions.db");
         let store = SqliteStore::open(&path).await.unwrap();
         let file = rusqlite::Connection::open(&path).unwrap();
-        file.execute_batch("PRAGMA synchronous = OFF; DROP INDEX turns_by_id").unwrap();
+        file.execute_batch("PRAGMA synchronous = OFF").unwrap();
         Self { store, file: Mutex::new(file), _directory: directory }
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::ends::End;
 use crate::{
     history::{RecordError, Turn, TurnId},
     session::{KeyDigest, SessionKey},
@@ -18,7 +19,9 @@ pub(super) struct Header {
     trimmed: u64,
     at: u64,
     newest: String,
+    head: usize,
     first: usize,
+    last: usize,
 }
 
 /// A header that was read and is of the session that was asked for.
@@ -28,9 +31,14 @@ pub(super) struct Log {
     /// Microseconds since 1970.
     pub(super) at: u64,
     pub(super) first: usize,
+    head: usize,
+    last: usize,
 }
 
 impl Log {
+    /// The length of a frame's line, its line feed included.
+    pub(super) const FRAME: usize = FRAME;
+
     /// Reads the header that a value begins with.
     pub(super) fn read(value: &[u8], session: KeyDigest) -> Result<Self, RecordError> {
         let line = &value[..memchr::memchr(b'\n', value).unwrap_or(value.len())];
@@ -49,7 +57,13 @@ impl Log {
             .count
             .checked_sub(header.trimmed)
             .ok_or(RecordError::Malformed("the log's header counts fewer turns than none"))?;
-        Ok(Self { cursor, kept, at: header.at, first: header.first })
+        let Header { at, first, head, last, .. } = header;
+        Ok(Self { cursor, kept, at, first, head, last })
+    }
+
+    /// Where the log ends, if the record of its newest turn is so long.
+    pub(super) fn end(&self, record: usize) -> End {
+        End { head: self.head, last: self.last, end: self.last + FRAME + record + 1 }
     }
 
     /// The turns of these frames. `known` tells how many of the log's turns stand before them.
@@ -62,7 +76,7 @@ impl Log {
         let mut turns = Vec::new();
         let mut at = 0;
         while at < frames.len() {
-            let (id, len) = frame(frames, at).ok_or(DAMAGED)?;
+            let (id, len) = frame_line(frames, at).ok_or(DAMAGED)?;
             let record = at + FRAME;
             let end =
                 record.checked_add(len).filter(|end| frames.get(*end) == Some(&b'\n')).ok_or(DAMAGED)?;
@@ -96,7 +110,8 @@ const DAMAGED: RecordError = RecordError::Malformed("a frame of the log is damag
 /// The length of a frame's line, its line feed included.
 const FRAME: usize = 79;
 
-fn frame(frames: &[u8], at: usize) -> Option<(TurnId, usize)> {
+/// The turn, and the length of its record, of the frame that begins there.
+pub(super) fn frame_line(frames: &[u8], at: usize) -> Option<(TurnId, usize)> {
     let line = frames.get(at..at + FRAME)?;
     let fits = line.starts_with(b"{\"turn\":\"") && &line[41..49] == b"\",\"len\":" && line.ends_with(b"}\n");
     let id = std::str::from_utf8(&line[9..41]).ok().filter(|_| fits)?;
@@ -113,7 +128,10 @@ pub(super) fn cursor(epoch: &str, count: u64, newest: &str) -> Option<Cursor> {
 
 /// 16 bytes as 32 hex digits.
 pub(super) fn hex(bytes: &[u8; 16]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits =
+        bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    digits.map(char::from).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; 16]> {

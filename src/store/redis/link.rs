@@ -64,6 +64,8 @@ pub(super) struct Limits {
 /// What is asked.
 pub(super) enum Ask<'a> {
     Command(&'a redis::Cmd),
+    /// Commands that are sent together; the answer is an array of theirs.
+    Together(&'a redis::Pipeline),
     /// A command for every server that takes writes.
     Every(&'a redis::Cmd),
     Script(&'a Invocation),
@@ -304,6 +306,15 @@ impl Ask<'_> {
     async fn send(&self, mut connection: Connection) -> Outcome {
         let answer = match self {
             Self::Command(cmd) => connection.command(cmd).await,
+            Self::Together(commands) => match connection.pipeline(commands).await {
+                // Each error by itself: in one for all, the client forgets what the server said.
+                Ok(answers) => answers
+                    .into_iter()
+                    .map(Value::extract_error)
+                    .collect::<RedisResult<_>>()
+                    .map(Value::Array),
+                Err(error) => Err(error),
+            },
             Self::Every(cmd) => connection.every(cmd).await,
             Self::Script(script) => run(&mut connection, script).await,
             Self::Replicated(script, replicas) => {

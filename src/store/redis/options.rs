@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     OpenError, OpenProblem, RedisStore, Shared,
     dial::{Certificates, Dialer},
+    ends::Ends,
     keys::Keys,
     link::{Limits, Link, Replicas},
     url::{Place, RedisUrl},
@@ -181,6 +182,7 @@ impl RedisBuilder {
                 // WAIT holds up what else goes over its connection.
                 waiting: links(replicas.map_or(0, |_| self.connections.get())),
                 next: AtomicUsize::new(0),
+                ends: Ends::default(),
                 keys: Keys::new(prefix),
                 retention: self.retention,
                 listed: self.listed,

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use redis::Cmd;
 
 /// A script and the digest under which a server keeps it.
@@ -29,7 +30,7 @@ script!(UNLIST, "lua/unlist.lua");
 pub(super) struct Invocation {
     pub(super) script: &'static Script,
     pub(super) keys: Vec<String>,
-    pub(super) args: Vec<Vec<u8>>,
+    pub(super) args: Vec<Bytes>,
 }
 
 impl Invocation {
@@ -37,7 +38,7 @@ impl Invocation {
         Self { script, keys, args: Vec::new() }
     }
 
-    pub(super) fn arg(mut self, arg: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn arg(mut self, arg: impl Into<Bytes>) -> Self {
         self.args.push(arg.into());
         self
     }

@@ -71,7 +71,7 @@ impl Shared {
     pub(super) async fn list(&self, key: &SessionKey, time: u64) {
         let listing = self.keys.listing(key.namespace(), key.principal().as_str());
         let list = Invocation::new(&script::LIST, vec![listing])
-            .arg(key.id().as_str())
+            .arg(key.id().as_str().to_owned())
             .arg(time.to_string())
             .arg(millis(self.retention.ttl))
             .arg(self.listed.to_string())
@@ -85,8 +85,9 @@ impl Shared {
     /// the next one who lists finds it gone.
     pub(super) async fn unlist(&self, key: &SessionKey, time: u64) {
         let listing = self.keys.listing(key.namespace(), key.principal().as_str());
-        let unlist =
-            Invocation::new(&script::UNLIST, vec![listing]).arg(key.id().as_str()).arg(time.to_string());
+        let unlist = Invocation::new(&script::UNLIST, vec![listing])
+            .arg(key.id().as_str().to_owned())
+            .arg(time.to_string());
         if let Err(error) = self.link().call(&Ask::Script(&unlist), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "the id of a deleted session is still listed");
         }
@@ -143,7 +144,9 @@ impl Shared {
             match summary {
                 Look::There(summary) => found.push((listed.place, summary)),
                 Look::Unreadable => {}
-                Look::Gone => unlist = unlist.arg(listed.id.as_str()).arg(listed.place.to_string()),
+                Look::Gone => {
+                    unlist = unlist.arg(listed.id.as_str().to_owned()).arg(listed.place.to_string())
+                }
             }
         }
         if !unlist.args.is_empty()

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     queue::Queue,
     reader::Reader,
     schema::{self, Setup},
+    spot::Spot,
     writer::Writer,
 };
 use crate::store::{
@@ -105,7 +105,8 @@ impl SqliteBuilder {
         self
     }
 
-    /// So many threads and connections answer loads. Default: 4.
+    /// So many threads and connections answer loads, and as many connections those that are answered on the spot.
+    /// Default: 4.
     pub fn with_readers(mut self, readers: NonZeroUsize) -> Self {
         self.readers = readers;
         self
@@ -163,34 +164,37 @@ impl SqliteBuilder {
     fn start(self) -> Result<(SqliteStore, Writer, watch::Receiver<()>), OpenProblem> {
         schema::prepare(&self.path)?;
         let connection = schema::open_writer(&self.path, &self.setup)?;
-        let readers = self.open_readers()?;
+        let file = FileId::of(&self.path);
+        let readers = self.open_readers(&file)?;
+        let on_the_spot = self.open_readers(&file)?;
+        for reader in &on_the_spot {
+            reader.connection.busy_timeout(Duration::ZERO)?; // who has to wait does so on a thread
+        }
+        let spot = Arc::new(Spot::new(on_the_spot));
         let (writes, reads) = (Arc::new(Queue::new(QUEUED)), Arc::new(Queue::new(QUEUED)));
         let (running, ends) = watch::channel(());
         let store = SqliteStore {
             handle: Arc::new(Handle {
                 writes: writes.clone(),
                 reads: reads.clone(),
+                spot: spot.clone(),
                 durability: schema::durability(&connection)?,
                 patience: self.setup.busy_timeout,
                 running,
             }),
         };
-        let file = FileId::of(&self.path);
         let mut threads = Vec::new();
-        for connection in readers {
-            let reader = Reader {
-                connection,
-                reads: reads.clone(),
-                retention: self.retention.clone(),
-                file: file.clone(),
-            };
-            let started = thread::Builder::new().name("sqlite-reader".to_owned()).spawn(|| reader.run());
+        for reader in readers {
+            let reads = reads.clone();
+            let started =
+                thread::Builder::new().name("sqlite-reader".to_owned()).spawn(move || reader.run(&reads));
             threads.push(started.map_err(OpenProblem::Threads)?);
         }
         let writer = Writer {
             connection,
             writes,
             reads,
+            spot,
             readers: threads,
             retention: self.retention,
             patience: self.setup.busy_timeout,
@@ -201,8 +205,12 @@ impl SqliteBuilder {
         Ok((store, writer, ends))
     }
 
-    fn open_readers(&self) -> Result<Vec<Connection>, OpenProblem> {
-        (0..self.readers.get()).map(|_| schema::open_reader(&self.path, &self.setup)).collect()
+    fn open_readers(&self, file: &FileId) -> Result<Vec<Reader>, OpenProblem> {
+        let open = |_| {
+            let connection = schema::open_reader(&self.path, &self.setup)?;
+            Ok(Reader { connection, retention: self.retention.clone(), file: file.clone() })
+        };
+        (0..self.readers.get()).map(open).collect()
     }
 }
 

@@ -30,12 +30,14 @@ pub(super) struct Closed;
 struct State<T> {
     jobs: VecDeque<T>,
     closed: bool,
+    /// Threads in [`pop`](Queue::pop): where none waits, none need be woken.
+    waiting: usize,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            state: Mutex::new(State { jobs: VecDeque::new(), closed: false }),
+            state: Mutex::new(State { jobs: VecDeque::new(), closed: false, waiting: 0 }),
             ready: Condvar::new(),
             room: Semaphore::new(capacity),
         }
@@ -54,18 +56,22 @@ impl<T> Queue<T> {
         }
         permit.forget(); // the pop gives it back
         state.jobs.push_back(job);
+        let waiting = state.waiting > 0;
         drop(state);
-        self.ready.notify_one();
+        if waiting {
+            self.ready.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for a job, at most so long.
     pub(super) fn pop(&self, patience: Duration) -> Popped<T> {
         let waiting = |state: &mut State<T>| state.jobs.is_empty() && !state.closed;
-        let (mut state, _) = self
-            .ready
-            .wait_timeout_while(self.state(), patience, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        state.waiting += 1;
+        let (mut state, _) =
+            self.ready.wait_timeout_while(state, patience, waiting).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
         match state.jobs.pop_front() {
             Some(job) => {
                 self.room.add_permits(1);

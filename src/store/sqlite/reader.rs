@@ -1,5 +1,5 @@
-//! The threads that read. Each has a connection of its own and takes the next job; in WAL mode none waits for
-//! the writer.
+//! What reads: a connection of its own, on a thread that takes the next job or [on the spot](super::spot). In WAL mode
+//! none waits for the writer.
 
 use std::{
     sync::Arc,
@@ -15,6 +15,8 @@ use super::{
     file::FileId,
     log,
     queue::{Popped, Queue},
+    schema::SLOT,
+    transaction::at_one_moment,
     writer::closed,
 };
 use crate::{
@@ -46,17 +48,29 @@ pub(super) struct Answer {
 
 pub(super) struct Reader {
     pub(super) connection: Connection,
-    pub(super) reads: Arc<Queue<Read>>,
     pub(super) retention: Retention,
     /// Which file was opened.
     pub(super) file: FileId,
 }
 
+/// How much one load may read.
+#[derive(Clone, Copy)]
+pub(super) struct Most {
+    pub(super) turns: u64,
+    /// Of one turn.
+    pub(super) bytes: usize,
+}
+
+impl Most {
+    const ALL: Self = Self { turns: u64::MAX, bytes: usize::MAX };
+}
+
 impl Reader {
     /// Works until the queue is closed and empty.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(self, reads: &Arc<Queue<Read>>) {
+        let _end = AbandonInPanic(reads);
         loop {
-            match self.reads.pop(Duration::from_secs(3600)) {
+            match reads.pop(Duration::from_secs(3600)) {
                 Popped::Job(read) => self.answer(read),
                 Popped::Idle => {}
                 Popped::Closed => return,
@@ -64,18 +78,16 @@ impl Reader {
         }
     }
 
-    fn answer(&mut self, read: Read) {
-        let refused = if read.deadline <= Instant::now() {
-            Err(StoreError::new(StoreErrorKind::Unavailable))
-        } else if !self.file.is_still_there() {
-            Err(closed()) // the writer will notice, too; until then nobody is shown a file that is gone
-        } else {
-            Ok(())
+    fn answer(&self, read: Read) {
+        let refused = match read.deadline <= Instant::now() {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable)),
+            false => self.is_still_there(),
         };
         // Whoever asked may have left: before the work, which is then spared, or since.
         match read.question {
             Question::Load { key, after, answer } if !answer.is_closed() => {
-                let _ = answer.send(refused.and_then(|()| self.load(&key, after.as_ref())));
+                let whole = || self.load(&key, after.as_ref(), Most::ALL)?.ok_or_else(corrupt);
+                let _ = answer.send(refused.and_then(|()| whole()));
             }
             Question::Sessions { scope, page, answer } if !answer.is_closed() => {
                 let _ = answer.send(refused.and_then(|()| self.sessions(&scope, &page)));
@@ -84,31 +96,40 @@ impl Reader {
         }
     }
 
-    fn load(&mut self, key: &SessionKey, after: Option<&Cursor>) -> Result<Answer, StoreError> {
+    /// The log after a cursor; `None` when there is more to read than that.
+    pub(super) fn load(
+        &self,
+        key: &SessionKey,
+        after: Option<&Cursor>,
+        most: Most,
+    ) -> Result<Option<Answer>, StoreError> {
+        self.is_still_there()?;
         let now = self.retention.clock.now();
-        // One transaction, so that the head and the turns are of one moment.
-        let transaction = self.connection.transaction().map_err(store_error)?;
-        let found = log::find(&transaction, key).map_err(store_error)?;
-        let Some(session) = found.filter(|session| session.expires > now) else {
-            let cursor = Cursor::start_of(Epoch::UNBORN);
-            let from_start = after != Some(&cursor);
-            let loaded = Loaded { cursor, turns: Vec::new().into(), from_start, trimmed: 0 };
-            return Ok(Answer { loaded, refresh: None });
-        };
-        let known = known(&transaction, &session, after).map_err(store_error)?;
-        let turns = turns(&transaction, key, &session, known.unwrap_or(session.head.trimmed))?;
-        let refresh = self.retention.refreshed(session.expires, now).filter(|_| session.head.count > 0);
-        let Head { trimmed, .. } = session.head;
-        let loaded = Loaded {
-            cursor: session.head.cursor(),
-            turns: turns.into(),
-            from_start: known.is_none(),
-            trimmed,
-        };
-        Ok(Answer { loaded, refresh })
+        // So that the head and the turns are of one moment.
+        at_one_moment(&self.connection, |connection| {
+            let found = log::find(connection, key).map_err(store_error)?;
+            let Some(session) = found.filter(|session| session.expires > now) else {
+                let cursor = Cursor::start_of(Epoch::UNBORN);
+                let from_start = after != Some(&cursor);
+                let loaded = Loaded { cursor, turns: Vec::new().into(), from_start, trimmed: 0 };
+                return Ok(Some(Answer { loaded, refresh: None }));
+            };
+            let known = known(connection, &session, after).map_err(store_error)?;
+            let skipped = known.unwrap_or(session.head.trimmed);
+            let Some(turns) = turns(connection, key, &session, skipped, most)? else { return Ok(None) };
+            let refresh = self.retention.refreshed(session.expires, now).filter(|_| session.head.count > 0);
+            let (cursor, trimmed) = (session.head.cursor(), session.head.trimmed);
+            let loaded = Loaded { cursor, turns: turns.into(), from_start: known.is_none(), trimmed };
+            Ok(Some(Answer { loaded, refresh }))
+        })
     }
 
-    fn sessions(&mut self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+    /// The writer will notice, too; until then nobody is shown a file that is gone.
+    fn is_still_there(&self) -> Result<(), StoreError> {
+        if self.file.is_still_there() { Ok(()) } else { Err(closed()) }
+    }
+
+    fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
         let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse);
         let before = before.map_err(|error| StoreError::with_source(StoreErrorKind::Other, error))?;
         let limit = page.limit.clamp(1, 1000);
@@ -125,11 +146,11 @@ impl Reader {
         self.connection
             .prepare_cached(
                 "SELECT id, count - trimmed, updated_at, touched FROM sessions
-                 WHERE namespace = ?1 AND principal = ?2 AND count > 0 AND touched < ?3 AND expires_at > ?4
-                 ORDER BY touched DESC LIMIT ?5",
+                 WHERE namespace = ?1 AND principal = ?2 AND slot <= ?3 AND touched < ?4 AND expires_at > ?5
+                 ORDER BY slot DESC, touched DESC LIMIT ?6",
             )?
             .query_map(
-                params![scope.namespace, scope.principal.as_str(), before, now, limit as i64],
+                params![scope.namespace, scope.principal.as_str(), before / SLOT, before, now, limit as i64],
                 |row| {
                     Ok(Listed {
                         id: row.get(0)?,
@@ -143,13 +164,19 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
-    /// Should a reader panic, nobody waits for it forever.
+/// Should a reader panic, nobody waits for it forever.
+struct AbandonInPanic<'a>(&'a Queue<Read>);
+
+impl Drop for AbandonInPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            drop(self.reads.abandon());
+            drop(self.0.abandon());
         }
     }
+}
+
+fn corrupt() -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt)
 }
 
 struct Listed {
@@ -179,33 +206,39 @@ fn known(
     Ok(match session.head.place(after) {
         Place::Unknown => None,
         Place::Start => Some(0),
-        Place::After(count, id) => {
-            (log::seq(connection, session.row, id)? == Some(count as i64)).then_some(count)
+        Place::After(count, id) if count == session.head.count => {
+            (Some(id) == session.head.newest).then_some(count)
         }
+        Place::After(count, id) => log::is_at(connection, session.row, count, id)?.then_some(count),
     })
 }
 
-/// The turns after that many, which must all be there.
+/// The turns after that many, which must all be there; `None` when that is more than may be read.
 fn turns(
     connection: &Connection,
     key: &SessionKey,
     session: &log::Session,
     skipped: u64,
-) -> Result<Vec<Turn>, StoreError> {
-    let records = log::records(connection, session.row, skipped).map_err(store_error)?;
+    most: Most,
+) -> Result<Option<Vec<Turn>>, StoreError> {
+    let Head { count, newest, .. } = session.head;
+    let expected = count - skipped;
+    if expected == 0 {
+        return Ok(Some(Vec::new()));
+    }
+    if expected > most.turns {
+        return Ok(None);
+    }
+    let records = log::records(connection, session.row, skipped, most.bytes).map_err(store_error)?;
     let turns: Vec<Turn> = records
         .into_iter()
         .map(|(id, record)| {
             let turn = Turn::decode(record, key.digest()).map_err(damaged)?;
             // The row of one turn with the record of another.
-            if turn.id() != id { Err(StoreError::new(StoreErrorKind::Corrupt)) } else { Ok(turn) }
+            if turn.id() != id { Err(corrupt()) } else { Ok(turn) }
         })
         .collect::<Result<_, _>>()?;
-    let Head { count, newest, .. } = session.head;
-    let whole =
-        turns.len() as u64 == count - skipped && turns.last().is_none_or(|turn| Some(turn.id()) == newest);
-    if !whole {
-        return Err(StoreError::new(StoreErrorKind::Corrupt));
-    }
-    Ok(turns)
+    let whole = turns.len() as u64 == expected && turns.last().map(Turn::id) == newest;
+    // Of a part, whoever may read all tells whether it is too large or damaged.
+    if whole { Ok(Some(turns)) } else { Ok(None) }
 }

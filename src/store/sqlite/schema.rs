@@ -14,14 +14,17 @@ use crate::store::Durability;
 /// `PRAGMA application_id`: "TSM1".
 const APPLICATION_ID: i64 = 0x5453_4D31;
 /// `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// The first SQLite without the WAL-reset bug: <https://www.sqlite.org/wal.html#walresetbug>.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// A session without turns (`count` = 0) is a tombstone. Times are milliseconds since 1970. `touched` orders
-/// the sessions of one principal by their newest turn, whatever the clock did. A trimmed turn keeps its id for
-/// a while and loses its record.
-const SCHEMA: &str = "
+/// A session without turns (`count` = 0) is a tombstone. Times are milliseconds since 1970. `touched` is the place of
+/// a session's newest turn, which orders the sessions by commit, whatever the clock did. A trimmed turn keeps its id
+/// for a while and loses its record.
+///
+/// An append writes to as few pages as can be: the table of turns at its end, their index, and the session's row.
+/// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_at` of `expires_at`.
+pub(super) const SCHEMA: &str = "
     CREATE TABLE sessions (
         row        INTEGER PRIMARY KEY,
         namespace  TEXT    NOT NULL,
@@ -32,24 +35,51 @@ const SCHEMA: &str = "
         count      INTEGER NOT NULL,
         trimmed    INTEGER NOT NULL,
         newest     BLOB,
+        highest    BLOB,
         touched    INTEGER NOT NULL,
+        slot       INTEGER,
         created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL,
-        expires_at INTEGER NOT NULL
+        expires_at INTEGER NOT NULL,
+        sweep_at   INTEGER NOT NULL
     ) STRICT;
     CREATE UNIQUE INDEX sessions_by_key ON sessions (namespace, principal, id);
-    CREATE INDEX sessions_by_touch ON sessions (namespace, principal, touched) WHERE count > 0;
-    CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+    CREATE INDEX sessions_by_slot ON sessions (namespace, principal, slot) WHERE slot IS NOT NULL;
+    CREATE INDEX sessions_by_sweep ON sessions (sweep_at);
 
     CREATE TABLE turns (
+        place      INTEGER PRIMARY KEY,
         session    INTEGER NOT NULL,
         seq        INTEGER NOT NULL,
         id         BLOB    NOT NULL,
         record     BLOB
     ) STRICT;
-    CREATE UNIQUE INDEX turns_by_seq ON turns (session, seq);
-    CREATE UNIQUE INDEX turns_by_id ON turns (session, id);
+    CREATE UNIQUE INDEX turns_by_seq ON turns (session, seq, id);
 ";
+
+/// From version 1, whose turns had another index for their ids, and whose sessions were not in slots.
+const FROM_1: &str = "
+    DROP INDEX sessions_by_key;
+    DROP INDEX sessions_by_touch;
+    DROP INDEX sessions_by_expiry;
+    DROP INDEX turns_by_seq;
+    ALTER TABLE sessions RENAME TO sessions_1;
+    ALTER TABLE turns RENAME TO turns_1;
+";
+const COPY_1: &str = "
+    INSERT INTO turns SELECT rowid, session, seq, id, record FROM turns_1 ORDER BY rowid;
+    INSERT INTO sessions
+        SELECT row, namespace, principal, id, epoch, fresh, count, trimmed, newest,
+               (SELECT max(id) FROM turns WHERE session = row),
+               coalesce(place, 0), place >> 14, created_at, updated_at, expires_at, expires_at
+        FROM (SELECT *, (SELECT place FROM turns WHERE session = row AND seq = count) AS place FROM sessions_1);
+    DROP TABLE turns_1;
+    DROP TABLE sessions_1;
+";
+
+/// Places that share a slot: so many appends later, at most, a session moves in the index of the listing. A listing
+/// sorts at most so many sessions to find those of one page.
+pub(super) const SLOT: i64 = 1 << 14;
 
 /// How connections are set up.
 pub(super) struct Setup {
@@ -98,7 +128,9 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "secure_delete", true)?; // what was deleted is overwritten in the file
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-    if !known {
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    if known != Known::Current {
         create(&mut connection)?;
     }
     if let Some(bytes) = setup.max_bytes {
@@ -107,8 +139,9 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
         connection.pragma_update(None, "max_page_count", pages.clamp(1, i64::from(u32::MAX - 1)))?;
     }
     // Fails where a file says that it is ours and is not.
-    connection.prepare("SELECT row, epoch, fresh, count, trimmed, newest, expires_at FROM sessions")?;
-    connection.prepare("SELECT session, seq, id, record FROM turns")?;
+    connection
+        .prepare("SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, sweep_at FROM sessions")?;
+    connection.prepare("SELECT place, session, seq, id, record FROM turns")?;
     // Fails where the file can be opened for writing, but not written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()?;
     connection.busy_timeout(Duration::ZERO)?; // the writer waits in its own way
@@ -146,17 +179,27 @@ fn connect(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
     Ok(connection)
 }
 
+/// What the file holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    /// Our schema, of the first version.
+    First,
+    Current,
+}
+
 /// Whether the file holds our schema; an empty file holds none. Any other is refused before it is touched.
-fn identify(connection: &Connection) -> Result<bool, OpenProblem> {
+fn identify(connection: &Connection) -> Result<Known, OpenProblem> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (application, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(true),
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(Known::Current),
+        (APPLICATION_ID, 1) => Ok(Known::First),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(OpenProblem::NewerSchema { found, known: SCHEMA_VERSION })
         }
-        (0, 0) if objects == 0 => Ok(false),
+        (0, 0) if objects == 0 => Ok(Known::Nothing),
         _ => Err(OpenProblem::OtherProgram),
     }
 }
@@ -179,16 +222,29 @@ fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), Open
     }
 }
 
+/// Makes the schema, or brings it up to date; another process may have done so since.
 fn create(connection: &mut Connection) -> Result<(), OpenProblem> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !identify(&transaction)? {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    match identify(&transaction)? {
+        Known::Current => return Ok(()),
+        Known::Nothing => transaction.execute_batch(SCHEMA)?,
+        Known::First => {
+            for step in [FROM_1, SCHEMA, COPY_1] {
+                transaction.execute_batch(step)?;
+            }
+        }
     }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     Ok(())
 }
 
 /// A larger write-ahead log is cut back to this when it starts over.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+
+/// A write-ahead log of so many pages is moved into the file: 16 MiB. Pages that were written more than once are moved
+/// once, and the file is synced as rarely.
+const WAL_PAGES: i64 = 4096;
+
+const WRITER_CACHE_KIB: i64 = 16 * 1024;

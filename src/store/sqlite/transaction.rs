@@ -57,10 +57,33 @@ fn begin(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     }
 }
 
+/// Runs work that reads, so that all of it sees one moment.
+pub(super) fn at_one_moment<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    execute(connection, "BEGIN").map_err(Failed::into_error)?;
+    let done = work(connection);
+    let ended = match connection.is_autocommit() {
+        true => Ok(()), // an error has ended it
+        false => execute(connection, "COMMIT").map_err(Failed::into_error),
+    };
+    done.and_then(|done| ended.map(|()| done))
+}
+
+/// Runs one change of a transaction, which fails with it. Nearly none does, and [`apart`] costs as much as a change:
+/// so this is tried first.
+pub(super) fn together<T>(
+    _connection: &Connection,
+    work: &dyn Fn() -> Result<T, StoreError>,
+) -> Result<Result<T, StoreError>, Failed> {
+    work().map(Ok).map_err(Failed::Work)
+}
+
 /// Runs one change of a transaction so that its failure undoes nothing but itself.
 pub(super) fn apart<T>(
     connection: &Connection,
-    work: impl FnOnce() -> Result<T, StoreError>,
+    work: &dyn Fn() -> Result<T, StoreError>,
 ) -> Result<Result<T, StoreError>, Failed> {
     execute(connection, "SAVEPOINT work")?;
     let done = work();
@@ -106,12 +129,12 @@ mod tests {
     fn a_change_that_fails_half_way_leaves_nothing_and_takes_no_other_along() {
         let connection = connection();
         let done = within(&connection, Duration::ZERO, |connection| {
-            let before = apart(connection, || write(connection, 1))?;
-            let half = apart(connection, || {
+            let before = apart(connection, &|| write(connection, 1))?;
+            let half = apart(connection, &|| {
                 write(connection, 2)?;
                 Err::<(), _>(StoreError::new(StoreErrorKind::Corrupt))
             })?;
-            let after = apart(connection, || write(connection, 3))?;
+            let after = apart(connection, &|| write(connection, 3))?;
             Ok((before.is_ok(), half.is_ok(), after.is_ok()))
         });
         assert_eq!(done.ok(), Some((true, false, true)));
@@ -122,13 +145,13 @@ mod tests {
     fn a_transaction_that_fails_leaves_nothing_and_the_next_one_can_begin() {
         let connection = connection();
         let failed = within(&connection, Duration::ZERO, |connection| {
-            apart(connection, || write(connection, 1))?.map_err(Failed::Work)?;
+            apart(connection, &|| write(connection, 1))?.map_err(Failed::Work)?;
             Err::<(), _>(Failed::Work(StoreError::new(StoreErrorKind::Unavailable)))
         });
         assert!(failed.is_err());
         assert!(numbers(&connection).is_empty());
         let next = within(&connection, Duration::ZERO, |connection| {
-            apart(connection, || write(connection, 2))?.map_err(Failed::Work)
+            apart(connection, &|| write(connection, 2))?.map_err(Failed::Work)
         });
         assert!(next.is_ok());
         assert_eq!(numbers(&connection), [2]);

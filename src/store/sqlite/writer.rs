@@ -16,7 +16,8 @@ use super::{
     log,
     queue::{Closed, Popped, Queue},
     reader::Read,
-    transaction::{Failed, apart, within},
+    spot::Spot,
+    transaction::{Failed, apart, together, within},
 };
 use crate::{
     failpoint::{self, Point},
@@ -48,6 +49,7 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) writes: Arc<Queue<Write>>,
     pub(super) reads: Arc<Queue<Read>>,
+    pub(super) spot: Arc<Spot>,
     pub(super) readers: Vec<JoinHandle<()>>,
     pub(super) retention: Retention,
     /// How long a transaction waits for those of other processes.
@@ -66,7 +68,8 @@ const BATCH_BYTES: usize = 32 * 1024 * 1024;
 impl Writer {
     /// Works until the queue is closed and empty, then closes the store.
     pub(super) fn run(mut self) {
-        let end = CloseAtEnd { writes: self.writes.clone(), reads: self.reads.clone() };
+        let end =
+            CloseAtEnd { writes: self.writes.clone(), reads: self.reads.clone(), spot: self.spot.clone() };
         let mut sweep_at = Instant::now();
         loop {
             match self.writes.pop(sweep_at.saturating_duration_since(Instant::now())) {
@@ -87,6 +90,7 @@ impl Writer {
             // A reader that panicked has said so; there is nothing to add.
             let _ = reader.join();
         }
+        self.spot.end();
         if self.failed {
             return;
         }
@@ -120,7 +124,11 @@ impl Writer {
         if self.failed {
             return batch.into_iter().for_each(|write| write.answer(Err(closed())));
         }
-        match self.transaction(&batch) {
+        let done = match self.transaction(&batch, together) {
+            Err(Failed::Work(_)) if batch.len() > 1 => self.transaction(&batch, apart),
+            done => done,
+        };
+        match done {
             Ok(done) => batch.into_iter().zip(done).for_each(|(write, done)| write.answer(done)),
             Err(Failed::Begin(error)) => refuse(batch, error),
             Err(Failed::Commit(error)) if is_failed_sync(&error) => self.fail(batch, &error),
@@ -137,12 +145,12 @@ impl Writer {
         }
     }
 
-    /// Does every change or, with an error, none.
-    fn transaction(&self, batch: &[Write]) -> Result<Vec<Result<Done, StoreError>>, Failed> {
+    /// Does every change or, with an error, none. `step` says what the failure of one change means to the others.
+    fn transaction(&self, batch: &[Write], step: Step) -> Result<Vec<Result<Done, StoreError>>, Failed> {
         within(&self.connection, self.patience, |connection| {
             // Read after the lock is held: commits of all processes see the clock in their order.
             let now = self.retention.clock.now();
-            let work = |write: &Write| apart(connection, || write.work.run(connection, now, &self.retention));
+            let work = |write: &Write| step(connection, &|| write.work.run(connection, now, &self.retention));
             let done = batch.iter().map(work).collect();
             failpoint::hit(Point::Committing);
             done
@@ -161,6 +169,7 @@ impl Writer {
         tracing::error!(%error, "the SQLite session store closes itself: what it writes may not be kept");
         self.failed = true;
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        self.spot.close();
         drop(self.reads.abandon());
         for write in batch.into_iter().chain(self.writes.abandon()) {
             write.answer(Err(closed()));
@@ -225,6 +234,9 @@ impl Work {
     }
 }
 
+type Step =
+    fn(&Connection, &dyn Fn() -> Result<Done, StoreError>) -> Result<Result<Done, StoreError>, Failed>;
+
 fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
     let error = Arc::new(error);
     for write in batch {
@@ -243,10 +255,12 @@ const MORE_TO_SWEEP: Duration = Duration::from_millis(20);
 struct CloseAtEnd {
     writes: Arc<Queue<Write>>,
     reads: Arc<Queue<Read>>,
+    spot: Arc<Spot>,
 }
 
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
+        self.spot.close();
         self.reads.close();
         drop(self.writes.abandon());
     }
@@ -279,6 +293,7 @@ mod tests {
             connection: Connection::open_in_memory().unwrap(),
             writes: Arc::new(Queue::new(8)),
             reads: Arc::new(Queue::new(8)),
+            spot: Arc::new(Spot::new(Vec::new())),
             readers: Vec::new(),
             retention: Retention::default(),
             patience: Duration::ZERO,

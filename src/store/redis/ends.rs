@@ -1,0 +1,103 @@
+//! At which byte logs ended when this process read them last.
+//!
+//! A cursor tells of a place by its turn; to find that turn a server must walk the log. Who knows the byte asks for
+//! what stands there, and checks that it is what the cursor says. What is kept here is never trusted: a place that is
+//! forgotten or wrong costs a script, and no more.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::history::TurnId;
+
+/// Where a log's newest turn stands. All in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    /// The length of the log's header.
+    pub(super) head: usize,
+    /// Where the newest turn's frame begins.
+    pub(super) last: usize,
+    /// Where it ends.
+    pub(super) end: usize,
+}
+
+/// So many logs are known at least, and twice as many at most: less than 3 MiB.
+const LOGS: usize = 16 * 1024;
+
+/// The ends of logs, by their newest turns; those that were not asked for longest go first.
+#[derive(Default)]
+pub(super) struct Ends(Mutex<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<TurnId, End>,
+    old: HashMap<TurnId, End>,
+}
+
+impl Ends {
+    /// Where the log ends whose newest turn this was.
+    pub(super) fn of(&self, newest: TurnId) -> Option<End> {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(end) = ends.young.get(&newest) {
+            return Some(*end);
+        }
+        let end = ends.old.remove(&newest)?;
+        ends.put(newest, end);
+        Some(end)
+    }
+
+    /// Keeps where a log ends, and forgets where it ended before.
+    pub(super) fn put(&self, newest: TurnId, end: End, before: Option<TurnId>) {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = before {
+            ends.young.remove(&before);
+        }
+        ends.put(newest, end);
+    }
+}
+
+impl Generations {
+    fn put(&mut self, newest: TurnId, end: End) {
+        if self.young.len() >= LOGS {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(newest, end);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> TurnId {
+        TurnId::from_bytes((number as u128).to_be_bytes())
+    }
+
+    fn end(number: usize) -> End {
+        End { head: 1, last: number, end: number + 1 }
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_and_the_rest_is_bounded() {
+        let ends = Ends::default();
+        for number in 0..10 * LOGS {
+            ends.put(id(number), end(number), None);
+            assert_eq!(ends.of(id(0)), Some(end(0)), "asked for all the while");
+        }
+        assert_eq!(ends.of(id(1)), None, "forgotten");
+        assert_eq!(ends.of(id(10 * LOGS - 1)), Some(end(10 * LOGS - 1)));
+        let kept = ends.0.lock().unwrap();
+        assert!(kept.young.len() + kept.old.len() <= 2 * LOGS);
+    }
+
+    #[test]
+    fn a_log_that_grew_is_known_by_its_newest_turn_alone() {
+        let ends = Ends::default();
+        ends.put(id(1), end(1), None);
+        ends.put(id(2), end(2), Some(id(1)));
+        assert_eq!((ends.of(id(1)), ends.of(id(2))), (None, Some(end(2))));
+    }
+}

@@ -1,0 +1,190 @@
+//! How a log is read: all of it, or what came after a cursor.
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{
+    Shared,
+    ends::{End, Ends},
+    error::{damaged, unexpected},
+    layout::{Log, frame_line, hex},
+    link::{Ask, Link, Used},
+    millis,
+    script::{self, Invocation},
+    turn_hex,
+};
+use crate::{
+    history::RecordError,
+    session::SessionKey,
+    store::{Cursor, Epoch, Loaded, StoreError, TtlRefresh},
+};
+
+/// What a load found: the log's header, and frames.
+struct Found {
+    log: Log,
+    frames: Bytes,
+    /// Whether the frames are what came after the cursor.
+    known: bool,
+}
+
+impl Found {
+    fn loaded(self, key: &SessionKey, after: Option<&Cursor>, ends: &Ends) -> Result<Loaded, RecordError> {
+        let known = after.filter(|_| self.known);
+        let turns = self.log.turns(&self.frames, key, known.map(|after| after.count))?;
+        if let Some(newest) = turns.last() {
+            let end = self.log.end(newest.record().len());
+            ends.put(newest.id(), end, known.and_then(|after| after.newest));
+        }
+        let Log { cursor, kept, .. } = self.log;
+        Ok(Loaded { cursor, turns: turns.into(), from_start: !self.known, trimmed: cursor.count - kept })
+    }
+}
+
+fn unknown(after: Option<&Cursor>) -> Loaded {
+    let cursor = Cursor::start_of(Epoch::UNBORN);
+    Loaded { cursor, turns: Vec::new().into(), from_start: after != Some(&cursor), trimmed: 0 }
+}
+
+impl Shared {
+    pub(super) async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+        let link = self.link();
+        let refresh = self.retention.refresh == TtlRefresh::OnLoad;
+        // A Cluster's client takes pipelines apart, and sends their parts again by rules of its own.
+        if let Some(after) = after.filter(|_| !refresh && !self.in_cluster)
+            && let Some(end) = after.newest.and_then(|newest| self.ends.of(newest))
+            && let Some(loaded) = self.news(link, key, after, end).await?
+        {
+            return Ok(loaded);
+        }
+        let (found, used) = if after.is_none() && !refresh {
+            self.whole(link, key).await?
+        } else {
+            self.tail(link, key, after, refresh).await?
+        };
+        let loaded = found.map_or_else(|| Ok(unknown(after)), |found| found.loaded(key, after, &self.ends));
+        loaded.map_err(|error| {
+            if matches!(error, RecordError::Foreign) {
+                link.distrust(&used);
+            }
+            damaged(error)
+        })
+    }
+
+    /// What came after a cursor whose place is known, without a script: the header, the first line of the newest turn
+    /// that the caller has, and whatever stands behind it. `None` unless all of it fits together: then the script
+    /// tells.
+    ///
+    /// Another caller's write may come between the three. They fit together all the same only if they are of one
+    /// log: the frames, as many as the header says came since, must end with its newest turn, and stand behind the
+    /// cursor's.
+    async fn news(
+        &self,
+        link: &Link,
+        key: &SessionKey,
+        after: &Cursor,
+        end: End,
+    ) -> Result<Option<Loaded>, StoreError> {
+        let name = self.keys.log(key);
+        let mut ranges = redis::pipe();
+        for (from, to) in [
+            (0, end.head as i64 - 1),
+            (end.last as i64, (end.last + Log::FRAME) as i64 - 1),
+            (end.end as i64, -1),
+        ] {
+            ranges.cmd("GETRANGE").arg(&name).arg(from).arg(to);
+        }
+        let (value, used) = match link.call(&Ask::Together(ranges.ignore_errors()), self.limits).await {
+            Err(error) if !error.is_transient() => return Ok(None),
+            answer => answer?,
+        };
+        let Value::Array(parts) = value else { return Err(unexpected()) };
+        let Ok([Value::BulkString(header), Value::BulkString(line), Value::BulkString(frames)]) =
+            <[Value; 3]>::try_from(parts)
+        else {
+            return Err(unexpected());
+        };
+        if header.is_empty() {
+            return Ok(Some(unknown(Some(after))));
+        }
+        let log = match Log::read(&header, key.digest()) {
+            Ok(log) => log,
+            Err(RecordError::Foreign) => {
+                link.distrust(&used);
+                return Err(damaged(RecordError::Foreign));
+            }
+            Err(_) => return Ok(None),
+        };
+        let of_this_log = log.cursor.epoch == after.epoch
+            && (log.cursor.count > after.count || log.cursor == *after)
+            && after.count > log.cursor.count - log.kept
+            && frame_line(&line, 0).is_some_and(|(id, len)| {
+                Some(id) == after.newest && end.last + Log::FRAME + len + 1 == end.end
+            });
+        if !of_this_log {
+            return Ok(None);
+        }
+        let found = Found { log, frames: frames.into(), known: true };
+        match found.loaded(key, Some(after), &self.ends) {
+            Ok(loaded) => Ok(Some(loaded)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// All of a log, without a script: the server need not copy it twice.
+    async fn whole(&self, link: &Link, key: &SessionKey) -> Result<(Option<Found>, Used), StoreError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.keys.log(key));
+        let (value, used) = link.call(&Ask::Command(&get), self.limits).await?;
+        let found = match value {
+            Value::Nil => None,
+            Value::BulkString(bytes) => {
+                let log = self.header(&bytes, key, link, &used)?;
+                if log.first > bytes.len() {
+                    return Err(damaged(RecordError::Malformed("the log is cut off")));
+                }
+                Some(Found { frames: Bytes::from(bytes).slice(log.first..), log, known: false })
+            }
+            _ => return Err(unexpected()),
+        };
+        Ok((found, used))
+    }
+
+    async fn tail(
+        &self,
+        link: &Link,
+        key: &SessionKey,
+        after: Option<&Cursor>,
+        refresh: bool,
+    ) -> Result<(Option<Found>, Used), StoreError> {
+        let start = Cursor::start_of(Epoch::UNBORN);
+        let cursor = after.unwrap_or(&start);
+        let count = after.map_or_else(|| "-1".to_owned(), |after| after.count.to_string());
+        let load = Invocation::new(&script::LOAD, vec![self.keys.log(key)])
+            .arg(key.digest().to_hex())
+            .arg(hex(cursor.epoch.as_bytes()))
+            .arg(count)
+            .arg(turn_hex(cursor.newest))
+            .arg(if refresh { millis(self.retention.ttl) } else { "0".to_owned() });
+        let (value, used) = link.call(&Ask::Script(&load), self.limits).await?;
+        if matches!(value, Value::Nil) {
+            return Ok((None, used));
+        }
+        let Value::Array(parts) = value else { return Err(unexpected()) };
+        match <[Value; 3]>::try_from(parts) {
+            Ok([Value::BulkString(header), Value::Int(known), Value::BulkString(frames)]) => {
+                let log = self.header(&header, key, link, &used)?;
+                Ok((Some(Found { log, frames: frames.into(), known: known == 1 }), used))
+            }
+            Ok(_) | Err(_) => Err(unexpected()),
+        }
+    }
+
+    fn header(&self, value: &[u8], key: &SessionKey, link: &Link, used: &Used) -> Result<Log, StoreError> {
+        Log::read(value, key.digest()).map_err(|error| {
+            if matches!(error, RecordError::Foreign) {
+                link.distrust(used);
+            }
+            damaged(error)
+        })
+    }
+}

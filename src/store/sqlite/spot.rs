@@ -1,0 +1,159 @@
+//! Loads that are answered on the spot, without a thread of the store's own.
+//!
+//! To hand a load to a thread and to be woken with its answer takes several times what the load itself takes: a few
+//! pages, nearly always from memory. So a connection that is free is used where the load was asked for, as long as
+//! little is to be read. What cannot be answered so (no connection is free, more is to be read, another process is in
+//! the way, anything went wrong) goes to the threads.
+//!
+//! A page that is not in memory makes the caller's thread wait for the disk. When that is noticed, loads go to the
+//! threads for a second, and for twice as long each time that it happens again, up to a minute: a runtime's thread
+//! waits for a slow disk once in that time.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::reader::{Answer, Most, Reader};
+use crate::{session::SessionKey, store::Cursor};
+
+/// What is read on the spot at most: the turns of a request or two since the last load.
+const LITTLE: Most = Most { turns: 4, bytes: 64 * 1024 };
+
+/// A load that took longer has waited for the disk.
+const SLOW: Duration = Duration::from_millis(1);
+
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Connections for loads on the spot.
+pub(super) struct Spot {
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+struct State {
+    readers: Vec<Reader>,
+    lent: usize,
+    closed: bool,
+    not_before: Option<Instant>,
+    pause: Duration,
+}
+
+impl Spot {
+    pub(super) fn new(readers: Vec<Reader>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                readers,
+                lent: 0,
+                closed: false,
+                not_before: None,
+                pause: SHORTEST_PAUSE,
+            }),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// The answer, or `None` where a thread is to give it.
+    pub(super) fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Option<Answer> {
+        let started = Instant::now();
+        let lent = self.lend(started)?;
+        let answer = lent.reader.as_ref()?.load(key, after, LITTLE);
+        lent.give_back(started.elapsed());
+        answer.ok().flatten()
+    }
+
+    /// Lends nothing more.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// Closes the connections, those that are lent as soon as they are back.
+    pub(super) fn end(&self) {
+        self.close();
+        let lent = |state: &mut State| state.lent > 0;
+        let mut state = self.returned.wait_while(self.state(), lent).unwrap_or_else(PoisonError::into_inner);
+        state.readers.clear();
+    }
+
+    fn lend(&self, now: Instant) -> Option<Lent<'_>> {
+        let mut state = self.state();
+        if state.closed || state.not_before.is_some_and(|not_before| now < not_before) {
+            return None;
+        }
+        let reader = state.readers.pop()?;
+        state.lent += 1;
+        Some(Lent { spot: self, reader: Some(reader), took: None })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn took(&mut self, time: Duration) {
+        if time < SLOW {
+            // It has been fast for as long as it was to be avoided.
+            if self.not_before.is_some_and(|not_before| not_before.elapsed() > self.pause) {
+                (self.not_before, self.pause) = (None, SHORTEST_PAUSE);
+            }
+            return;
+        }
+        self.not_before = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// A reader that goes back where it came from, whatever happens.
+struct Lent<'a> {
+    spot: &'a Spot,
+    reader: Option<Reader>,
+    took: Option<Duration>,
+}
+
+impl Lent<'_> {
+    fn give_back(mut self, took: Duration) {
+        self.took = Some(took);
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut state = self.spot.state();
+        state.readers.extend(self.reader.take());
+        state.lent -= 1;
+        if let Some(took) = self.took {
+            state.took(took);
+        }
+        let closed = state.closed;
+        drop(state);
+        if closed {
+            self.spot.returned.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_waited_for_the_disk_keeps_the_next_ones_off_the_callers_thread() {
+        let spot = Spot::new(Vec::new());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let mut state = spot.state();
+            state.took(SLOW / 2);
+            state.took(SLOW);
+            let now = Instant::now();
+            let until = state.not_before.map_or(Duration::ZERO, |not_before| not_before - now);
+            pauses.push(until.as_secs_f64().round() as u64);
+            // As if the pause were over.
+            state.not_before = Some(now);
+            drop(state);
+            assert!(spot.lend(now - SLOW).is_none(), "before it is over");
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+}
