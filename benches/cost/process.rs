@@ -40,8 +40,8 @@ impl Program {
     /// where it runs.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.0[0]);
-        command.args(&self.0[1..]).env_clear().env("TOKIO_WORKER_THREADS", "1");
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.args(&self.0[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs([("TOKIO_WORKER_THREADS", "1"), ("SESSION_MEMORY_WORKER_THREADS", "1")]);
         command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
