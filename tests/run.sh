@@ -86,6 +86,9 @@ tools() {
     have redis-server || redis
     have openssl || install openssl openssl
     have pgrep || install procps proctools
+    if [ "$(uname)" = Linux ]; then
+        have valgrind && have strace || install 'valgrind strace' ''
+    fi
     if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
         PATH=$HOME/.cargo/bin:$PATH
     elif ! have cargo; then
@@ -150,6 +153,15 @@ turns() {
 # Every byte of what is stored encrypted, each of its bits flipped and all of them.
 flips() {
     SESSION_MEMORY_FLIPS=9 cargo test --all-features --test store_wrappers -- --nocapture flipped every_byte
+}
+
+# Instructions, allocations, system calls and commands against the committed figures.
+costs() {
+    if [ "$(uname)" != Linux ]; then
+        echo 'Left out: valgrind and strace are for Linux.'
+        return
+    fi
+    cargo bench --profile cost --features proxy --bench cost
 }
 
 # Does the benchmark still run, and show that a cached load is one round trip?
@@ -220,6 +232,7 @@ section 'Tests, default features' cargo test
 # Unit, integration and documentation tests, and the examples are built; tests/kill shows its counts.
 section 'Tests, all features' cargo test --all-features -- --show-output
 section 'Conversations of the official clients' conversations
+section 'Costs against the committed figures' costs
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
     section 'Faults of Redis and its network' redis_faults

@@ -1,0 +1,203 @@
+//! The figures, the committed ones, and what holds between them.
+
+use std::{collections::BTreeMap, env, fmt::Write, fs, path::PathBuf, process::Command};
+
+use serde::Deserialize;
+
+use crate::BoxError;
+
+const UPDATE: &str = "cargo bench --profile cost --features proxy --bench cost -- --update";
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unit {
+    Instructions,
+    Allocations,
+    AllocatedBytes,
+    SystemCalls,
+    RedisCommands,
+    RoundTrips,
+}
+
+impl Unit {
+    const ALL: [Self; 6] = [
+        Self::Instructions,
+        Self::Allocations,
+        Self::AllocatedBytes,
+        Self::SystemCalls,
+        Self::RedisCommands,
+        Self::RoundTrips,
+    ];
+
+    /// Its table in the file.
+    fn table(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Allocations => "allocations",
+            Self::AllocatedBytes => "allocated_bytes",
+            Self::SystemCalls => "system_calls",
+            Self::RedisCommands => "redis_commands",
+            Self::RoundTrips => "round_trips",
+        }
+    }
+
+    /// How far a figure may move from the committed one without anybody having changed what it counts.
+    fn margin(self, committed: f64, same_compiler: bool) -> f64 {
+        match self {
+            Self::Instructions if same_compiler => committed * 0.03,
+            Self::Instructions => committed * 0.1,
+            Self::AllocatedBytes => committed * 0.03,
+            Self::SystemCalls => (committed * 0.03).max(0.3),
+            Self::Allocations | Self::RedisCommands | Self::RoundTrips => 0.0,
+        }
+    }
+
+    fn rounded(self, value: f64) -> f64 {
+        match self {
+            Self::SystemCalls => (value * 100.0).round() / 100.0,
+            // Whether a script sets an expiry again depends on the clock, so not every turn does; once in a long
+            // while is nothing.
+            Self::RedisCommands => (value - 0.05).ceil(),
+            _ => value.round(),
+        }
+    }
+}
+
+type Table = BTreeMap<String, f64>;
+
+/// What was counted in this run.
+#[derive(Default)]
+pub(crate) struct Figures(BTreeMap<Unit, Table>);
+
+impl Figures {
+    pub(crate) fn add(&mut self, unit: Unit, name: &str, value: f64) {
+        self.0.entry(unit).or_default().insert(name.to_owned(), unit.rounded(value));
+    }
+}
+
+/// The file of committed figures, and what they were counted with.
+#[derive(Deserialize)]
+pub(crate) struct Committed {
+    rustc: String,
+    architecture: String,
+    #[serde(flatten)]
+    figures: BTreeMap<Unit, Table>,
+}
+
+impl Committed {
+    /// # Errors
+    ///
+    /// When the file is there and cannot be read.
+    pub(crate) fn read() -> Result<Self, BoxError> {
+        match fs::read_to_string(file()) {
+            Ok(text) => Ok(toml::from_str(&text)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self {
+                rustc: rustc()?,
+                architecture: env::consts::ARCH.to_owned(),
+                figures: BTreeMap::new(),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the file anew; with a part of the figures only that part.
+    pub(crate) fn update(mut self, measured: Figures, all: bool) -> Result<(), BoxError> {
+        if all {
+            self.figures = measured.0;
+        } else {
+            for (unit, table) in measured.0 {
+                self.figures.entry(unit).or_default().extend(table);
+            }
+        }
+        let mut text = format!(
+            "# What the library and the program cost. Written by\n#\n#     {UPDATE}\n#\n# What stands here, and how it is \
+             compared: benches/README.md.\n\nrustc = {:?}\narchitecture = {:?}\n",
+            rustc()?,
+            env::consts::ARCH,
+        );
+        for (unit, table) in &self.figures {
+            write!(text, "\n[{}]\n", unit.table())?;
+            for (name, value) in table {
+                writeln!(text, "{name:?} = {value}")?;
+            }
+        }
+        fs::write(file(), text)?;
+        println!("{} is written.", file().display());
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// When a figure has grown past its margin, is new, or was not counted although all were asked for.
+    pub(crate) fn compare(&self, measured: &Figures, all: bool) -> Result<(), BoxError> {
+        let rustc = rustc()?;
+        let same_compiler = self.rustc == rustc;
+        if !same_compiler {
+            println!(
+                "The committed instructions are of rustc {}, these of {rustc}: 10 % more are let pass.",
+                self.rustc
+            );
+        }
+        let same_architecture = self.architecture == env::consts::ARCH;
+        if !same_architecture {
+            println!("The committed figures are of {}: instructions are shown only.", self.architecture);
+        }
+        let (mut wrong, mut fallen, mut counted) = (Vec::new(), 0, 0);
+        for unit in Unit::ALL {
+            let none = Table::new();
+            let committed = self.figures.get(&unit).unwrap_or(&none);
+            let measured = measured.0.get(&unit).unwrap_or(&none);
+            let gated = same_architecture || !matches!(unit, Unit::Instructions);
+            println!("\n{}", unit.table());
+            for (name, &value) in measured {
+                counted += 1;
+                let verdict = match committed.get(name) {
+                    None => "NEW",
+                    Some(_) if !gated => "",
+                    Some(&before) if value > before + unit.margin(before, same_compiler) => "GROWN",
+                    Some(&before) if value < before - unit.margin(before, same_compiler) => "fallen",
+                    Some(_) => "",
+                };
+                let before = committed.get(name).map_or("-".to_owned(), f64::to_string);
+                println!("  {value:>12} {before:>12}  {name}  {verdict}");
+                match verdict {
+                    "fallen" => fallen += 1,
+                    "" => {}
+                    _ => wrong.push(format!("{}: {name}: {value}, committed {before}", unit.table())),
+                }
+            }
+            for name in committed.keys().filter(|name| all && !measured.contains_key(*name)) {
+                match unit {
+                    // A command that is called no more.
+                    Unit::RedisCommands => fallen += 1,
+                    _ => wrong.push(format!("{}: {name}: no longer counted", unit.table())),
+                }
+            }
+        }
+        if fallen > 0 {
+            println!("\n{fallen} figures have fallen. Hold them there: {UPDATE}");
+        }
+        if wrong.is_empty() {
+            println!("\n{counted} figures are within their margins.");
+            return Ok(());
+        }
+        Err(format!(
+            "these figures are not the committed ones:\n  {}\nWhere that is meant: {UPDATE}\nWhere the instructions \
+             went: callgrind_annotate target/tmp/cost/NAME.callgrind",
+            wrong.join("\n  ")
+        )
+        .into())
+    }
+}
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/cost/figures.toml")
+}
+
+/// The version of the compiler.
+fn rustc() -> Result<String, BoxError> {
+    let output = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into())).arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split(' ').nth(1).ok_or("rustc does not tell its version")?.to_owned())
+}

@@ -1,0 +1,116 @@
+//! What the library and the program cost, in figures that noise does not move: instructions, allocations, system
+//! calls, commands to Redis, round trips. Each is held against a committed one, and growth is an error.
+//!
+//! ```sh
+//! cargo bench --profile cost --features proxy --bench cost               # measure and compare
+//! cargo bench --profile cost --features proxy --bench cost -- --update   # write the figures anew
+//! cargo bench --profile cost --features proxy --bench cost -- redis      # only figures whose name contains it
+//! ```
+//!
+//! Linux only; needs `valgrind`, `strace`, and the servers of Redis and PostgreSQL. How it counts, and what the
+//! figures depend on: `benches/README.md`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bare;
+mod conversation;
+mod figures;
+mod library;
+#[path = "../operations/mod.rs"]
+mod operations;
+mod process;
+mod proxies;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
+mod stores;
+mod tools;
+#[path = "../../tests/turns/mod.rs"]
+mod turns;
+
+use std::{alloc::System, process::ExitCode, time::Instant};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+use figures::{Committed, Figures};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the command line asks for.
+pub(crate) struct Options {
+    update: bool,
+    /// Only figures whose name contains this.
+    only: Option<String>,
+    /// A factor for the longer one of two runs of a program: for profiles, in which its start shall vanish.
+    pub(crate) times: usize,
+}
+
+impl Options {
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only))
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = match words.as_slice() {
+        [bare::ROLE, upstream] => bare::main(upstream),
+        [library::ROLE, name, times] => library::main(name, times),
+        _ if !words.contains(&"--bench") || words.contains(&"--test") => {
+            println!("cost: nothing is measured by a test run; use cargo bench");
+            Ok(())
+        }
+        _ => options(&words).and_then(|options| run(&options)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cost: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(words: &[&str]) -> Result<Options, BoxError> {
+    let mut options = Options { update: false, only: None, times: 1 };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--bench" => {}
+            "--update" => options.update = true,
+            "--times" => {
+                options.times = words.next().ok_or("--times takes a number")?.parse::<usize>()?.max(1);
+            }
+            only if !only.starts_with('-') => options.only = Some(only.to_owned()),
+            other => return Err(format!("{other}: there are --update, --times N and a filter").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<(), BoxError> {
+    let committed = Committed::read()?;
+    let mut figures = Figures::default();
+    // Allocations are counted in this process, so nothing else may run in it meanwhile.
+    step("allocations of the library", || {
+        library::allocations(options, &mut figures);
+        Ok(())
+    })?;
+    step("the stores", || stores::measure(options, &mut figures))?;
+    step("instructions of the library", || library::instructions(options, &mut figures))?;
+    step("the program", || proxies::measure(options, &mut figures))?;
+    if options.update {
+        return committed.update(figures, options.only.is_none());
+    }
+    committed.compare(&figures, options.only.is_none())
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<(), BoxError>) -> Result<(), BoxError> {
+    let started = Instant::now();
+    work()?;
+    eprintln!("cost: {name}: {:.0?}", started.elapsed());
+    Ok(())
+}

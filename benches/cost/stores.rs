@@ -1,0 +1,126 @@
+//! The stores, called one at a time in this process: what a load and an append allocate, and their round trips.
+
+use stats_alloc::{Region, Stats};
+use tempfile::TempDir;
+use tower_session_memory::{
+    history::{Parent, Role, Turn},
+    session::SessionKey,
+    store::{Appended, Cached, Cursor, HistoryStore, PostgresStore, RedisStore, SqliteStore, StoreError},
+};
+
+use crate::{
+    ALLOCATOR, BoxError, Options,
+    figures::{Figures, Unit},
+    library::add_allocations,
+    servers::{Postgres, Redis, Relay},
+    turns,
+};
+
+/// Turns of the session that is asked.
+const TURNS: usize = 20;
+/// How often each call is counted, after those that prepare statements and load scripts.
+const COUNTED: usize = 21;
+const WARM: usize = 3;
+
+/// # Errors
+///
+/// When a server does not start, or a call fails.
+pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), BoxError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if options.wants("SQLite: load, cached; append") {
+        let directory: TempDir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        runtime.block_on(async {
+            let store = SqliteStore::open(directory.path().join("sessions.db")).await?;
+            count("SQLite", store, None, figures).await
+        })?;
+    }
+    if options.wants("Redis: load, cached; append") {
+        runtime.block_on(async {
+            let redis = Redis::start_with(&["--appendonly", "yes"]);
+            let relay = Relay::before(redis.address()).await;
+            let url = format!("redis://127.0.0.1:{}", relay.port());
+            let store = RedisStore::builder(url).connect().await?;
+            count("Redis", store, Some(&relay), figures).await
+        })?;
+    }
+    if options.wants("Postgres: load, cached; append") {
+        runtime.block_on(async {
+            let postgres = Postgres::start();
+            let relay = Relay::before(([127, 0, 0, 1], postgres.port()).into()).await;
+            let (from, to) = (format!(":{}/", postgres.port()), format!(":{}/", relay.port()));
+            let store = PostgresStore::builder(postgres.url().replace(&from, &to)).connect().await?;
+            count("Postgres", store, Some(&relay), figures).await
+        })?;
+    }
+    Ok(())
+}
+
+/// A session of one store: what is appended, and what is loaded through the cache before and after it.
+async fn count<S: HistoryStore + Clone>(
+    name: &str,
+    store: S,
+    relay: Option<&Relay>,
+    figures: &mut Figures,
+) -> Result<(), BoxError> {
+    let key = turns::key("session");
+    let cached = Cached::new(store.clone());
+    let mut at = store.load(&key, None).await?.cursor;
+    for _ in 0..TURNS {
+        at = appended(store.append(&key, &at, &turn(&key)).await?)?;
+    }
+    cached.load(&key, None).await?;
+    let (mut unchanged, mut appends, mut one_new) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..WARM + COUNTED {
+        unchanged.push(counted(relay, cached.load(&key, None)).await?.1);
+        let turn = turn(&key);
+        let (end, sample) = counted(relay, store.append(&key, &at, &turn)).await?;
+        at = appended(end)?;
+        appends.push(sample);
+        one_new.push(counted(relay, cached.load(&key, None)).await?.1);
+    }
+    let calls = [("load, cached", unchanged), ("load, cached, one new turn", one_new), ("append", appends)];
+    for (call, mut samples) in calls {
+        let call = format!("{name}: {call}");
+        samples.drain(..WARM);
+        if let Some(most) = samples.iter().filter_map(|sample| sample.round_trips).max() {
+            figures.add(Unit::RoundTrips, &call, most as f64);
+        }
+        add_allocations(figures, &call, samples.into_iter().map(|sample| sample.allocated).collect());
+    }
+    Ok(())
+}
+
+struct Sample {
+    allocated: Stats,
+    /// None where there is no server.
+    round_trips: Option<u64>,
+}
+
+async fn counted<T>(
+    relay: Option<&Relay>,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<(T, Sample), StoreError> {
+    let before = relay.map(Relay::traffic);
+    let region = Region::new(ALLOCATOR);
+    let answer = call.await?;
+    let allocated = region.change();
+    let round_trips = before.zip(relay).map(|(before, relay)| (relay.traffic() - before).round_trips);
+    Ok((answer, Sample { allocated, round_trips }))
+}
+
+fn appended(answer: Appended) -> Result<Cursor, BoxError> {
+    match answer {
+        Appended::Appended(end) => Ok(end),
+        other => Err(format!("a turn was not appended: {other:?}").into()),
+    }
+}
+
+/// A turn of twice 200 bytes.
+fn turn(key: &SessionKey) -> Turn {
+    let message = |role: &str| format!(r#"{{"role":"{role}","content":"{}"}}"#, "x".repeat(200));
+    let mut parts = turns::parts(&message("user"), Parent::Previous);
+    parts.reply = turns::message(Role::Assistant, &message("assistant"));
+    parts.finish_reason = Some("stop".to_owned());
+    parts.model = Some("a-model".to_owned());
+    parts.into_turn(key)
+}

@@ -1,0 +1,66 @@
+//! Conversations of messages of 200 bytes of text.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tower_session_memory::{
+    history::{Log, Message, Parent, Turn, TurnId, TurnParts, TurnState},
+    protocol::{Protocol, openai_chat::OpenAiChat},
+    session::{Principal, SessionKey},
+};
+
+/// Bytes of text in each message.
+const TEXT: usize = 200;
+
+pub(crate) fn message(role: &str) -> String {
+    let text = "Some text. ".repeat(TEXT / 11 + 1);
+    format!(r#"{{"role":"{role}","content":"{}"}}"#, &text[..TEXT])
+}
+
+/// A request of these messages.
+pub(crate) fn body(messages: &[String]) -> Bytes {
+    format!(r#"{{"model":"m","stream":true,"messages":[{}]}}"#, messages.join(",")).into()
+}
+
+pub(crate) fn delta() -> Bytes {
+    body(&[message("user")])
+}
+
+/// The messages of so many turns.
+pub(crate) fn exchanges(turns: usize) -> Vec<String> {
+    std::iter::repeat_n([message("user"), message("assistant")], turns).flatten().collect()
+}
+
+pub(crate) fn key() -> SessionKey {
+    SessionKey::new("bench", Principal::anonymous(), "session".parse().unwrap())
+}
+
+pub(crate) fn log(turns: usize) -> Log {
+    self::turns(turns).into_iter().collect()
+}
+
+pub(crate) fn turns(turns: usize) -> Vec<Turn> {
+    let (key, messages) = (key(), said());
+    (0..turns).map(|_| parts(&messages).into_turn(&key)).collect()
+}
+
+/// What the client says in a turn, and the reply.
+pub(crate) fn said() -> Vec<Message> {
+    let exchange = body(&[message("user"), message("assistant"), message("user")]);
+    OpenAiChat::new().read(&exchange).unwrap().messages
+}
+
+pub(crate) fn parts(said: &[Message]) -> TurnParts {
+    TurnParts {
+        id: TurnId::new(),
+        parent: Parent::Previous,
+        at: SystemTime::UNIX_EPOCH,
+        instructions: Vec::new(),
+        sent: said[..1].to_vec(),
+        reply: said[1].clone(),
+        state: TurnState::Complete,
+        finish_reason: Some("stop".to_owned()),
+        model: Some("gpt-5-2026-01-01".to_owned()),
+        usage: None,
+    }
+}

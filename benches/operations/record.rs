@@ -1,0 +1,26 @@
+//! The record codec.
+
+use std::hint::black_box;
+
+use tower_session_memory::history::Turn;
+
+use super::{
+    Operation,
+    fixtures::{key, parts, said, turns},
+};
+
+pub(super) fn all() -> Vec<Operation> {
+    let write = Operation::new("record: write", || {
+        let (key, said) = (key(), said());
+        Box::new(move || {
+            black_box(parts(black_box(&said)).into_turn(&key));
+        })
+    });
+    let read = Operation::new("record: read", || {
+        let (digest, turn) = (key().digest(), turns(1).remove(0));
+        Box::new(move || {
+            black_box(Turn::decode(black_box(turn.record().clone()), digest).unwrap());
+        })
+    });
+    vec![write, read]
+}
