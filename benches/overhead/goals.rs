@@ -55,8 +55,6 @@ const P50: Figure = |block| block.p50;
 const RATE: Figure = |block| block.rate;
 const GAP: Figure = |block| block.gap_p99;
 const MEMORY: Figure = |block| block.memory;
-/// MiB of memory for each open stream.
-const STREAM: Figure = |block| Some((block.memory? - block.at_rest?) / block.requests as f64);
 
 const DEPTHS: [usize; 3] = [0, 20, 200];
 
@@ -76,8 +74,11 @@ fn all(rows: &Rows, cores: usize) -> Vec<Goal> {
         let seen = ratios(rows, &chat(concurrency, &DEPTHS), Redis, LiteLlm, RATE);
         seen.into_iter().map(|(of, ratio)| (of, ratio.map(|ratio| ratio / cores as f64))).collect()
     };
-    let streams = |turns: usize, target, what| {
-        ratios(rows, &[streams::name(turns, streams::LEVELS[2])], target, Bare, what)
+    let [few, _, many] = streams::LEVELS;
+    let over_turns = |target| bare(target, &[streams::name(200, many)], MEMORY);
+    let each = |target| {
+        let ratio = stream(rows, target, few, many).zip(stream(rows, Bare, few, many));
+        vec![(format!("from {few} to {many} streams:"), ratio.map(|(own, bare)| own / bare))]
     };
     vec![
         goal("G0", "without a session: CPU, bare = 1", times(1.03, "×"), bare(Pass, &bodies, CPU)),
@@ -188,20 +189,10 @@ fn all(rows: &Rows, cores: usize) -> Vec<Goal> {
             times(10.0, "MiB"),
             [Memory, Sqlite, Redis, Postgres].map(|target| (told(target), rest(rows, target))).into(),
         ),
-        goal(
-            "G8",
-            "memory of an open stream, in memory, bare = 1",
-            times(1.15, "×"),
-            streams(0, Memory, STREAM),
-        ),
-        goal("G8", "the same, Redis", times(1.15, "×"), streams(0, Redis, STREAM)),
-        goal(
-            "G8",
-            "memory with streams over 200 turns, Redis, bare = 1",
-            times(1.1, "×"),
-            streams(200, Redis, MEMORY),
-        ),
-        goal("G8", "the same without the cache", times(1.1, "×"), streams(200, Uncached, MEMORY)),
+        goal("G8", "memory of an open stream, in memory, bare = 1", times(1.15, "×"), each(Memory)),
+        goal("G8", "the same, Redis", times(1.15, "×"), each(Redis)),
+        goal("G8", "memory with streams over 200 turns, Redis, bare = 1", times(1.1, "×"), over_turns(Redis)),
+        goal("G8", "the same without the cache", times(1.1, "×"), over_turns(Uncached)),
     ]
 }
 
@@ -265,6 +256,16 @@ fn chunk(rows: &Rows, stream: &str, target: Target) -> Option<f64> {
         Some(stream?.median(CPU)? - json?.median(CPU)?)
     };
     Some(chunks(target)? / chunks(Bare)?)
+}
+
+/// MiB that a further open stream takes; the first ones bring the program's own pages.
+fn stream(rows: &Rows, target: Target, few: usize, many: usize) -> Option<f64> {
+    let memory = |streams| {
+        let row = rows.get(&streams::name(0, streams), target)?;
+        Some((row.median(MEMORY)?, row.blocks.first()?.requests as f64))
+    };
+    let ((from, few), (to, many)) = (memory(few)?, memory(many)?);
+    Some((to - from) / (many - few))
 }
 
 /// The memory of new processes.

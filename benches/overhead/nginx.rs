@@ -46,6 +46,7 @@ http {{
     uwsgi_temp_path {home}/uwsgi;
     scgi_temp_path {home}/scgi;
     client_max_body_size 64m;
+    client_body_buffer_size 64k;
     keepalive_requests 1000000000;
     tcp_nodelay on;
     upstream model {{

@@ -134,7 +134,7 @@ impl World {
             Target::Limited => ours("memory", &["--max-requests", "64"])?,
             Target::Sqlite => ours(&format!("sqlite:{}.db", fresh_number()), &[])?,
             Target::Redis => ours(&self.redis.url(), &[])?,
-            Target::Uncached => ours(&self.redis.url(), &["--cache-bytes", "0"])?,
+            Target::Uncached => ours(&self.redis.url(), &["--cache-bytes", "none"])?,
             Target::Postgres => ours(self.postgres.as_ref().ok_or("no Postgres")?.url().as_ref(), &[])?,
             Target::Direct | Target::Wire | Target::LiteLlm | Target::LangChain | Target::Agents => {
                 return Ok(None);
