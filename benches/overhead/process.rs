@@ -16,8 +16,8 @@ use tokio::io::AsyncReadExt;
 
 use crate::{BoxError, bare, common::cpu, servers, upstream};
 
-/// How long a process may take to get ready. LiteLLM takes half a minute where others work beside it.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a process may take to get ready. LiteLLM takes a minute where others work beside it.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running process; ended with its value.
 pub(crate) struct Process {

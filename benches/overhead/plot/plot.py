@@ -47,7 +47,7 @@ FIGURES = [
 def plain(value, _=None):
     if value >= 1:
         return f"{value:,.0f}"
-    return f"{value:.10f}".rstrip("0")
+    return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 class Data:
@@ -89,8 +89,8 @@ def draw(axis, data, figure, title, points, xlabel):
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(plain))
         low, high = axis.get_ylim()
-        if high / low < 30:
-            axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: plain(value) if lead(value) in (2, 5) else ""))
+        between = (2, 5) if high / low < 100 else ()
+        axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: plain(value) if lead(value) in between else ""))
     axis.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axis.grid(True, which="minor", axis="y", color="#f2f2f2", linewidth=0.5)
     axis.tick_params(which="both", labelsize=8)
