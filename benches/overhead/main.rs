@@ -34,7 +34,7 @@ mod targets;
 mod upstream;
 mod wire;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -51,6 +51,7 @@ struct Options {
     plot: bool,
     /// Whether figures and plots go to where the committed ones are.
     save: bool,
+    started: Instant,
 }
 
 impl Options {
@@ -63,8 +64,9 @@ impl Options {
     }
 
     fn tell(&self, scenario: &str, round: usize, rounds: usize) {
-        if round % rounds == 0 {
-            eprintln!("{scenario}: repetition {} of {}", round / rounds + 1, self.repetitions);
+        if round.is_multiple_of(rounds) {
+            let (passed, repetition) = (self.started.elapsed().as_secs(), round / rounds + 1);
+            eprintln!("{passed:4} s  {scenario}: repetition {repetition} of {}", self.repetitions);
         }
     }
 }
@@ -99,6 +101,7 @@ fn options(words: &[&str]) -> Result<Options, BoxError> {
         peers: false,
         plot: true,
         save: false,
+        started: Instant::now(),
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {

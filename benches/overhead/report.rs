@@ -70,7 +70,7 @@ fn matrix(rows: &Rows, title: &str, groups: &[Group], what: Figure) -> String {
             .iter()
             .map(|scenario| {
                 let figure = rows.get(scenario, target).and_then(|row| row.median(what));
-                shown(figure, figure.map_or(0, |figure| digits(figure)))
+                shown(figure, figure.map_or(0, digits))
             })
             .collect();
         if cells.iter().any(|cell| cell != "–") {

@@ -1,6 +1,6 @@
 //! In which order who is asked, and what is taken down of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -16,7 +16,7 @@ use crate::{
     report,
     rows::{Block, Row, Rows},
     saturation,
-    scenarios::{self, Count, Scenario},
+    scenarios::{self, Scenario},
     streams,
     targets::{Target, World},
     wire,
@@ -33,19 +33,23 @@ const SEEDERS: usize = 16;
 pub(crate) fn run(options: &Options) -> Result<(), BoxError> {
     let machine = Machine::look();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows = runtime.block_on(async {
-        let world = World::start(options)?;
-        let mut rows = Rows::default();
-        for scenario in scenarios::all() {
-            if options.wants(&scenario.name()) {
-                rows.0.extend(measure(&scenario, &world, options).await?);
-            }
+    let mut rows = Rows::default();
+    let ended = runtime.block_on(measure_all(&mut rows, options));
+    // What there is when a run breaks off tells more than nothing.
+    report::publish(&rows, &machine, options)?;
+    ended
+}
+
+async fn measure_all(rows: &mut Rows, options: &Options) -> Result<(), BoxError> {
+    let world = World::start(options)?;
+    for scenario in scenarios::all() {
+        if options.wants(&scenario.name()) {
+            rows.0.extend(measure(&scenario, &world, options).await?);
         }
-        rows.0.extend(streams::measure(&world, options).await?);
-        rows.0.extend(saturation::measure(&world, options).await?);
-        Ok::<_, BoxError>(rows)
-    })?;
-    report::publish(&rows, &machine, options)
+    }
+    rows.0.extend(streams::measure(&world, options).await?);
+    rows.0.extend(saturation::measure(&world, options).await?);
+    Ok(())
 }
 
 /// The repetitions of a scenario, interleaved: each asks every target, beginning with another one.
@@ -60,8 +64,7 @@ async fn measure(scenario: &Scenario, world: &World, options: &Options) -> Resul
         for place in 0..targets.len() {
             let place = (repetition + place) % targets.len();
             let (target, own) = &targets[place];
-            let name = format!("{}-{repetition}", scenario.name().replace(' ', "-"));
-            let turn = Turn { scenario, world, target: *target, asks: &asks, name: &name, options };
+            let turn = Turn { scenario, world, target: *target, asks: &asks, repetition, options };
             let block = match (own.as_ref().or(world.shared(*target)), target) {
                 (Some(process), _) => turn.block(process).await,
                 (None, _) => wire::measure(world.redis()).await,
@@ -73,13 +76,12 @@ async fn measure(scenario: &Scenario, world: &World, options: &Options) -> Resul
 }
 
 fn row(scenario: &Scenario, target: Target, asks: &[Ask]) -> Row {
-    let depths = scenario.load(target, 1).map(|count| scenario.depths(count)).unwrap_or_default();
     Row {
         group: scenario.group,
         scenario: scenario.name(),
         target,
         concurrency: scenario.concurrency,
-        bytes: asks[(depths.start + depths.end) / 2].whole.len(),
+        bytes: scenario.bytes(asks),
         blocks: Vec::new(),
     }
 }
@@ -90,7 +92,7 @@ struct Turn<'a> {
     world: &'a World,
     target: Target,
     asks: &'a Arc<Vec<Ask>>,
-    name: &'a str,
+    repetition: usize,
     options: &'a Options,
 }
 
@@ -100,10 +102,14 @@ impl Turn<'_> {
         let Self { scenario, world, target, options, .. } = *self;
         let count = scenario.load(target, options.smaller).ok_or("it is not asked here")?;
         let conversations = count.conversations;
-        let warm_up = if target.remembers() { 0..1 } else { scenario.depths(count) };
+        let depths = scenario.depths(target, self.repetition, count);
+        let warm_up = if target.remembers() { 0..1 } else { depths.clone() };
         let few = if target.is_peer() { scenario.concurrency.max(4) } else { (conversations / 8).max(1) };
-        self.load(process, scenario.concurrency, few, warm_up, "warm-up").run().await?;
-        if target.remembers() && scenario.turns > 0 {
+        self.load(process, scenario.concurrency, few, warm_up, &format!("warm-up-{}", self.repetition))
+            .run()
+            .await?;
+        if target.remembers() && scenario.turns > 0 && self.repetition.is_multiple_of(scenario.lasts(target))
+        {
             match target.is_peer() {
                 true => self.seed_peer(process, conversations).await?,
                 false => {
@@ -117,11 +123,10 @@ impl Turn<'_> {
 
         let seen = self.seen().await?;
         let before = (process.cpu(), world.store_cpu(target));
-        let depths = scenario.depths(count);
-        let load = self.load(process, scenario.concurrency, conversations, depths, "measured");
+        let load = self.load(process, scenario.concurrency, conversations, depths.clone(), "measured");
         let mut block = Block::new(load.run().await?);
         let after = (process.cpu(), world.store_cpu(target));
-        self.check(seen, self.seen().await?, count)?;
+        self.check(seen, self.seen().await?, depths, conversations)?;
         let used = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
         if target != Target::Direct {
             block.cpu = block.each(used(before.0, after.0));
@@ -137,7 +142,7 @@ impl Turn<'_> {
         process: &Process,
         concurrency: usize,
         conversations: usize,
-        depths: std::ops::Range<usize>,
+        depths: Range<usize>,
         session: &str,
     ) -> Load {
         Load {
@@ -146,9 +151,15 @@ impl Turn<'_> {
             conversations,
             depths,
             asks: Arc::clone(self.asks),
-            session: self.target.remembers().then(|| format!("{}-{session}", self.name)),
+            session: self.target.remembers().then(|| self.session(session)),
             expected: Expected::of(self.scenario.manner, self.target.is_peer()),
         }
+    }
+
+    /// What the ids of sessions begin with.
+    fn session(&self, what: &str) -> String {
+        let generation = self.repetition / self.scenario.lasts(self.target);
+        format!("{}-{generation}-{what}", self.scenario.name().replace(' ', "-"))
     }
 
     /// Puts the turns into a peer's own memory at once: each by itself would take hours.
@@ -157,7 +168,7 @@ impl Turn<'_> {
         let mut tasks = JoinSet::new();
         let mut sender = client::connect(process.address, &mut tasks).await?;
         for conversation in 0..conversations {
-            let session = HeaderValue::try_from(format!("{}-measured-{conversation}", self.name))?;
+            let session = HeaderValue::try_from(format!("{}-{conversation}", self.session("measured")))?;
             sender.ready().await?;
             let reply = client::send(&mut sender, "/seed", Some(&session), turns.clone()).await?;
             if !reply.status().is_success() {
@@ -180,10 +191,16 @@ impl Turn<'_> {
     }
 
     /// Every message of every history arrived, once.
-    fn check(&self, before: [usize; 2], after: [usize; 2], count: Count) -> Result<(), BoxError> {
-        let asked = &self.asks[self.scenario.depths(count)];
+    fn check(
+        &self,
+        before: [usize; 2],
+        after: [usize; 2],
+        depths: Range<usize>,
+        conversations: usize,
+    ) -> Result<(), BoxError> {
+        let asked = &self.asks[depths];
         let messages: usize = asked.iter().map(|ask| ask.messages).sum();
-        let due = [asked.len() * count.conversations, messages * count.conversations];
+        let due = [asked.len() * conversations, messages * conversations];
         let seen = [after[0] - before[0], after[1] - before[1]];
         match seen == due {
             true => Ok(()),

@@ -25,7 +25,7 @@ use crate::{
 const CLIENTS: [usize; 7] = [1, 16, 64, 128, 256, 512, 1024];
 const TARGETS: &[Target] = &[Bare, Memory, Limited];
 /// How long each number of clients asks.
-const LASTS: Duration = Duration::from_millis(800);
+const LASTS: Duration = Duration::from_millis(600);
 /// How long a client waits that was refused.
 const WAITS: Duration = Duration::from_millis(100);
 /// Fewer repetitions than elsewhere: these take their time whatever the target does.

@@ -54,6 +54,7 @@ const CHAT: &[Target] =
 const FIRST: &[Target] =
     &[Direct, Bare, Nginx, Pass, Memory, Sqlite, Redis, Wire, Postgres, LiteLlm, LangChain, Agents];
 const OURS: &[Target] = &[Bare, Nginx, Pass, Memory, Sqlite, Redis, Postgres];
+const PACED: &[Target] = &[Bare, Pass, Memory, Redis];
 const BODY: &[Target] = &[Bare, Nginx, Pass];
 
 /// A history of 1.6 MB: so many turns, each of them with so much text in its question.
@@ -81,18 +82,18 @@ pub(crate) fn all() -> Vec<Scenario> {
         ..chat(16, 0, of(conversations, 1), of(0, 0))
     };
     vec![
-        Scenario { targets: FIRST, ..chat(1, 0, of(1000, 1), of(40, 1)) },
-        chat(1, 20, of(100, 8), of(6, 5)),
-        chat(1, 200, of(10, 40), of(2, 6)),
-        chat(16, 0, of(4000, 1), of(96, 1)),
-        chat(16, 20, of(320, 8), of(32, 2)),
-        chat(16, 200, of(32, 40), of(16, 2)),
-        chat(64, 0, of(4096, 1), of(128, 1)),
-        chat(64, 20, of(320, 8), of(64, 1)),
-        chat(64, 200, of(64, 20), of(64, 1)),
-        Scenario { manner: Stream, ..chat(16, 20, of(160, 5), of(16, 3)) },
+        Scenario { targets: FIRST, ..chat(1, 0, of(600, 1), of(40, 1)) },
+        chat(1, 20, of(60, 8), of(6, 5)),
+        chat(1, 200, of(40, 8), of(2, 6)),
+        chat(16, 0, of(2400, 1), of(96, 1)),
+        chat(16, 20, of(160, 8), of(32, 2)),
+        chat(16, 200, of(64, 8), of(16, 2)),
+        chat(64, 0, of(2560, 1), of(128, 1)),
+        chat(64, 20, of(160, 8), of(64, 1)),
+        chat(64, 200, of(64, 8), of(64, 1)),
+        Scenario { manner: Stream, ..chat(16, 20, of(96, 5), of(16, 3)) },
         Scenario { manner: Long, targets: OURS, peer_load: None, ..chat(16, 0, of(96, 1), of(0, 0)) },
-        Scenario { manner: Paced, targets: OURS, peer_load: None, ..chat(16, 0, of(32, 1), of(0, 0)) },
+        Scenario { manner: Paced, targets: PACED, peer_load: None, ..chat(16, 0, of(32, 1), of(0, 0)) },
         Scenario {
             group: Group::Large,
             text: [LARGE.1, TEXT],
@@ -127,14 +128,26 @@ impl Scenario {
         Some(Count { conversations, ..count })
     }
 
-    pub(crate) fn depths(&self, count: Count) -> Range<usize> {
-        self.turns..self.turns + count.asked_of_each
+    /// Conversations that are long are not made anew for each repetition: they grow on for so many.
+    pub(crate) fn lasts(&self, target: Target) -> usize {
+        if self.turns >= LARGE.0 && !target.is_peer() { 5 } else { 1 }
+    }
+
+    /// How deep the conversations are that a repetition asks.
+    pub(crate) fn depths(&self, target: Target, repetition: usize, count: Count) -> Range<usize> {
+        let from = self.turns + repetition % self.lasts(target) * count.asked_of_each;
+        from..from + count.asked_of_each
     }
 
     pub(crate) fn asks(&self) -> Vec<Ask> {
         let [before, after] = self.text;
-        let deepest = self.turns + self.load.asked_of_each;
+        let deepest = self.turns + self.lasts(Bare) * self.load.asked_of_each;
         chat::asks(deepest, self.manner, |turn| if turn < self.turns { before } else { after })
+    }
+
+    /// What a request of it sends to the upstream, in the middle of the repetitions.
+    pub(crate) fn bytes(&self, asks: &[Ask]) -> usize {
+        asks.get((self.turns + asks.len() - 1) / 2).map_or(0, |ask| ask.whole.len())
     }
 
     /// What ours needs to be told: by default it sends at most 512 KiB of history.

@@ -128,7 +128,7 @@ async fn hold(
             open.push(begin(sender, ask, target.remembers().then_some(&session)).await?);
         }
         // What the last requests left behind.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         blocks.push(Block {
             requests: streams,
             at_rest: process.at_rest.map(mebibytes),

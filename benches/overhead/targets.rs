@@ -123,7 +123,9 @@ impl World {
         let upstream = self.upstream.address;
         let directory = self.directory.path();
         let ours = |store: &str, more: &[&str]| {
-            let more = more.iter().map(|setting| (*setting).to_owned());
+            // A busy machine slows a run down; it does not end it.
+            let patient = ["--load-timeout", "30s", "--commit-wait", "30s"];
+            let more = patient.iter().chain(more).map(|setting| (*setting).to_owned());
             let settings: Vec<String> = settings.iter().cloned().chain(more).collect();
             Process::proxy(upstream, store, directory, &settings)
         };
