@@ -22,6 +22,10 @@ impl Machine {
         }
     }
 
+    pub(crate) fn cores(&self) -> usize {
+        self.cores
+    }
+
     /// One paragraph of Markdown, for what was measured with this command.
     pub(crate) fn describe(&self, command: &str, repetitions: usize) -> String {
         let arguments: String = std::env::args()

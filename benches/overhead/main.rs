@@ -1,8 +1,9 @@
 //! What the memory costs: requests per second, CPU per request and latency with and without it.
 //!
 //! ```sh
-//! cargo bench --features proxy --bench overhead              # all of it, in minutes
-//! cargo bench --features proxy --bench overhead -- --quick   # one small repetition: does it still run?
+//! cargo bench --features proxy --bench overhead               # ours, a bare proxy and nginx, in minutes
+//! cargo bench --features proxy --bench overhead -- --peers    # what people use today as well
+//! cargo bench --features proxy --bench overhead -- --quick    # one small repetition: does it still run?
 //! ```
 //!
 //! Each target is a process of its own, and so is the upstream; this process is the client. Every reply says
@@ -16,12 +17,24 @@ mod chat;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+mod goals;
+mod nginx;
+mod peers;
 mod process;
+mod python;
 mod report;
+mod rows;
 mod run;
+mod saturation;
+mod scenarios;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
+mod streams;
+mod targets;
 mod upstream;
+mod wire;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,8 +43,32 @@ struct Options {
     repetitions: usize,
     /// A divisor of the number of requests.
     smaller: usize,
-    /// Only scenarios whose name contains this.
-    only: Option<String>,
+    /// Only scenarios whose name contains one of these.
+    only: Vec<String>,
+    /// Targets that are left out, as `nginx`.
+    without: Vec<String>,
+    peers: bool,
+    plot: bool,
+    /// Whether figures and plots go to where the committed ones are.
+    save: bool,
+    started: Instant,
+}
+
+impl Options {
+    fn has(&self, target: &str) -> bool {
+        !self.without.iter().any(|without| without == target)
+    }
+
+    fn wants(&self, scenario: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| scenario.contains(only.as_str()))
+    }
+
+    fn tell(&self, scenario: &str, round: usize, rounds: usize) {
+        if round.is_multiple_of(rounds) {
+            let (passed, repetition) = (self.started.elapsed().as_secs(), round / rounds + 1);
+            eprintln!("{passed:4} s  {scenario}: repetition {repetition} of {}", self.repetitions);
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -56,18 +93,38 @@ fn main() -> ExitCode {
 }
 
 fn options(words: &[&str]) -> Result<Options, BoxError> {
-    let mut options = Options { repetitions: 5, smaller: 1, only: None };
+    let mut options = Options {
+        repetitions: 5,
+        smaller: 1,
+        only: Vec::new(),
+        without: Vec::new(),
+        peers: false,
+        plot: true,
+        save: false,
+        started: Instant::now(),
+    };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
             "--bench" => {}
             "--quick" => (options.repetitions, options.smaller) = (1, 20),
+            "--peers" => options.peers = true,
+            "--no-plot" => options.plot = false,
+            "--save" => options.save = true,
             "--repetitions" => {
                 let count = words.next().ok_or("--repetitions takes a number")?;
                 options.repetitions = count.parse::<usize>()?.max(1);
             }
-            only if !only.starts_with('-') => options.only = Some(only.to_owned()),
-            other => return Err(format!("{other}: there are --quick, --repetitions N and a filter").into()),
+            "--without" => match *words.next().ok_or("--without takes nginx or postgres")? {
+                target @ ("nginx" | "postgres") => options.without.push(target.to_owned()),
+                other => return Err(format!("{other}: only nginx and postgres can be left out").into()),
+            },
+            only if !only.starts_with('-') => options.only.push(only.to_owned()),
+            other => {
+                let known =
+                    "--quick, --peers, --without nginx, --repetitions N, --save, --no-plot and filters";
+                return Err(format!("{other}: there are {known}").into());
+            }
         }
     }
     Ok(options)

@@ -1,121 +1,186 @@
-//! Medians, ratios and the two forms of the table.
+//! The tables and the plot.
 
-use std::{fmt::Write, time::Duration};
-
-use crate::{
-    client::Sample,
-    common::stats::{median, quantile, shown, sorted},
-    run::{Scenario, Target},
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-/// One repetition of one target.
-#[derive(Clone, Copy)]
-pub(crate) struct Block {
-    requests: usize,
-    /// Requests a second.
-    rate: f64,
-    /// Microseconds of the target's CPU a request.
-    cpu: Option<f64>,
-    /// Milliseconds until the reply's first bytes, and until its last.
-    first_p50: f64,
-    p50: f64,
-    p99: f64,
-}
+use crate::{
+    BoxError, Options,
+    common::{machine::Machine, stats::shown},
+    goals, python,
+    rows::{Figure, Rows},
+    scenarios::Group,
+    targets::Target,
+};
 
-impl Block {
-    pub(crate) fn new(samples: Vec<Sample>, wall: Duration, cpu: Option<Duration>) -> Self {
-        let count = samples.len() as f64;
-        let first = sorted(samples.iter().map(|sample| sample.first.as_secs_f64() * 1e3));
-        let whole = sorted(samples.iter().map(|sample| sample.whole.as_secs_f64() * 1e3));
-        Self {
-            requests: samples.len(),
-            rate: count / wall.as_secs_f64(),
-            cpu: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / count),
-            first_p50: quantile(&first, 0.5),
-            p50: quantile(&whole, 0.5),
-            p99: quantile(&whole, 0.99),
+const COMMAND: &str = "cargo bench --features proxy --bench overhead";
+
+/// Prints what was measured as Markdown, and writes it, the figures and the plots to files.
+///
+/// # Errors
+///
+/// When a file cannot be written. A plot that cannot be drawn is only told of.
+pub(crate) fn publish(rows: &Rows, machine: &Machine, options: &Options) -> Result<(), BoxError> {
+    let here = match options.save {
+        true => {
+            python::source("").parent().and_then(Path::parent).map(Path::to_owned).ok_or("no directory")?
+        }
+        false => PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+    };
+    let mut text = machine.describe(COMMAND, options.repetitions) + "\n";
+    text += &goals::markdown(rows, machine.cores());
+    let chat = [Group::Chat, Group::Large];
+    text += &matrix(rows, "CPU µs per request", &chat, |block| block.cpu);
+    text += &matrix(rows, "p50 ms", &chat, |block| block.p50);
+    text += &table(rows);
+    text += &memory(rows);
+    text += &saturation(rows);
+    println!("{text}");
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("overhead.md"), &text)?;
+    let csv = here.join("overhead.csv");
+    fs::write(&csv, rows.csv())?;
+    println!("Also in {}", csv.display());
+    if options.plot {
+        match plot(&csv) {
+            Ok(()) => println!("and in {} and beside it", csv.with_extension("png").display()),
+            Err(error) => eprintln!("overhead: no plot: {error}"),
         }
     }
+    Ok(())
 }
 
-/// All repetitions of one target in one scenario.
-pub(crate) struct Row {
-    scenario: String,
-    target: Target,
-    blocks: Vec<Block>,
+fn plot(csv: &Path) -> Result<(), BoxError> {
+    let python = python::environment("plot")?.join("python");
+    python::run(Command::new(python).arg(python::source("plot/plot.py")).arg(csv))
 }
 
-impl Row {
-    pub(crate) fn new(scenario: &Scenario, target: Target, blocks: Vec<Block>) -> Self {
-        Self { scenario: scenario.name(), target, blocks }
+/// Targets as rows, scenarios as columns.
+fn matrix(rows: &Rows, title: &str, groups: &[Group], what: Figure) -> String {
+    let (scenarios, targets) = names(rows, groups);
+    if scenarios.is_empty() {
+        return String::new();
     }
-
-    fn median(&self, what: impl Fn(&Block) -> Option<f64>) -> Option<f64> {
-        median(self.blocks.iter().map(what))
+    let mut table =
+        format!("\n| {title} | {} |\n|---|{}\n", scenarios.join(" | "), "--:|".repeat(scenarios.len()));
+    for target in targets {
+        let cells: Vec<String> = scenarios
+            .iter()
+            .map(|scenario| {
+                let figure = rows.get(scenario, target).and_then(|row| row.median(what));
+                shown(figure, figure.map_or(0, digits))
+            })
+            .collect();
+        if cells.iter().any(|cell| cell != "–") {
+            let _ = writeln!(table, "| {} | {} |", target.name(), cells.join(" | "));
+        }
     }
+    table
+}
 
-    /// The median of the ratios to another row, a repetition to the same repetition.
-    fn ratio(&self, to: &Self, what: impl Fn(&Block) -> Option<f64>) -> Option<f64> {
-        median(self.blocks.iter().zip(&to.blocks).map(|(own, other)| Some(what(own)? / what(other)?)))
+fn digits(figure: f64) -> usize {
+    match figure {
+        small if small < 10.0 => 2,
+        middle if middle < 100.0 => 1,
+        _ => 0,
     }
 }
 
-/// The table. Ratios are to (b) in the same repetition.
-pub(crate) fn markdown(rows: &[Row]) -> String {
+/// The scenarios of these groups and their targets, each once, in order.
+fn names(rows: &Rows, groups: &[Group]) -> (Vec<String>, Vec<Target>) {
+    let (mut scenarios, mut targets) = (Vec::new(), Vec::new());
+    for row in rows.0.iter().filter(|row| groups.contains(&row.group)) {
+        if !scenarios.contains(&row.scenario) {
+            scenarios.push(row.scenario.clone());
+        }
+        if !targets.contains(&row.target) && row.target != Target::Wire {
+            targets.push(row.target);
+        }
+    }
+    (scenarios, targets)
+}
+
+/// Everything that was asked something. Ratios are to the bare proxy in the same repetition.
+fn table(rows: &Rows) -> String {
     let mut table = String::from(
-        "| scenario | target | req/s | CPU µs/req | p50 ms | p99 ms | first byte p50 ms | CPU ÷ (b) | p50 ÷ (b) | req/s ÷ (b) |\n\
-         |---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "\n| scenario | target | req/s | CPU µs/req | store's CPU µs/req | p50 ms | p99 ms | first byte p50 ms \
+         | gap p50 ms | gap p99 ms | memory MiB | CPU ÷ bare | p50 ÷ bare |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
-    for (row, base) in with_base(rows) {
-        let median = |what: fn(&Block) -> Option<f64>, digits| shown(row.median(what), digits);
-        let ratio = |what: fn(&Block) -> Option<f64>| shown(row.ratio(base, what), 2);
+    for row in rows.0.iter().filter(|row| !matches!(row.group, Group::Streams | Group::Saturation)) {
+        let base = rows.get(&row.scenario, Target::Bare);
+        let median = |what: Figure, digits| shown(row.median(what), digits);
+        let ratio = |what: Figure| shown(base.and_then(|base| row.ratio(base, what)), 2);
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.scenario,
             row.target.name(),
-            median(|b| Some(b.rate), 0),
-            median(|b| b.cpu, 1),
-            median(|b| Some(b.p50), 3),
-            median(|b| Some(b.p99), 3),
-            median(|b| Some(b.first_p50), 3),
-            ratio(|b| b.cpu),
-            ratio(|b| Some(b.p50)),
-            ratio(|b| Some(b.rate)),
+            median(|block| block.rate, 0),
+            median(|block| block.cpu, 1),
+            median(|block| block.store_cpu, 1),
+            median(|block| block.p50, 3),
+            median(|block| block.p99, 3),
+            median(|block| block.first_p50, 3),
+            median(|block| block.gap_p50, 3),
+            median(|block| block.gap_p99, 3),
+            median(|block| block.memory, 1),
+            ratio(|block| block.cpu),
+            ratio(|block| block.p50),
         );
     }
     table
 }
 
-/// Every repetition by itself.
-pub(crate) fn csv(rows: &[Row]) -> String {
-    let mut lines = String::from(
-        "scenario,target,repetition,requests,requests_per_s,cpu_us,p50_ms,p99_ms,first_p50_ms\n",
+/// MiB at rest and with open streams, and KiB for each.
+fn memory(rows: &Rows) -> String {
+    let rows: Vec<_> = rows.0.iter().filter(|row| row.group == Group::Streams).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = String::from(
+        "\n| scenario | target | memory at rest MiB | with them MiB | KiB for each |\n|---|---|--:|--:|--:|\n",
     );
     for row in rows {
-        for (repetition, block) in row.blocks.iter().enumerate() {
-            let _ = writeln!(
-                lines,
-                "{},{},{},{},{:.1},{},{:.4},{:.4},{:.4}",
-                row.scenario,
-                row.target.name(),
-                repetition + 1,
-                block.requests,
-                block.rate,
-                block.cpu.map_or(String::new(), |cpu| format!("{cpu:.2}")),
-                block.p50,
-                block.p99,
-                block.first_p50,
-            );
-        }
+        let each =
+            row.median(|block| Some((block.memory? - block.at_rest?) * 1024.0 / block.requests as f64));
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {} |",
+            row.scenario,
+            row.target.name(),
+            shown(row.median(|block| block.at_rest), 1),
+            shown(row.median(|block| block.memory), 1),
+            shown(each, 1),
+        );
     }
-    lines
+    table
 }
 
-/// Each row beside row (b) of its scenario.
-fn with_base(rows: &[Row]) -> impl Iterator<Item = (&Row, &Row)> {
-    rows.iter().filter_map(|row| {
-        let base = rows.iter().find(|base| base.scenario == row.scenario && base.target == Target::Proxy)?;
-        Some((row, base))
-    })
+fn saturation(rows: &Rows) -> String {
+    let rows: Vec<_> = rows.0.iter().filter(|row| row.group == Group::Saturation).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = String::from(
+        "\n| clients | target | answered/s | p50 ms | p99 ms | refused | CPU µs/req | memory MiB |\n\
+         |--:|---|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for row in rows {
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            row.concurrency,
+            row.target.name(),
+            shown(row.median(|block| block.rate), 0),
+            shown(row.median(|block| block.p50), 1),
+            shown(row.median(|block| block.p99), 1),
+            shown(row.median(|block| block.refused), 2),
+            shown(row.median(|block| block.cpu), 1),
+            shown(row.median(|block| block.memory), 1),
+        );
+    }
+    table
 }

@@ -1,86 +1,31 @@
-//! Scenarios, targets, and the order in which they are measured.
+//! In which order who is asked, and what is taken down of it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http_body_util::BodyExt;
+use tokio::task::JoinSet;
 
 use crate::{
     BoxError, Options,
     chat::{self, Ask},
-    client::{Load, Measured},
+    client::{self, Expected, Load},
     common::machine::Machine,
     process::Process,
-    report::{self, Block, Row},
+    report,
+    rows::{Block, Row, Rows},
+    saturation,
+    scenarios::{self, Scenario},
+    streams,
+    targets::{Target, World},
+    wire,
 };
-
-/// What is asked for.
-pub(crate) struct Scenario {
-    pub(crate) stream: bool,
-    pub(crate) concurrency: usize,
-    /// The turns that each conversation begins with; it grows while it is measured.
-    pub(crate) turns: usize,
-    conversations: usize,
-    asked_of_each: usize,
-}
-
-/// Who is asked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// The upstream itself.
-    Direct,
-    /// The least that a proxy does.
-    Bare,
-    /// The program, without a session: the client sends the whole history.
-    Proxy,
-    /// The program with its in-memory store.
-    Memory,
-    /// The program with SQLite.
-    Sqlite,
-}
-
-impl Target {
-    pub(crate) const ALL: [Self; 5] = [Self::Direct, Self::Bare, Self::Proxy, Self::Memory, Self::Sqlite];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "(a) no proxy",
-            Self::Bare => "bare hyper proxy",
-            Self::Proxy => "(b) without the layer",
-            Self::Memory => "(c) in memory",
-            Self::Sqlite => "(d) SQLite",
-        }
-    }
-
-    fn remembers(self) -> bool {
-        matches!(self, Self::Memory | Self::Sqlite)
-    }
-}
-
-const SCENARIOS: [Scenario; 7] = [
-    Scenario { stream: false, concurrency: 1, turns: 0, conversations: 2000, asked_of_each: 1 },
-    Scenario { stream: false, concurrency: 1, turns: 20, conversations: 200, asked_of_each: 5 },
-    Scenario { stream: false, concurrency: 1, turns: 200, conversations: 40, asked_of_each: 20 },
-    Scenario { stream: false, concurrency: 16, turns: 0, conversations: 4000, asked_of_each: 1 },
-    Scenario { stream: false, concurrency: 16, turns: 20, conversations: 320, asked_of_each: 5 },
-    Scenario { stream: false, concurrency: 16, turns: 200, conversations: 48, asked_of_each: 20 },
-    Scenario { stream: true, concurrency: 16, turns: 20, conversations: 160, asked_of_each: 5 },
-];
-
-const COMMAND: &str = "cargo bench --features proxy --bench overhead";
 
 /// Connections over which conversations are brought to their depth.
 const SEEDERS: usize = 16;
 
-impl Scenario {
-    pub(crate) fn name(&self) -> String {
-        let reply = if self.stream { "SSE" } else { "JSON" };
-        format!("{reply} c={} t={}", self.concurrency, self.turns)
-    }
-
-    fn depths(&self) -> std::ops::Range<usize> {
-        self.turns..self.turns + self.asked_of_each
-    }
-}
-
-/// Measures everything that is asked for and prints the table.
+/// Measures everything that is asked for, and reports it.
 ///
 /// # Errors
 ///
@@ -88,108 +33,182 @@ impl Scenario {
 pub(crate) fn run(options: &Options) -> Result<(), BoxError> {
     let machine = Machine::look();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut rows = Vec::new();
-    for scenario in &SCENARIOS {
-        if options.only.as_ref().is_none_or(|only| scenario.name().contains(only.as_str())) {
-            // New processes and files, so that no scenario pays for what another one has stored.
-            let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-            let targets = Targets::start(directory.path())?;
-            rows.extend(runtime.block_on(measure(scenario, &targets, options))?);
+    let mut rows = Rows::default();
+    let ended = runtime.block_on(measure_all(&mut rows, options));
+    // What there is when a run breaks off tells more than nothing.
+    report::publish(&rows, &machine, options)?;
+    ended
+}
+
+async fn measure_all(rows: &mut Rows, options: &Options) -> Result<(), BoxError> {
+    let world = World::start(options)?;
+    for scenario in scenarios::all() {
+        if options.wants(&scenario.name()) {
+            rows.0.extend(measure(&scenario, &world, options).await?);
         }
     }
-    let csv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("overhead.csv");
-    std::fs::write(&csv, report::csv(&rows))?;
-    println!("{}\n{}", machine.describe(COMMAND, options.repetitions), report::markdown(&rows));
-    println!("Also in {}", csv.display());
+    rows.0.extend(streams::measure(&world, options).await?);
+    rows.0.extend(saturation::measure(&world, options).await?);
     Ok(())
 }
 
-/// All processes of a scenario.
-struct Targets {
-    upstream: Process,
-    bare: Process,
-    proxy: Process,
-    memory: Process,
-    sqlite: Process,
-}
-
-impl Targets {
-    fn start(directory: &Path) -> Result<Self, BoxError> {
-        let upstream = Process::upstream()?;
-        let proxy = |store| Process::proxy(upstream.address, store, directory);
-        Ok(Self {
-            bare: Process::bare(upstream.address)?,
-            proxy: proxy("memory")?,
-            memory: proxy("memory")?,
-            sqlite: proxy("sqlite:overhead.db")?,
-            upstream,
-        })
-    }
-
-    fn process(&self, target: Target) -> &Process {
-        match target {
-            Target::Direct => &self.upstream,
-            Target::Bare => &self.bare,
-            Target::Proxy => &self.proxy,
-            Target::Memory => &self.memory,
-            Target::Sqlite => &self.sqlite,
+/// The repetitions of a scenario, interleaved: each asks every target, beginning with another one.
+async fn measure(scenario: &Scenario, world: &World, options: &Options) -> Result<Vec<Row>, BoxError> {
+    let asks = Arc::new(scenario.asks());
+    let mut present = world.present(scenario.targets, options);
+    present.retain(|target| scenario.load(*target, 1).is_some());
+    let targets = world.targets(&present, &scenario.settings())?;
+    let mut rows: Vec<Row> = present.iter().map(|target| row(scenario, *target, &asks)).collect();
+    for repetition in 0..options.repetitions * scenario.rounds {
+        options.tell(&scenario.name(), repetition, scenario.rounds);
+        for place in 0..targets.len() {
+            let place = (repetition + place) % targets.len();
+            let (target, own) = &targets[place];
+            let turn = Turn { scenario, world, target: *target, asks: &asks, repetition, options };
+            let block = match (own.as_ref().or(world.shared(*target)), target) {
+                (Some(process), _) => turn.block(process).await,
+                (None, _) => wire::measure(world.redis()).await,
+            };
+            rows[place].blocks.push(block.map_err(|error| format!("{}: {error}", target.name()))?);
         }
     }
+    Ok(rows)
 }
 
-/// The repetitions of a scenario, interleaved: each asks every target once, beginning with another one.
-async fn measure(scenario: &Scenario, targets: &Targets, options: &Options) -> Result<Vec<Row>, BoxError> {
-    let asks = Arc::new(chat::asks(scenario.depths().end, scenario.stream));
-    let mut blocks = Target::ALL.map(|target| (target, Vec::new()));
-    for repetition in 0..options.repetitions {
-        eprintln!("{}: repetition {} of {}", scenario.name(), repetition + 1, options.repetitions);
-        let count = blocks.len();
-        for place in 0..count {
-            let (target, measured) = &mut blocks[(repetition + place) % count];
-            let process = targets.process(*target);
-            let name = format!("{}-{repetition}", scenario.name().replace(' ', "-"));
-            measured.push(block(scenario, *target, process, &asks, &name, options.smaller).await?);
-        }
+fn row(scenario: &Scenario, target: Target, asks: &[Ask]) -> Row {
+    Row {
+        group: scenario.group,
+        scenario: scenario.name(),
+        target,
+        concurrency: scenario.concurrency,
+        bytes: scenario.bytes(asks),
+        blocks: Vec::new(),
     }
-    Ok(blocks.into_iter().map(|(target, blocks)| Row::new(scenario, target, blocks)).collect())
 }
 
-/// One target, once: warm it up, bring its conversations to their depth, measure.
-async fn block(
-    scenario: &Scenario,
+/// One target's turn in a repetition.
+struct Turn<'a> {
+    scenario: &'a Scenario,
+    world: &'a World,
     target: Target,
-    process: &Process,
-    asks: &Arc<Vec<Ask>>,
-    name: &str,
-    smaller: usize,
-) -> Result<Block, BoxError> {
-    let conversations = (scenario.conversations / smaller).max(2);
-    let reply = if scenario.stream {
-        chat::events().iter().map(|event| event.len()).sum()
-    } else {
-        chat::json().len()
-    };
-    let load = |concurrency, conversations, depths, session: &str| Load {
-        address: process.address,
-        concurrency,
-        conversations,
-        depths,
-        asks: Arc::clone(asks),
-        session: target.remembers().then(|| format!("{name}-{session}")),
-        reply,
-    };
-    let warm_up = if target.remembers() { 0..1 } else { scenario.depths() };
-    load(scenario.concurrency, (conversations / 8).max(1), warm_up, "warm-up").run().await?;
-    if target.remembers() && scenario.turns > 0 {
-        load(SEEDERS, conversations, 0..scenario.turns, "measured").run().await?;
-    }
-    // Long enough for what the seeding left behind, such as the work of a connection that ended.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    asks: &'a Arc<Vec<Ask>>,
+    repetition: usize,
+    options: &'a Options,
+}
 
-    let before = process.cpu();
-    let Measured { samples, wall } =
-        load(scenario.concurrency, conversations, scenario.depths(), "measured").run().await?;
-    let after = process.cpu();
-    let cpu = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-    Ok(Block::new(samples, wall, cpu.filter(|_| target != Target::Direct)))
+impl Turn<'_> {
+    /// Warms it up, brings its conversations to their depth, and measures.
+    async fn block(&self, process: &Process) -> Result<Block, BoxError> {
+        let Self { scenario, world, target, options, .. } = *self;
+        let count = scenario.load(target, options.smaller).ok_or("it is not asked here")?;
+        let conversations = count.conversations;
+        let depths = scenario.depths(target, self.repetition, count);
+        let warm_up = if target.remembers() { 0..1 } else { depths.clone() };
+        let few = if target.is_peer() { scenario.concurrency.max(4) } else { (conversations / 8).max(1) };
+        self.load(process, scenario.concurrency, few, warm_up, &format!("warm-up-{}", self.repetition))
+            .run()
+            .await?;
+        if target.remembers() && scenario.turns > 0 && self.repetition.is_multiple_of(scenario.lasts(target))
+        {
+            match target.is_peer() {
+                true => self.seed_peer(process, conversations).await?,
+                false => {
+                    let all = 0..scenario.turns;
+                    drop(self.load(process, SEEDERS, conversations, all, "measured").run().await?);
+                }
+            }
+        }
+        // Long enough for what the seeding left behind, such as the work of a connection that ended.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+
+        let seen = self.seen().await?;
+        let before = (process.cpu(), world.store_cpu(target));
+        let load = self.load(process, scenario.concurrency, conversations, depths.clone(), "measured");
+        let mut block = Block::new(load.run().await?);
+        let after = (process.cpu(), world.store_cpu(target));
+        self.check(seen, self.seen().await?, depths, conversations)?;
+        let used = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
+        if target != Target::Direct {
+            block.cpu = block.each(used(before.0, after.0));
+            block.store_cpu = block.each(used(before.1, after.1));
+            block.at_rest = process.at_rest.map(mebibytes);
+            block.memory = process.memory().map(mebibytes);
+        }
+        Ok(block)
+    }
+
+    fn load(
+        &self,
+        process: &Process,
+        concurrency: usize,
+        conversations: usize,
+        depths: Range<usize>,
+        session: &str,
+    ) -> Load {
+        Load {
+            address: process.address,
+            concurrency,
+            conversations,
+            depths,
+            asks: Arc::clone(self.asks),
+            session: self.target.remembers().then(|| self.session(session)),
+            expected: Expected::of(self.scenario.manner, self.target.is_peer()),
+        }
+    }
+
+    /// What the ids of sessions begin with.
+    fn session(&self, what: &str) -> String {
+        let generation = self.repetition / self.scenario.lasts(self.target);
+        format!("{}-{generation}-{what}", self.scenario.name().replace(' ', "-"))
+    }
+
+    /// Puts the turns into a peer's own memory at once: each by itself would take hours.
+    async fn seed_peer(&self, process: &Process, conversations: usize) -> Result<(), BoxError> {
+        let turns = chat::seed(self.scenario.turns);
+        let mut tasks = JoinSet::new();
+        let mut sender = client::connect(process.address, &mut tasks).await?;
+        for conversation in 0..conversations {
+            let session = HeaderValue::try_from(format!("{}-{conversation}", self.session("measured")))?;
+            sender.ready().await?;
+            let reply = client::send(&mut sender, "/seed", Some(&session), turns.clone()).await?;
+            if !reply.status().is_success() {
+                return Err(format!("a seed was answered {}", reply.status()).into());
+            }
+            reply.into_body().collect().await?;
+        }
+        Ok(())
+    }
+
+    /// How many requests and messages the upstream was sent so far.
+    async fn seen(&self) -> Result<[usize; 2], BoxError> {
+        let mut tasks = JoinSet::new();
+        let mut sender = client::connect(self.world.upstream.address, &mut tasks).await?;
+        let reply = client::send(&mut sender, chat::SEEN, None, Bytes::new()).await?;
+        let body = reply.into_body().collect().await?.to_bytes();
+        let mut counts = str::from_utf8(&body)?.split(' ').map(str::parse);
+        let mut next = || Ok::<_, BoxError>(counts.next().ok_or("the upstream did not count")??);
+        Ok([next()?, next()?])
+    }
+
+    /// Every message of every history arrived, once.
+    fn check(
+        &self,
+        before: [usize; 2],
+        after: [usize; 2],
+        depths: Range<usize>,
+        conversations: usize,
+    ) -> Result<(), BoxError> {
+        let asked = &self.asks[depths];
+        let messages: usize = asked.iter().map(|ask| ask.messages).sum();
+        let due = [asked.len() * conversations, messages * conversations];
+        let seen = [after[0] - before[0], after[1] - before[1]];
+        match seen == due {
+            true => Ok(()),
+            false => Err(format!("upstream saw {seen:?} requests and messages, not {due:?}").into()),
+        }
+    }
+}
+
+pub(crate) fn mebibytes(kibibytes: u64) -> f64 {
+    kibibytes as f64 / 1024.0
 }
