@@ -16,7 +16,7 @@ use super::{
     reader::Reader,
     schema::{self, Setup},
     spot::Spot,
-    writer::Writer,
+    writer::{Batch, Writer},
 };
 use crate::store::{
     TtlRefresh,
@@ -201,6 +201,7 @@ impl SqliteBuilder {
             sweep_interval: self.sweep_interval,
             file,
             failed: false,
+            last: Batch::default(),
         };
         Ok((store, writer, ends))
     }

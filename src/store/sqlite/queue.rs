@@ -30,14 +30,16 @@ pub(super) struct Closed;
 struct State<T> {
     jobs: VecDeque<T>,
     closed: bool,
-    /// Threads in [`pop`](Queue::pop): where none waits, none need be woken.
+    /// Threads in [`pop`](Queue::pop) and [`gather`](Queue::gather): where none waits, none need be woken.
     waiting: usize,
+    /// So many jobs are worth waking one for.
+    wanted: usize,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            state: Mutex::new(State { jobs: VecDeque::new(), closed: false, waiting: 0 }),
+            state: Mutex::new(State { jobs: VecDeque::new(), closed: false, waiting: 0, wanted: 1 }),
             ready: Condvar::new(),
             room: Semaphore::new(capacity),
         }
@@ -56,7 +58,7 @@ impl<T> Queue<T> {
         }
         permit.forget(); // the pop gives it back
         state.jobs.push_back(job);
-        let waiting = state.waiting > 0;
+        let waiting = state.waiting > 0 && state.jobs.len() >= state.wanted;
         drop(state);
         if waiting {
             self.ready.notify_one();
@@ -80,6 +82,16 @@ impl<T> Queue<T> {
             None if state.closed => Popped::Closed,
             None => Popped::Idle,
         }
+    }
+
+    /// Waits until so many jobs are here, at most so long. For a queue that one thread empties.
+    pub(super) fn gather(&self, jobs: usize, patience: Duration) {
+        let mut state = self.state();
+        (state.waiting, state.wanted) = (state.waiting + 1, jobs);
+        let waiting = |state: &mut State<T>| state.jobs.len() < state.wanted && !state.closed;
+        let (mut state, _) =
+            self.ready.wait_timeout_while(state, patience, waiting).unwrap_or_else(PoisonError::into_inner);
+        (state.waiting, state.wanted) = (state.waiting - 1, 1);
     }
 
     /// The next job, if there is one now and `takes` likes it.
@@ -108,5 +120,38 @@ impl<T> Queue<T> {
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{sync::Arc, thread};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_gathers_is_woken_when_all_are_here_and_not_before() {
+        let queue = Arc::new(Queue::new(8));
+        let gatherer = queue.clone();
+        let gathered = thread::spawn(move || {
+            gatherer.gather(3, Duration::from_secs(60));
+            gatherer.state().jobs.len()
+        });
+        for job in 0..3 {
+            assert!(!gathered.is_finished(), "{job} jobs are not three");
+            queue.push(job).await.ok().unwrap();
+        }
+        assert_eq!(gathered.join().unwrap(), 3);
+        assert!(matches!(queue.pop(Duration::from_secs(60)), Popped::Job(0)));
+        queue.gather(3, Duration::ZERO);
+        assert_eq!(queue.state().wanted, 1, "one is enough again for who pops");
+    }
+
+    #[test]
+    fn nobody_gathers_what_will_not_come() {
+        let queue = Queue::<()>::new(8);
+        queue.close();
+        queue.gather(1, Duration::from_secs(60));
     }
 }

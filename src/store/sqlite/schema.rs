@@ -152,6 +152,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
 pub(super) fn open_reader(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
     let connection = connect(path, setup)?;
     connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
 }
@@ -247,4 +248,6 @@ const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 /// once, and the file is synced as rarely.
 const WAL_PAGES: i64 = 4096;
 
-const WRITER_CACHE_KIB: i64 = 16 * 1024;
+/// Pages that a connection keeps in memory. The system keeps them, too, and a reader's are forgotten at each commit.
+const WRITER_CACHE_KIB: i64 = 4 * 1024;
+const READER_CACHE_KIB: i64 = 512;
