@@ -16,6 +16,16 @@ use crate::{
     targets::Target,
 };
 
+/// The scenarios of the README's table.
+const IN_SHORT: [&str; 6] = [
+    "JSON c=1 t=0",
+    "JSON c=16 t=0",
+    "JSON c=16 t=20",
+    "JSON c=16 t=200",
+    "SSE c=16 t=20",
+    "1.6 MB session c=16",
+];
+
 const COMMAND: &str = "cargo bench --features proxy --bench overhead";
 
 /// Prints what was measured as Markdown, and writes it, the figures and the plots to files.
@@ -32,9 +42,14 @@ pub(crate) fn publish(rows: &Rows, machine: &Machine, options: &Options) -> Resu
     };
     let mut text = machine.describe(COMMAND, options.repetitions) + "\n";
     text += &goals::markdown(rows, machine.cores());
-    let chat = [Group::Chat, Group::Large];
-    text += &matrix(rows, "CPU µs per request", &chat, |block| block.cpu);
-    text += &matrix(rows, "p50 ms", &chat, |block| block.p50);
+    let (scenarios, targets) = names(rows, &[Group::Chat, Group::Large]);
+    let few: Vec<String> =
+        scenarios.iter().filter(|name| IN_SHORT.contains(&name.as_str())).cloned().collect();
+    text += "\nIn short:\n";
+    text += &matrix(rows, "CPU µs per request", &few, &targets, |block| block.cpu);
+    text += "\nAll of it:\n";
+    text += &matrix(rows, "CPU µs per request", &scenarios, &targets, |block| block.cpu);
+    text += &matrix(rows, "p50 ms", &scenarios, &targets, |block| block.p50);
     text += &table(rows);
     text += &memory(rows);
     text += &saturation(rows);
@@ -58,8 +73,7 @@ fn plot(csv: &Path) -> Result<(), BoxError> {
 }
 
 /// Targets as rows, scenarios as columns.
-fn matrix(rows: &Rows, title: &str, groups: &[Group], what: Figure) -> String {
-    let (scenarios, targets) = names(rows, groups);
+fn matrix(rows: &Rows, title: &str, scenarios: &[String], targets: &[Target], what: Figure) -> String {
     if scenarios.is_empty() {
         return String::new();
     }
@@ -69,7 +83,7 @@ fn matrix(rows: &Rows, title: &str, groups: &[Group], what: Figure) -> String {
         let cells: Vec<String> = scenarios
             .iter()
             .map(|scenario| {
-                let figure = rows.get(scenario, target).and_then(|row| row.median(what));
+                let figure = rows.get(scenario, *target).and_then(|row| row.median(what));
                 shown(figure, figure.map_or(0, digits))
             })
             .collect();

@@ -84,10 +84,10 @@ pub(crate) fn all() -> Vec<Scenario> {
     vec![
         Scenario { targets: FIRST, ..chat(1, 0, of(600, 1), of(40, 1)) },
         chat(1, 20, of(60, 8), of(6, 5)),
-        chat(1, 200, of(40, 8), of(2, 6)),
+        chat(1, 200, of(24, 8), of(2, 6)),
         chat(16, 0, of(2400, 1), of(96, 1)),
         chat(16, 20, of(160, 8), of(32, 2)),
-        chat(16, 200, of(64, 8), of(16, 2)),
+        chat(16, 200, of(48, 8), of(16, 2)),
         chat(64, 0, of(2560, 1), of(128, 1)),
         chat(64, 20, of(160, 8), of(64, 1)),
         chat(64, 200, of(64, 8), of(64, 1)),
