@@ -13,14 +13,11 @@ impl Epoch {
     /// The epoch of a session that has no log and no tombstone.
     pub const UNBORN: Self = Self([0; 16]);
 
-    /// A new random epoch.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system gives no random bytes.
-    pub fn random() -> Result<Self, getrandom::Error> {
+    /// A new random epoch: 122 bits of a generator that the operating system seeds.
+    #[must_use]
+    pub fn random() -> Self {
         // Never UNBORN: a UUID's version is not zero.
-        Ok(Self(uuid::Uuid::new_v4().into_bytes()))
+        Self(uuid::Uuid::new_v4().into_bytes())
     }
 
     /// The epoch from its 16 bytes.

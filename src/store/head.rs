@@ -28,13 +28,13 @@ pub(crate) enum Place {
 
 impl Head {
     /// A log that begins without a deletion before it.
-    pub(crate) fn fresh() -> Result<Self, getrandom::Error> {
-        Ok(Self { epoch: Epoch::random()?, fresh: true, count: 0, trimmed: 0, newest: None })
+    pub(crate) fn fresh() -> Self {
+        Self { epoch: Epoch::random(), fresh: true, count: 0, trimmed: 0, newest: None }
     }
 
     /// What a deletion leaves.
-    pub(crate) fn tombstone() -> Result<Self, getrandom::Error> {
-        Ok(Self { fresh: false, ..Self::fresh()? })
+    pub(crate) fn tombstone() -> Self {
+        Self { fresh: false, ..Self::fresh() }
     }
 
     /// Where the log ends.

@@ -142,7 +142,7 @@ impl HistoryStore for Shelf {
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
         let mut logs = self.logs.lock().unwrap();
-        let new = || Log { epoch: Epoch::random().unwrap(), fresh: true, trimmed: 0, records: vec![] };
+        let new = || Log { epoch: Epoch::random(), fresh: true, trimmed: 0, records: vec![] };
         let is_there = logs.contains_key(key);
         let mut log = logs.get(key).cloned().unwrap_or_else(new);
         let ids = log.records.iter().map(|record| Ok(decode(key, record)?.id()));
@@ -167,7 +167,7 @@ impl HistoryStore for Shelf {
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        let tombstone = Log { epoch: Epoch::random().unwrap(), fresh: false, trimmed: 0, records: vec![] };
+        let tombstone = Log { epoch: Epoch::random(), fresh: false, trimmed: 0, records: vec![] };
         self.logs.lock().unwrap().insert(key.clone(), tombstone);
         Ok(())
     }

@@ -162,7 +162,7 @@ impl HistoryStore for InMemoryStore {
         }
         let now = self.settings.retention.clock.now();
         let mut sessions = self.sessions();
-        let answer = sessions.append(key, at, turn, now, &self.settings.retention)?;
+        let answer = sessions.append(key, at, turn, now, &self.settings.retention);
         if matches!(answer, Appended::Appended(_)) {
             sessions.shrink(self.settings.max_bytes, key, now);
         }
@@ -172,7 +172,7 @@ impl HistoryStore for InMemoryStore {
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
         let now = self.settings.retention.clock.now();
         let mut sessions = self.sessions();
-        sessions.delete(key, now, &self.settings.retention)?;
+        sessions.delete(key, now, &self.settings.retention);
         sessions.shrink(self.settings.max_bytes, key, now);
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::{
     history::{Log, Parent, Turn, TurnId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Loaded, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind, Turns,
+        Appended, Cursor, Loaded, Scope, SessionPage, SessionSummary, Turns,
         head::{Head, Place},
         retention::{Retention, system_time},
     },
@@ -58,38 +58,32 @@ impl Sessions {
         turn: &Turn,
         now: i64,
         retention: &Retention,
-    ) -> Result<Appended, StoreError> {
+    ) -> Appended {
         if let Some(session) = self.live(key, now) {
             if session.ids.contains(&turn.id()) {
-                return Ok(Appended::AlreadyThere(session.head.cursor()));
+                return Appended::AlreadyThere(session.head.cursor());
             }
             if !session.head.accepts(at) || !session.has_parent_of(turn) {
-                return Ok(Appended::Gone);
+                return Appended::Gone;
             }
         } else if matches!(turn.parent(), Parent::Turn(_)) {
-            return Ok(Appended::Gone);
+            return Appended::Gone;
         }
         let mut session = match self.remove(key).filter(|session| session.expires > now) {
             Some(session) => session,
-            None => Session::new(Head::fresh().map_err(no_randomness)?),
+            None => Session::new(Head::fresh()),
         };
         session.push(turn.clone());
         session.trim(session.head.excess(retention.max_turns));
         let cursor = session.head.cursor();
         self.insert(key, session, now, retention.session_expiry(now));
-        Ok(Appended::Appended(cursor))
+        Appended::Appended(cursor)
     }
 
-    pub(super) fn delete(
-        &mut self,
-        key: &SessionKey,
-        now: i64,
-        retention: &Retention,
-    ) -> Result<(), StoreError> {
-        let tombstone = Session::new(Head::tombstone().map_err(no_randomness)?);
+    pub(super) fn delete(&mut self, key: &SessionKey, now: i64, retention: &Retention) {
+        let tombstone = Session::new(Head::tombstone());
         self.remove(key);
         self.insert(key, tombstone, now, retention.tombstone_expiry(now));
-        Ok(())
     }
 
     /// Puts a session in as the most recently changed.
@@ -273,8 +267,4 @@ pub(super) fn weight(turn: &Turn) -> u64 {
 
 pub(super) fn key_weight(key: &SessionKey) -> u64 {
     (key.namespace().len() + key.principal().as_str().len() + key.id().as_str().len()) as u64 + OVERHEAD
-}
-
-fn no_randomness(error: getrandom::Error) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Unavailable, error)
 }

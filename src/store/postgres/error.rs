@@ -160,10 +160,6 @@ pub(super) fn damaged(error: RecordError) -> StoreError {
     error.into()
 }
 
-pub(super) fn no_randomness(error: getrandom::Error) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Unavailable, error)
-}
-
 /// Whether the connection broke under the statement.
 pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
     error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>())

@@ -7,7 +7,7 @@ use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use super::{
-    error::{damaged, no_randomness, unreadable},
+    error::{damaged, unreadable},
     names::Names,
     pool::{Connections, Parameter},
 };
@@ -134,7 +134,7 @@ impl Statements {
     ) -> Result<Appended, StoreError> {
         let scope = KeyColumns::of(key);
         let built_on = Uuid::from_bytes(*at.epoch.as_bytes());
-        let begins = Uuid::from_bytes(*Epoch::random().map_err(no_randomness)?.as_bytes());
+        let begins = Uuid::from_bytes(*Epoch::random().as_bytes());
         let id = uuid(turn.id());
         let parent = match turn.parent() {
             Parent::Turn(parent) => Some(uuid(parent)),
@@ -171,7 +171,7 @@ impl Statements {
         key: &SessionKey,
     ) -> Result<(), StoreError> {
         let scope = KeyColumns::of(key);
-        let tombstone = Uuid::from_bytes(*Epoch::random().map_err(no_randomness)?.as_bytes());
+        let tombstone = Uuid::from_bytes(*Epoch::random().as_bytes());
         let ttl = seconds(retention.tombstone_ttl);
         let parameters = scope.parameters(&[(&tombstone, Type::UUID), (&ttl, Type::FLOAT8)]);
         connections.query(&self.delete, &parameters).await.map(drop)

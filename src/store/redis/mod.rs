@@ -168,7 +168,7 @@ impl HistoryStore for RedisStore {
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
         let shared = &self.shared;
-        let tombstone = new_epoch()?;
+        let tombstone = Epoch::random();
         let deletion = Invocation::new(&script::DELETE, shared.written_keys(key))
             .arg(key.digest().to_hex())
             .arg(hex(tombstone.as_bytes()))
@@ -210,7 +210,7 @@ impl Shared {
             .arg(hex(at.epoch.as_bytes()))
             .arg(hex(turn.id().as_bytes()))
             .arg(parent)
-            .arg(hex(new_epoch()?.as_bytes()))
+            .arg(hex(Epoch::random().as_bytes()))
             .arg(millis(self.retention.ttl))
             .arg(self.retention.max_turns.map_or(0, |turns| turns.get()).to_string())
             .arg(turn.record().clone())
@@ -259,10 +259,6 @@ fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
 
 fn turn_hex(id: Option<TurnId>) -> String {
     id.map_or_else(|| "0".repeat(32), |id| hex(id.as_bytes()))
-}
-
-fn new_epoch() -> Result<Epoch, StoreError> {
-    Epoch::random().map_err(|error| StoreError::with_source(StoreErrorKind::Unavailable, error))
 }
 
 /// At least one millisecond; at most about a hundred years, past which a server counts wrong.

@@ -151,7 +151,3 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
 pub(super) fn damaged(error: RecordError) -> StoreError {
     error.into()
 }
-
-pub(super) fn no_randomness(error: getrandom::Error) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Unavailable, error)
-}

@@ -6,10 +6,7 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{
-    error::{no_randomness, store_error},
-    schema::SLOT,
-};
+use super::{error::store_error, schema::SLOT};
 use crate::{
     history::{Parent, Turn, TurnId},
     session::SessionKey,
@@ -76,10 +73,10 @@ pub(super) fn append(
         _ if matches!(turn.parent(), Parent::Turn(_)) => return Ok(Appended::Gone),
         Some(expired) => {
             clear(connection, expired.row).map_err(store_error)?;
-            Session { head: Head::fresh().map_err(no_randomness)?, slot: None, ..expired }
+            Session { head: Head::fresh(), slot: None, ..expired }
         }
         None => {
-            let head = Head::fresh().map_err(no_randomness)?.with(turn.id());
+            let head = Head::fresh().with(turn.id());
             let row = create(connection, key, &head, &after).map_err(store_error)?;
             insert(connection, row, head.count, turn).map_err(store_error)?;
             return Ok(Appended::Appended(head.cursor()));
@@ -103,7 +100,7 @@ pub(super) fn delete(
     now: i64,
     retention: &Retention,
 ) -> Result<(), StoreError> {
-    let tombstone = Head::tombstone().map_err(no_randomness)?;
+    let tombstone = Head::tombstone();
     let expires = retention.tombstone_expiry(now);
     let after = After { now, expires, sweep: sweep_at(expires, now), highest: None };
     match find(connection, key).map_err(store_error)? {

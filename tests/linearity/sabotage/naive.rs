@@ -94,7 +94,7 @@ fn epoch(hex: &str) -> Epoch {
 }
 
 fn new_epoch() -> String {
-    hex(Epoch::random().unwrap().as_bytes())
+    hex(Epoch::random().as_bytes())
 }
 
 impl HistoryStore for Naive {
