@@ -67,13 +67,28 @@ impl Assembly {
         }
     }
 
-    /// Takes a delta of choice 0.
-    pub(super) fn merge(&mut self, delta: &str) -> Result<(), Skip> {
+    /// Takes a delta of choice 0. Answers the string literal that was added to the content, if nothing else was
+    /// done that a second time would change anything.
+    pub(super) fn merge<'d>(&mut self, delta: &'d str) -> Result<Option<&'d str>, Skip> {
         let members = Members::read(delta).ok_or(Skip::Unparseable)?;
+        let (mut text, mut only) = (None, true);
         for member in members.0.iter().filter(|member| !raw::is_null(member.value)) {
             self.merge_member(member)?;
+            match &*member.name {
+                "content" if text.is_none() && raw::is_string(member.value) => text = Some(member.value),
+                "role" => {}
+                _ => only = false,
+            }
         }
-        Ok(())
+        Ok(text.filter(|_| only))
+    }
+
+    /// Takes the inside of a string literal that is added to the content; false if the content is no text.
+    pub(super) fn merge_text(&mut self, more: &str) -> Result<bool, Skip> {
+        let Content::Text(text) = &mut self.content else { return Ok(false) };
+        self.budget.take(more.len())?;
+        text.push_str(more);
+        Ok(true)
     }
 
     /// The message of a reply that has ended by itself.

@@ -4,6 +4,7 @@ use std::{fmt, ops::ControlFlow};
 
 use super::{
     OpenAiChat,
+    again::Around,
     assembly::{Assembly, is_zero},
     envelope::Envelope,
     raw,
@@ -37,6 +38,7 @@ impl OpenAiChat {
 pub(super) struct StreamReply {
     parser: Parser,
     state: Result<Assembly, Skip>,
+    around: Around,
     accept_done: bool,
     done: bool,
 }
@@ -46,6 +48,7 @@ impl StreamReply {
         Self {
             parser: Parser::new(limits.event),
             state: Ok(Assembly::new(limits.reply)),
+            around: Around::default(),
             accept_done,
             done: false,
         }
@@ -59,13 +62,13 @@ impl StreamReply {
 
 impl Recorder for StreamReply {
     fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
-        let Ok(assembly) = &mut self.state else { return None };
+        let (Ok(assembly), around) = (&mut self.state, &mut self.around) else { return None };
         if self.done {
             return None;
         }
         let mut terminal = None;
         let mut failed = None;
-        let fed = self.parser.feed(bytes, |item| match take(assembly, item) {
+        let fed = self.parser.feed(bytes, |item| match take(assembly, around, item) {
             Ok(None) => ControlFlow::Continue(()),
             Ok(at) => {
                 terminal = at;
@@ -112,7 +115,7 @@ impl fmt::Debug for StreamReply {
 }
 
 /// Takes what the parser found; answers where the terminal line starts, if this is it.
-fn take(assembly: &mut Assembly, item: Item<'_>) -> Result<Option<usize>, Skip> {
+fn take(assembly: &mut Assembly, around: &mut Around, item: Item<'_>) -> Result<Option<usize>, Skip> {
     match item {
         Item::Opens { data, at } if data.trim_ascii_start().starts_with(DONE) => return Ok(Some(at)),
         // llama.cpp before September 2025 sent errors as a field of this name.
@@ -120,13 +123,19 @@ fn take(assembly: &mut Assembly, item: Item<'_>) -> Result<Option<usize>, Skip> 
             return Err(Skip::ErrorFrame);
         }
         // As the official clients do: a byte that is no text costs that character, not the reply.
-        Item::Event { data, .. } => chunk(assembly, String::from_utf8_lossy(data).trim_ascii())?,
+        Item::Event { data, .. } => chunk(assembly, around, String::from_utf8_lossy(data).trim_ascii())?,
         Item::Opens { .. } | Item::Unknown { .. } => {}
     }
     Ok(None)
 }
 
-fn chunk(assembly: &mut Assembly, json: &str) -> Result<(), Skip> {
+fn chunk(assembly: &mut Assembly, around: &mut Around, json: &str) -> Result<(), Skip> {
+    if let Some(text) = around.text(json)
+        && assembly.merge_text(text)?
+    {
+        return Ok(());
+    }
+    around.clear();
     if !raw::is_object(json) {
         return if json.is_empty() || raw::is_json(json) { Ok(()) } else { Err(Skip::Unparseable) };
     }
@@ -136,14 +145,18 @@ fn chunk(assembly: &mut Assembly, json: &str) -> Result<(), Skip> {
         return Err(Skip::ErrorFrame);
     }
     assembly.outcome.read(model, usage);
-    for choice in choices.ok_or(Skip::Unparseable)? {
+    let choices = choices.ok_or(Skip::Unparseable)?;
+    let alone = choices.len() == 1;
+    for choice in choices {
         let [index, finish_reason, delta] = choice.ok_or(Skip::Unparseable)?;
         if !is_zero(index) {
             continue;
         }
         assembly.outcome.read_finish_reason(finish_reason)?;
         if let Some(delta) = delta.filter(|delta| !raw::is_null(delta)) {
-            assembly.merge(delta)?;
+            if let Some(text) = assembly.merge(delta)?.filter(|_| alone) {
+                around.set(json, text);
+            }
         }
     }
     Ok(())

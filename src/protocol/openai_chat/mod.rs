@@ -1,5 +1,6 @@
 //! OpenAI Chat Completions, as OpenAI, Azure, vLLM, Ollama, llama.cpp, LiteLLM and others speak it.
 
+mod again;
 mod assembly;
 mod budget;
 mod canonical;

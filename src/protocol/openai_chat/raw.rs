@@ -4,7 +4,7 @@
 //! send (lone surrogates, 30-digit numbers, `1e999`, deep nesting, duplicate names). Everything here works on
 //! slices of the JSON text itself. `RawValue` skips values iteratively, so depth costs no stack.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
@@ -137,6 +137,12 @@ pub(super) fn elements(json: &str) -> Option<Vec<&str>> {
     }
     let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
     Some(elements.into_iter().map(RawValue::get).collect())
+}
+
+/// Where a slice of a text stands in it.
+pub(super) fn span(text: &str, slice: &str) -> Range<usize> {
+    let start = (slice.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    start..start + slice.len()
 }
 
 /// Whether this text is one JSON value. Numbers out of range and any depth are fine.

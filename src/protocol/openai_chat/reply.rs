@@ -1,6 +1,6 @@
 //! Recording a reply that comes as one JSON object.
 
-use std::{borrow::Cow, fmt, mem, ops::Range};
+use std::{borrow::Cow, fmt, mem};
 
 use bytes::Bytes;
 
@@ -203,7 +203,7 @@ fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String
         };
         ids.push(id.map(|id| raw::decode(id).into_owned()).unwrap_or_default());
         if edit.is_needed() || !first.is_empty() {
-            let at = span(json, call);
+            let at = raw::span(json, call);
             out.push_str(&json[copied..at.start]);
             out.push_str(&edit.finish(&members.0, &first));
             copied = at.end;
@@ -241,11 +241,11 @@ impl<'a> Edit<'a> {
     }
 
     fn remove(&mut self, member: &Member<'_>) {
-        self.removed.push(span(self.json, member.key).start);
+        self.removed.push(raw::span(self.json, member.key).start);
     }
 
     fn replace(&mut self, member: &Member<'_>, value: String) {
-        self.replaced.push((span(self.json, member.key).start, value));
+        self.replaced.push((raw::span(self.json, member.key).start, value));
     }
 
     fn is_needed(&self) -> bool {
@@ -264,7 +264,7 @@ impl<'a> Edit<'a> {
         // What stands between a member and the one before it: white space and a comma.
         let mut gap = 1;
         for member in members {
-            let (key, value) = (span(self.json, member.key), span(self.json, member.value));
+            let (key, value) = (raw::span(self.json, member.key), raw::span(self.json, member.value));
             let before = &self.json[mem::replace(&mut gap, value.end)..key.start];
             if removed.next_if_eq(&key.start).is_some() {
                 continue;
@@ -285,10 +285,4 @@ impl<'a> Edit<'a> {
         out.push_str(&self.json[gap..]);
         out
     }
-}
-
-/// Where a slice of a text stands in it.
-fn span(text: &str, slice: &str) -> Range<usize> {
-    let start = (slice.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-    start..start + slice.len()
 }
