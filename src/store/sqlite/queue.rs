@@ -84,14 +84,16 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until so many jobs are here, at most so long. For a queue that one thread empties.
-    pub(super) fn gather(&self, jobs: usize, patience: Duration) {
+    /// Waits until so many jobs are here, at most so long; tells how many there are. For a queue that one thread
+    /// empties.
+    pub(super) fn gather(&self, jobs: usize, patience: Duration) -> usize {
         let mut state = self.state();
         (state.waiting, state.wanted) = (state.waiting + 1, jobs);
         let waiting = |state: &mut State<T>| state.jobs.len() < state.wanted && !state.closed;
         let (mut state, _) =
             self.ready.wait_timeout_while(state, patience, waiting).unwrap_or_else(PoisonError::into_inner);
         (state.waiting, state.wanted) = (state.waiting - 1, 1);
+        state.jobs.len()
     }
 
     /// The next job, if there is one now and `takes` likes it.
@@ -134,13 +136,13 @@ mod tests {
     async fn who_gathers_is_woken_when_all_are_here_and_not_before() {
         let queue = Arc::new(Queue::new(8));
         let gatherer = queue.clone();
-        let gathered = thread::spawn(move || {
-            gatherer.gather(3, Duration::from_secs(60));
-            gatherer.state().jobs.len()
-        });
+        let gathered = thread::spawn(move || gatherer.gather(3, Duration::from_secs(60)));
+        while queue.state().waiting == 0 {
+            thread::yield_now();
+        }
         for job in 0..3 {
-            assert!(!gathered.is_finished(), "{job} jobs are not three");
             queue.push(job).await.ok().unwrap();
+            thread::yield_now();
         }
         assert_eq!(gathered.join().unwrap(), 3);
         assert!(matches!(queue.pop(Duration::from_secs(60)), Popped::Job(0)));

@@ -117,7 +117,7 @@ impl Writer {
     fn gather(&self) {
         let Batch { changes, took } = self.last;
         if changes > 1 {
-            self.writes.gather(changes - 1, (took / 2).min(LONGEST_GATHERING));
+            let _ = self.writes.gather(changes - 1, (took / 2).min(LONGEST_GATHERING));
         }
     }
 
