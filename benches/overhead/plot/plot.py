@@ -72,7 +72,7 @@ def draw(axis, data, figure, title, points, xlabel):
     """points: (x, place, scenario)."""
     for target in data.order:
         line = [(place, data.median(scenario, target, figure)) for place, scenario in points]
-        line = [(place, value) for place, value in line if value]
+        line = [(place, value) for place, value in line if value is not None]
         if line:
             axis.plot(
                 *zip(*line),
