@@ -35,9 +35,7 @@ const COMMAND: &str = "cargo bench --features proxy --bench overhead";
 /// When a file cannot be written. A plot that cannot be drawn is only told of.
 pub(crate) fn publish(rows: &Rows, machine: &Machine, options: &Options) -> Result<(), BoxError> {
     let here = match options.save {
-        true => {
-            python::source("").parent().and_then(Path::parent).map(Path::to_owned).ok_or("no directory")?
-        }
+        true => python::source("").parent().ok_or("no directory")?.to_owned(),
         false => PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
     };
     let mut text = machine.describe(COMMAND, options.repetitions) + "\n";

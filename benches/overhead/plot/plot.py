@@ -68,11 +68,11 @@ class Data:
         return statistics.median(values) if values else None
 
 
-def draw(axis, data, figure, title, points, xlabel):
+def draw(axis, data, figure, title, points, xlabel, log=True):
     """points: (x, place, scenario)."""
     for target in data.order:
         line = [(place, data.median(scenario, target, figure)) for place, scenario in points]
-        line = [(place, value) for place, value in line if value]
+        line = [(place, value) for place, value in line if value is not None]
         if line:
             axis.plot(
                 *zip(*line),
@@ -85,7 +85,7 @@ def draw(axis, data, figure, title, points, xlabel):
             )
     axis.set_title(title, fontsize=10, loc="left")
     axis.set_xlabel(xlabel, fontsize=8)
-    if axis.lines:
+    if axis.lines and log:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(plain))
         low, high = axis.get_ylim()
@@ -134,11 +134,11 @@ def saturation(data, path):
         ("refused", "part refused with 503"),
     ]
     for axis, (figure, title) in zip(axes.flat, figures):
-        draw(axis, data, figure, title, points, "clients (the upstream takes 64 at once, 20 ms each)")
+        xlabel = "clients (the upstream takes 64 at once, 20 ms each)"
+        draw(axis, data, figure, title, points, xlabel, figure != "refused")
         axis.set_xticks(range(len(clients)), [f"{count:,}" for count in clients])
         if figure == "refused":
-            axis.set_yscale("linear")
-            axis.set_ylim(0, 1)
+            axis.set_ylim(-0.02, 1.02)
     finish(grid, axes, path, "Past saturation")
 
 
