@@ -22,19 +22,22 @@ const TURNS: usize = 20;
 const COUNTED: usize = 21;
 const WARM: usize = 3;
 
+/// What is called.
+const CALLS: [&str; 3] = ["load, cached", "load, cached, one new turn", "append"];
+
 /// # Errors
 ///
 /// When a server does not start, or a call fails.
 pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if options.wants("SQLite: load, cached; append") {
+    if wanted(options, "SQLite") {
         let directory: TempDir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         runtime.block_on(async {
             let store = SqliteStore::open(directory.path().join("sessions.db")).await?;
             count("SQLite", store, None, figures).await
         })?;
     }
-    if options.wants("Redis: load, cached; append") {
+    if wanted(options, "Redis") {
         runtime.block_on(async {
             let redis = Redis::start_with(&["--appendonly", "yes"]);
             let relay = Relay::before(redis.address()).await;
@@ -43,7 +46,7 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
             count("Redis", store, Some(&relay), figures).await
         })?;
     }
-    if options.wants("Postgres: load, cached; append") {
+    if wanted(options, "Postgres") {
         runtime.block_on(async {
             let postgres = Postgres::start();
             let relay = Relay::before(([127, 0, 0, 1], postgres.port()).into()).await;
@@ -53,6 +56,10 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
         })?;
     }
     Ok(())
+}
+
+fn wanted(options: &Options, store: &str) -> bool {
+    CALLS.iter().any(|call| options.wants(&format!("{store}: {call}")))
 }
 
 /// A session of one store: what is appended, and what is loaded through the cache before and after it.
@@ -78,8 +85,7 @@ async fn count<S: HistoryStore + Clone>(
         appends.push(sample);
         one_new.push(counted(relay, cached.load(&key, None)).await?.1);
     }
-    let calls = [("load, cached", unchanged), ("load, cached, one new turn", one_new), ("append", appends)];
-    for (call, mut samples) in calls {
+    for (call, mut samples) in CALLS.into_iter().zip([unchanged, one_new, appends]) {
         let call = format!("{name}: {call}");
         samples.drain(..WARM);
         if let Some(most) = samples.iter().filter_map(|sample| sample.round_trips).max() {
