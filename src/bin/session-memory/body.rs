@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower_session_memory::{RequestBody, ResponseBody};
 
 use crate::{BoxError, admission::Admitted};
@@ -41,8 +41,12 @@ pin_project! {
         inner: B,
         limit: Option<Duration>,
         stalled: fn(Duration) -> Stalled,
+        // When the wait at hand is too long.
+        due: Option<Instant>,
+        // Set for this wait or for one before it: it is moved when it fires, and not with every frame.
         sleep: Option<Pin<Box<Sleep>>>,
-        waiting: bool,
+        // Whom the timer wakes.
+        task: Option<Waker>,
     }
 }
 
@@ -62,7 +66,7 @@ where
 impl<B> Timed<B> {
     /// `limit`: the longest wait for one frame.
     pub(crate) fn new(inner: B, limit: Option<Duration>, stalled: fn(Duration) -> Stalled) -> Self {
-        Self { inner, limit, stalled, sleep: None, waiting: false }
+        Self { inner, limit, stalled, due: None, sleep: None, task: None }
     }
 }
 
@@ -80,16 +84,22 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
         if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
-            *this.waiting = false;
+            *this.due = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let Some(limit) = *this.limit else { return Poll::Pending };
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if !*this.waiting {
-            *this.waiting = true;
-            sleep.as_mut().reset(Instant::now() + limit);
+        let due = *this.due.get_or_insert_with(|| Instant::now() + limit);
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        let wakes_us = this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
+        if wakes_us && !sleep.is_elapsed() {
+            return Poll::Pending;
         }
+        *this.task = Some(cx.waker().clone());
         ready!(sleep.as_mut().poll(cx));
+        if Instant::now() < due {
+            sleep.as_mut().reset(due);
+            ready!(sleep.as_mut().poll(cx));
+        }
         Poll::Ready(Some(Err((this.stalled)(limit).into())))
     }
 
@@ -129,6 +139,28 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert!(body.frame().await.unwrap().is_ok(), "the reader was slow, not the source");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_wait_has_all_of_the_limit_and_no_more() {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, BoxError>>(1);
+        let limit = Duration::from_secs(5);
+        let mut body = std::pin::pin!(Timed::new(Receiver(receiver), Some(limit), Stalled::Upstream));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                sender.send(Ok(Frame::data(Bytes::from_static(b"x")))).await.unwrap();
+            }
+            sender
+        });
+        for _ in 0..4 {
+            assert!(body.frame().await.unwrap().is_ok(), "a frame that came in time was too late");
+        }
+        let last = Instant::now();
+        assert!(body.frame().await.unwrap().is_err());
+        // Tokio's timers count in milliseconds, rounded up.
+        assert!(last.elapsed() >= limit && last.elapsed() < limit + Duration::from_millis(10));
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub(crate) fn here() -> usize {
 /// How long blocking calls, such as a name's look-up, may go on after all else has ended.
 const BLOCKING: Duration = Duration::from_millis(500);
 
-/// Shorter than the limits that requests are given.
-const TICK: Duration = Duration::from_secs(5);
+/// Shorter than the limits of requests and of the store's calls, and long enough to cost a resting process nothing.
+const TICK: Duration = Duration::from_millis(250);
 
 /// The threads. Their runtimes end with [`stop`](Self::stop), or with the process.
 pub(crate) struct Workers {
