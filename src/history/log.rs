@@ -15,6 +15,8 @@ pub struct Log {
     steps: Vec<Step>,
     /// The messages of all turns.
     text: Joined,
+    /// How many turns are envelopes.
+    envelopes: usize,
     /// How many turns were trimmed from the start. A turn's number is its place before that.
     trimmed: usize,
     /// The numbers of the turns below `indexed`: made when a turn names a parent.
@@ -36,7 +38,6 @@ pub(super) struct Step {
     opens_with_result: bool,
     calls: bool,
     instructs: bool,
-    sealed: bool,
 }
 
 impl Log {
@@ -84,7 +85,7 @@ impl Log {
     /// Whether a turn is an [envelope](Turn::envelope).
     #[must_use]
     pub(crate) fn holds_envelopes(&self) -> bool {
-        self.steps.iter().any(|step| step.sealed)
+        self.envelopes > 0
     }
 
     /// Adds a turn.
@@ -99,8 +100,8 @@ impl Log {
             opens_with_result: turn.opens_with_result(),
             calls: turn.about().next_back().is_some_and(|reply| !reply.calls.is_empty()),
             instructs: !turn.instruction_bytes().is_empty(),
-            sealed: turn.envelope().is_some(),
         });
+        self.envelopes += usize::from(turn.envelope().is_some());
         self.turns.push(turn);
     }
 
@@ -110,6 +111,7 @@ impl Log {
         self.trimmed += count;
         for turn in self.turns.drain(..count) {
             self.numbers.remove(&turn.id());
+            self.envelopes -= usize::from(turn.envelope().is_some());
         }
         self.steps.drain(..count);
         self.indexed = self.indexed.max(self.trimmed);

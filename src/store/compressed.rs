@@ -113,6 +113,9 @@ impl<S> Compressed<S> {
 impl<S: HistoryStore> HistoryStore for Compressed<S> {
     async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
         let loaded = self.inner.load(key, after).await?;
+        if !loaded.turns.hold_envelopes() {
+            return Ok(loaded);
+        }
         let turns = loaded.turns.into_iter().map(|turn| self.unpack(key, turn)).collect::<Result<_, _>>()?;
         Ok(Loaded { turns, ..loaded })
     }

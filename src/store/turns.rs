@@ -20,6 +20,15 @@ impl Turns {
         Self { listed: Vec::new(), shared: Some((log, from)) }
     }
 
+    /// Whether one of them is an [envelope](Turn::envelope).
+    #[cfg(feature = "zstd")]
+    pub(crate) fn hold_envelopes(&self) -> bool {
+        match &self.shared {
+            Some((log, _)) => log.holds_envelopes(),
+            None => self.listed.iter().any(|turn| turn.envelope().is_some()),
+        }
+    }
+
     /// The turns as a list of their own, to be changed.
     pub fn to_mut(&mut self) -> &mut Vec<Turn> {
         if let Some((log, from)) = self.shared.take() {

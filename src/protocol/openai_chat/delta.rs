@@ -153,10 +153,10 @@ fn chunk(assembly: &mut Assembly, around: &mut Around, json: &str) -> Result<(),
             continue;
         }
         assembly.outcome.read_finish_reason(finish_reason)?;
-        if let Some(delta) = delta.filter(|delta| !raw::is_null(delta)) {
-            if let Some(text) = assembly.merge(delta)?.filter(|_| alone) {
-                around.set(json, text);
-            }
+        if let Some(delta) = delta.filter(|delta| !raw::is_null(delta))
+            && let Some(text) = assembly.merge(delta)?.filter(|_| alone)
+        {
+            around.set(json, text);
         }
     }
     Ok(())
