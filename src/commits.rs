@@ -304,9 +304,10 @@ impl Commits {
             drop(undecided);
             outcome
         });
+        // Until there is a task that a shutdown waits for.
+        let _counts = self.0.tracker.token();
         if !large {
             let _entered = runtime.enter();
-            let _counts = self.0.tracker.token();
             let mut nobody = Context::from_waker(Waker::noop());
             // The caller reads a reply, which a store that panics must not damage.
             match catch_unwind(AssertUnwindSafe(|| storing.as_mut().poll(&mut nobody))) {

@@ -26,9 +26,10 @@ struct Piece {
 }
 
 impl Joined {
-    /// How many bytes a text of this length takes here, beside where it stands already.
+    /// How many bytes a text of this length takes here at most, beside where it stands already: pieces have room for
+    /// more, or for what was forgotten.
     pub(super) fn copied(length: usize) -> usize {
-        if length < SMALL { length + 1 } else { 0 }
+        if length < SMALL { 2 * (length + 1) } else { 0 }
     }
 
     /// Adds a text, and answers where it begins.
@@ -70,6 +71,13 @@ impl Joined {
         let begin = begin.unwrap_or(self.end);
         while self.pieces.front().is_some_and(|piece| piece.end() <= begin) {
             self.pieces.pop_front();
+        }
+        // What is forgotten of a piece never takes more than what is left of it.
+        if let Some(first) = self.pieces.front_mut() {
+            let gone = usize::try_from(begin.saturating_sub(first.begin)).unwrap_or(0);
+            if gone > first.bytes.len() / 2 {
+                *first = Piece { begin, bytes: Bytes::copy_from_slice(&first.bytes[gone..]), ..*first };
+            }
         }
     }
 }
@@ -124,6 +132,9 @@ mod tests {
             prop_assert!(joined_up(&pieces) == joined_up(&texts[from..=to]));
             let bytes: usize = texts.iter().map(|text| text.len() + 1).sum();
             prop_assert!(pieces.len() <= 2 * bytes.div_ceil(SMALL) + 1, "{} pieces", pieces.len());
+            let held: usize = joined.pieces.iter().map(|piece| piece.bytes.len()).sum();
+            let kept: usize = texts[trimmed.index(from + 1)..].iter().map(|text| text.len() + 1).sum();
+            prop_assert!(held <= 2 * kept, "{held} bytes are held for {kept}");
             for (read, count) in readers {
                 prop_assert!(joined_up(&read) == joined_up(&texts[..count]), "a reader's bytes have changed");
             }

@@ -191,12 +191,12 @@ impl KeyDigest {
         self.hex_digits().map(char::from).collect()
     }
 
-    /// Whether this is the text that [`to_hex`](Self::to_hex) gives; every record of a load is asked.
     /// A byte to spread keys by.
     pub(crate) fn first_byte(self) -> u8 {
         self.0[0]
     }
 
+    /// Whether this is the text that [`to_hex`](Self::to_hex) gives; every record of a load is asked.
     pub(crate) fn is_hex(self, text: &str) -> bool {
         self.hex_digits().eq(text.bytes())
     }

@@ -1,7 +1,7 @@
 //! Bodies that pass through.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -95,10 +95,10 @@ where
             return Poll::Pending;
         }
         *this.task = Some(cx.waker().clone());
-        ready!(sleep.as_mut().poll(cx));
+        ready!(set(sleep.as_mut(), cx));
         if Instant::now() < due {
             sleep.as_mut().reset(due);
-            ready!(sleep.as_mut().poll(cx));
+            ready!(set(sleep.as_mut(), cx));
         }
         Poll::Ready(Some(Err((this.stalled)(limit).into())))
     }
@@ -112,11 +112,35 @@ where
     }
 }
 
+/// Polls a timer, also in a task that has had its turn: that one would be asked to come again, and the timer not set.
+fn set(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    pin!(tokio::task::unconstrained(sleep)).poll(cx)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_had_its_turn_gets_its_timer_all_the_same() {
+        let (_sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, BoxError>>(1);
+        let mut body =
+            std::pin::pin!(Timed::new(Receiver(receiver), Some(Duration::from_secs(5)), Stalled::Upstream));
+        let (busy, mut work) = tokio::sync::mpsc::channel(1000);
+        (0..1000).for_each(|number| busy.try_send(number).unwrap());
+        let mut first = true;
+        let stalled = std::future::poll_fn(|cx| {
+            // Once, until it is told to let others have their turn.
+            while std::mem::take(&mut first) {
+                while work.poll_recv(cx).is_ready() {}
+            }
+            body.as_mut().poll_frame(cx)
+        });
+        let stalled = tokio::time::timeout(Duration::from_secs(60), stalled).await;
+        assert!(stalled.unwrap().unwrap().is_err(), "it never ends");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_body_ends_in_an_error_and_not_in_an_end() {

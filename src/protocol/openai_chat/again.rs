@@ -14,11 +14,17 @@ pub(super) struct Around {
     after: String,
 }
 
+/// Bytes around a text that are remembered at most. Providers send some 300.
+const MOST: usize = 4 * 1024;
+
 impl Around {
     /// Remembers an event; `text` is the string literal in it.
     pub(super) fn set(&mut self, event: &str, text: &str) {
         let at = raw::span(event, text);
         self.clear();
+        if event.len() - text.len() > MOST {
+            return;
+        }
         self.before.push_str(&event[..at.start + 1]);
         self.after.push_str(&event[at.end - 1..]);
     }

@@ -57,6 +57,7 @@ impl StreamReply {
     fn fail(&mut self, skip: Skip) {
         self.state = Err(skip);
         self.parser = Parser::new(0);
+        self.around = Around::default();
     }
 }
 

@@ -43,8 +43,8 @@ impl Lru {
 
     /// Gives up a log that is about to be put back longer, so that it is not shared meanwhile. What another load
     /// has put in its place stays.
-    pub(super) fn release(&mut self, key: &SessionKey, log: &CachedLog) {
-        if self.by_key.get(key).is_some_and(|slot| slot.log.is(log)) {
+    pub(super) fn release(&mut self, key: &SessionKey, log: &CachedLog, generation: u64) {
+        if generation == self.generation && self.by_key.get(key).is_some_and(|slot| slot.log.is(log)) {
             self.take(key);
         }
     }

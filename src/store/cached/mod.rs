@@ -104,7 +104,7 @@ impl<S> Cached<S> {
         generation: u64,
     ) -> Option<CachedLog> {
         let mut cache = self.cache();
-        cache.release(key, &log);
+        cache.release(key, &log, generation);
         let log = log.extended(loaded)?;
         cache.put(key, &log, generation, true);
         Some(log)

@@ -75,7 +75,8 @@ impl InMemoryStore {
         Self::default()
     }
 
-    /// Holds at most so many bytes: records, and an estimate of 512 bytes for each turn and session.
+    /// Holds at most so many bytes: records, twice the messages that are short (a log holds them joined, too), and an
+    /// estimate of 512 bytes for each turn and session.
     /// Default: 256 MiB. A record that is larger by itself is refused as too large.
     #[must_use]
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
