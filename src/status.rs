@@ -1,7 +1,5 @@
 //! What a response says of its session: the header `session-memory`, an RFC 9651 item with parameters.
 
-use std::fmt;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Ours in both directions: what a request asks for, and what a response says.
@@ -58,28 +56,34 @@ impl Status {
     }
 
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+        if let Ok(value) = HeaderValue::try_from(self.text()) {
             headers.insert(SESSION_MEMORY, value);
         }
     }
-}
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())?;
+    fn text(&self) -> String {
+        let mut text = String::with_capacity(128);
+        text.push_str(self.word());
+        let mut add = |name: &str, value: &str| {
+            for part in ["; ", name, "=", value] {
+                text.push_str(part);
+            }
+        };
         match self {
-            Self::Bypass { reason } | Self::Degraded { reason } => write!(f, "; reason={reason}"),
+            Self::Bypass { reason } | Self::Degraded { reason } => add("reason", reason),
             Self::Remembered(Remembered { client, turns, messages, sent, store, settled, unrecorded }) => {
                 if !settled {
-                    f.write_str("; reason=pending")?;
+                    add("reason", "pending");
                 }
-                write!(
-                    f,
-                    "; client={client}; turns={turns}; messages={messages}; sent={sent}; store={store}"
-                )?;
-                unrecorded.map_or(Ok(()), |reason| write!(f, "; unrecorded={reason}"))
+                add("client", client);
+                add("turns", &turns.to_string());
+                add("messages", &messages.to_string());
+                add("sent", &sent.to_string());
+                add("store", store);
+                unrecorded.iter().for_each(|reason| add("unrecorded", reason));
             }
         }
+        text
     }
 }
 
@@ -99,7 +103,7 @@ mod tests {
             unrecorded: None,
         };
         assert_eq!(
-            Status::Remembered(remembered).to_string(),
+            Status::Remembered(remembered).text(),
             "hit; client=delta; turns=12; messages=24; sent=25; store=sqlite"
         );
         let first = Remembered {
@@ -111,14 +115,14 @@ mod tests {
             ..remembered
         };
         assert_eq!(
-            Status::Remembered(first).to_string(),
+            Status::Remembered(first).text(),
             "new; client=new; turns=0; messages=0; sent=1; store=sqlite; unrecorded=status"
         );
         let pending = Remembered { settled: false, ..remembered };
         assert_eq!(
-            Status::Remembered(pending).to_string(),
+            Status::Remembered(pending).text(),
             "degraded; reason=pending; client=delta; turns=12; messages=24; sent=25; store=sqlite"
         );
-        assert_eq!(Status::degraded("load_failed").to_string(), "degraded; reason=load_failed");
+        assert_eq!(Status::degraded("load_failed").text(), "degraded; reason=load_failed");
     }
 }

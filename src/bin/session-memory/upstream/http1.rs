@@ -92,7 +92,9 @@ impl Client {
                 Err((error, None)) => return Err(error),
             }
         }
-        let asked = Link::open(&self.connector, &self.upstream).await?.ask(request).await;
+        // Boxed, since it is large and rarely needed.
+        let link = Box::pin(Link::open(&self.connector, &self.upstream)).await?;
+        let asked = link.ask(request).await;
         let (head, link) = asked.map_err(|(error, _)| error)?;
         Ok(self.reply(head, link))
     }

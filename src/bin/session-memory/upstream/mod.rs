@@ -9,7 +9,7 @@ use std::{
     convert::Infallible,
     future::Future,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -123,8 +123,14 @@ impl tower::Service<Request<RequestBody<Incoming>>> for Forward {
         // A session's request has been read by the layer, within the same limit; this is for all others.
         let limit = inner.body_read_timeout;
         let request = request.map(|body| Timed::new(body, limit, Stalled::Client));
+        // Here, and not in the future: that would be larger by each of its arguments, and is moved.
+        let outgoing = inner.outgoing(request, client);
         Box::pin(async move {
-            Ok(match inner.forward(request, client).await {
+            let (request, upgrade) = match outgoing {
+                Ok(outgoing) => outgoing,
+                Err(refusal) => return Ok(refusal.into_response().map(Either::Right)),
+            };
+            Ok(match inner.forward(request, upgrade).await {
                 Ok(response) => response.map(Either::Left),
                 Err(refusal) => refusal.into_response().map(Either::Right),
             })
@@ -136,10 +142,11 @@ impl Inner {
     async fn forward(
         &self,
         request: Request<UpstreamRequest>,
-        client: Option<SocketAddr>,
+        upgrade: Option<Upgrade>,
     ) -> Result<Response<Timed<UpstreamReply>>, Refusal> {
-        let (request, upgrade) = self.outgoing(request, client)?;
-        let mut response = self.head(self.ask(request, upgrade.is_some())).await?;
+        // Pinned here: a future that is handed on is held once more by each that it is handed to.
+        let reply = pin!(self.ask(request, upgrade.is_some()));
+        let mut response = self.head(reply).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, upgrade);
         }
@@ -173,7 +180,7 @@ impl Inner {
 
     async fn head(
         &self,
-        reply: impl Future<Output = Result<Response<UpstreamReply>, Unanswered>>,
+        reply: Pin<&mut impl Future<Output = Result<Response<UpstreamReply>, Unanswered>>>,
     ) -> Result<Response<UpstreamReply>, Refusal> {
         let reply = match self.head_timeout {
             None => reply.await,
