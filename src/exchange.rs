@@ -30,7 +30,7 @@ use crate::{
     error::Rejection,
     failpoint::{self, Point},
     head::{SIGNED, is_retry, not_ours, rewrite, unrecorded},
-    history::{Incoming, Log, Mode, Plan, reconcile},
+    history::{Incoming, Log, Message, Mode, Plan, reconcile},
     protocol::{Draft, ReplyLimits, splice::splice},
     session::{
         SessionKey,
@@ -317,12 +317,14 @@ where
         return Response::from_parts(head, ResponseBody::inner(body));
     };
     let limits = ReplyLimits { reply: config.limits.max_reply, event: config.limits.max_event };
+    // A reply may take minutes: until then the request's body need not stay in memory.
+    let kept = |messages: &[Message]| messages.iter().map(Message::detached).collect();
     let turn = OpenTurn {
         key: identity.key.clone(),
         at: base.at,
         parent: plan.parent,
-        instructions: draft.messages[..if plan.stores_instructions { draft.leading } else { 0 }].to_vec(),
-        sent: draft.messages[plan.new].to_vec(),
+        instructions: kept(&draft.messages[..if plan.stores_instructions { draft.leading } else { 0 }]),
+        sent: kept(&draft.messages[plan.new]),
     };
     let recording = Recording {
         turn,

@@ -1,10 +1,13 @@
 //! The response body: untouched, undelayed, and held only at its end.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use tokio_test_poll::poll_once;
 use tower::Layer;
 use tower_session_memory::{
@@ -59,6 +62,37 @@ async fn the_end_of_a_stream_is_held_until_the_turn_is_stored() {
     store.gate.add_permits(1);
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), DONE);
     assert_eq!(store.turns("s").await.len(), 1, "when the end is out, the turn is in");
+}
+
+#[tokio::test]
+async fn a_requests_body_is_not_kept_while_its_reply_comes() {
+    /// Bytes that are in memory while this is.
+    struct Buffer(Vec<u8>, Arc<()>);
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let store = Moody::new();
+    let (script, reply) = scripted(None);
+    let service =
+        SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![reply]));
+    let kept = Arc::new(());
+    let (head, body) = ask("s", "hi").into_parts();
+    let body = Buffer(body.collect().await.unwrap().to_bytes().to_vec(), Arc::clone(&kept));
+    let request = http::Request::from_parts(head, Full::new(Bytes::from_owner(body)));
+    let mut body = call(&service, request).await.into_body();
+    script.data(delta("Hello"));
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(Arc::strong_count(&kept), 1, "the body is still in memory");
+
+    script.data([FINISH, DONE].concat());
+    drop(script);
+    while let Some(frame) = body.frame().await {
+        frame.unwrap();
+    }
+    let sent = store.turns("s").await[0].messages().next().unwrap();
+    assert_eq!(sent.raw(), r#"{"content":"hi","role":"user"}"#);
 }
 
 #[tokio::test]
