@@ -12,7 +12,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "../common/bare.rs"]
 mod bare;
+#[path = "../common/child.rs"]
+mod child;
 mod conversation;
 mod figures;
 mod library;

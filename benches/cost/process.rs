@@ -2,22 +2,16 @@
 
 use std::{
     ffi::OsString,
-    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::Path,
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::mpsc,
-    thread,
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::{BoxError, servers};
+use crate::{BoxError, child, servers};
 
 /// How long a process may take to do something.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a proxy says when it listens, before its address.
-pub(crate) const READY: &str = "listening on http://";
 
 /// A program and its arguments.
 #[derive(Clone)]
@@ -66,9 +60,13 @@ impl Program {
     ///
     /// When it does not start, or does not listen.
     pub(crate) fn listen(&self) -> Result<Listening, BoxError> {
-        let mut child =
-            self.command().stderr(Stdio::piped()).spawn().map_err(|error| self.unstarted(&error))?;
-        let address = child.stderr.take().map(ready);
+        let mut child = self
+            .command()
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| self.unstarted(&error))?;
+        let address = child.stderr.take().map(child::ready);
         let mut listening = Listening { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
         listening.address = address
             .and_then(|address| address.recv_timeout(PATIENCE).ok())
@@ -117,26 +115,6 @@ impl Drop for Listening {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Reads what a child says to its end, and finds where it listens.
-fn ready(stderr: ChildStderr) -> mpsc::Receiver<SocketAddr> {
-    let (sender, receiver) = mpsc::channel();
-    let mut lines = BufReader::new(stderr);
-    thread::spawn(move || {
-        let mut line = String::new();
-        while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
-            let address = line.split_once(READY).and_then(|(_, rest)| rest.split_whitespace().next());
-            match address.and_then(|address| address.parse().ok()) {
-                Some(address) => drop(sender.send(address)),
-                None if line.contains("error") || line.contains("ERROR") => eprint!("{line}"),
-                None => {}
-            }
-            line.clear();
-        }
-        let _ = lines.read_to_end(&mut Vec::new());
-    });
-    receiver
 }
 
 /// Reads a file that another process writes: it may not be there yet.

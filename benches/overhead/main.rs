@@ -12,8 +12,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "../common/bare.rs"]
 mod bare;
 mod chat;
+#[path = "../common/child.rs"]
+mod child;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;

@@ -2,19 +2,13 @@
 
 use std::{
     env, fs,
-    future::Future,
-    io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, ChildStderr, Command, Stdio},
-    sync::mpsc,
-    thread,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use tokio::io::AsyncReadExt;
-
-use crate::{BoxError, bare, common::cpu, servers, upstream};
+use crate::{BoxError, bare, child, common::cpu, servers, upstream};
 
 /// How long a process may take to get ready. LiteLLM takes a minute where others work beside it.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -69,7 +63,7 @@ impl Process {
 
     fn start(command: &mut Command) -> Result<Self, BoxError> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let address = child.stderr.take().ok_or("a child has no stderr").map(ready);
+        let address = child.stderr.take().ok_or("a child has no stderr").map(child::ready);
         match address.map(|address| address.recv_timeout(PATIENCE)) {
             Ok(Ok(address)) => Ok(Self { child, guarded: false, address, at_rest: None }.rested()),
             _ => {
@@ -159,39 +153,4 @@ fn name(pid: u32) -> Option<String> {
 fn resident(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?.parse().ok()
-}
-
-const READY: &str = "listening on http://";
-
-/// Tells the parent where this child listens.
-pub(crate) fn say_ready(address: SocketAddr) {
-    eprintln!("{READY}{address}");
-}
-
-/// Runs a child's work until its parent is gone, which ends its standard input.
-pub(crate) async fn until_orphaned(work: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
-    tokio::select! {
-        ended = work => ended,
-        _ = async { tokio::io::stdin().read_u8().await } => Ok(()),
-    }
-}
-
-/// Reads what a child says to its end, passes on what is not expected, and finds where it listens.
-fn ready(stderr: ChildStderr) -> mpsc::Receiver<SocketAddr> {
-    let (sender, receiver) = mpsc::channel();
-    let mut lines = BufReader::new(stderr);
-    thread::spawn(move || {
-        let mut line = String::new();
-        while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
-            let address = line.split_once(READY).and_then(|(_, rest)| rest.split_whitespace().next());
-            match address.and_then(|address| address.parse().ok()) {
-                Some(address) => drop(sender.send(address)),
-                None if line.contains("FORGOTTEN") || line.contains("INFO") => {}
-                None => eprint!("{line}"),
-            }
-            line.clear();
-        }
-        let _ = lines.read_to_end(&mut Vec::new());
-    });
-    receiver
 }

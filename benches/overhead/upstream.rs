@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     BoxError,
     chat::{self, Manner},
-    process,
+    child,
 };
 
 /// The argument that makes this program an upstream.
@@ -42,9 +42,9 @@ const BEFORE_HOLD: usize = 11;
 
 pub(crate) fn main() -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(process::until_orphaned(async {
+    runtime.block_on(child::until_orphaned(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        process::say_ready(listener.local_addr()?);
+        child::say_ready(listener.local_addr()?);
         let model: &'static Model = Box::leak(Box::new(Model::new()));
         let mut connections = JoinSet::new();
         loop {

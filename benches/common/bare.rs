@@ -8,7 +8,7 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::{BoxError, process};
+use crate::{BoxError, child};
 
 /// The argument that makes this program a proxy; the next one is the upstream's address.
 pub(crate) const ROLE: &str = "as-bare-proxy";
@@ -16,9 +16,9 @@ pub(crate) const ROLE: &str = "as-bare-proxy";
 pub(crate) fn main(upstream: &str) -> Result<(), BoxError> {
     let upstream: &'static str = upstream.to_owned().leak();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(process::until_orphaned(async move {
+    runtime.block_on(child::until_orphaned(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        process::say_ready(listener.local_addr()?);
+        child::say_ready(listener.local_addr()?);
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client: Client<_, Incoming> = Client::builder(TokioExecutor::new()).build(connector);
