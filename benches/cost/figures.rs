@@ -74,7 +74,26 @@ impl Figures {
     pub(crate) fn add(&mut self, unit: Unit, name: &str, value: f64) {
         self.0.entry(unit).or_default().insert(name.to_owned(), unit.rounded(value));
     }
+
+    /// # Errors
+    ///
+    /// When a request without a session takes more instructions than a bare proxy's, whatever was committed.
+    pub(crate) fn compare_with_bare(&self) -> Result<(), BoxError> {
+        let of = |name: String| self.0.get(&Unit::Instructions)?.get(&name).copied();
+        for request in ["a request", "a request with 200 turns"] {
+            let both = of(format!("no session: {request}")).zip(of(format!("bare proxy: {request}")));
+            if let Some((ours, bare)) = both
+                && ours > bare * AS_BARE
+            {
+                return Err(format!("{request} takes {ours} instructions, and {bare} of a bare proxy").into());
+            }
+        }
+        Ok(())
+    }
 }
+
+/// What the program may cost where it has nothing to remember, a bare proxy being 1.
+const AS_BARE: f64 = 1.03;
 
 /// The file of committed figures, and what they were counted with.
 #[derive(Deserialize)]
