@@ -118,6 +118,87 @@ async fn a_warm_load_is_no_script() {
     assert_eq!((unknown.turns.len(), unknown.from_start), (0, true));
 }
 
+/// How often a command was called since the last time that somebody asked.
+fn calls(server: &Redis, command: &str) -> u64 {
+    let stats = server.cli(&["info", "commandstats"]);
+    server.cli(&["config", "resetstat"]);
+    let count = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    count.map_or(0, |count| count.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_turn_is_one_script_and_another_only_where_somebody_else_was_there() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    calls(&server, "evalsha");
+    for count in 1..=5 {
+        assert_eq!(say(&store, &key("a"), "one").await.count, count);
+        assert_eq!((calls(&server, "evalsha"), calls(&server, "eval")), (1, 0), "turn {count}");
+    }
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    say(&other, &key("a"), "theirs").await;
+    calls(&server, "evalsha");
+    let turn = turn(&key("a"), "mine");
+    let Appended::Appended(cursor) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+    assert_eq!((cursor.count, cursor.newest), (7, Some(turn.id())));
+    assert_eq!(calls(&server, "evalsha"), 2);
+    assert_eq!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::AlreadyThere(cursor));
+    assert_eq!(texts(&store, "a").await, ["one", "one", "one", "one", "one", "theirs", "mine"]);
+}
+
+#[tokio::test]
+async fn a_log_is_the_same_whoever_worked_it_out() {
+    let server = Redis::start();
+    let open = |prefix| RedisStore::builder(server.url()).with_prefix(prefix).connect();
+    let (knows, asks) = (open("knows").await.unwrap(), open("asks").await.unwrap());
+    let (mut known, mut asked) = (None, None);
+    for text in ["one", "two", &"x".repeat(2000), "four"] {
+        let turn = turn(&key("a"), text);
+        known = Some(crate::turns::add(&knows, &key("a"), &turn).await);
+        // A store that never read the log leaves it to the script.
+        let stranger = open("asks").await.unwrap();
+        let start = asks.load(&key("a"), None).await.unwrap().cursor;
+        let Appended::Appended(next) = stranger.append(&key("a"), &start, &turn).await.unwrap() else {
+            panic!()
+        };
+        asked = Some(next);
+    }
+    let (known, asked) = (known.unwrap(), asked.unwrap());
+    assert_eq!((known.count, known.newest), (asked.count, asked.newest));
+    let value =
+        |prefix: &str| server.cli(&["--raw", "get", &server.cli(&["keys", &format!("{prefix}:log:*")])]);
+    let but = |value: String| {
+        let (line, rest) = value.split_once('\n').unwrap();
+        let mut header: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(header["at"].take().as_u64().unwrap() > 1_000_000_000_000_000, "microseconds since 1970");
+        assert_eq!(header["epoch"].take().as_str().unwrap().len(), 32);
+        (line.len(), header, rest.to_owned())
+    };
+    assert_eq!(but(value("knows")), but(value("asks")));
+}
+
+#[tokio::test]
+async fn a_turn_is_not_added_to_a_log_that_was_cut_off_since_it_was_read() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    say(&store, &key("a"), "one").await;
+    let at = say(&store, &key("a"), "two").await;
+    let log = the_log(&server);
+    let loaded = store.load(&key("a"), None).await.unwrap();
+    assert_eq!(loaded.cursor, at);
+    let newest = loaded.turns.last().unwrap().record().len();
+    let cut = server.cli(&["strlen", &log]).parse::<usize>().unwrap() - newest - 10;
+    server.cli(&[
+        "eval",
+        "redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], 0, ARGV[1]))",
+        "1",
+        &log,
+        &cut.to_string(),
+    ]);
+    let error = store.append(&key("a"), &at, &turn(&key("a"), "three")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+}
+
 /// What a failover leaves: the log as it was before, and then other turns, each as long as those that were lost.
 #[tokio::test]
 async fn a_warm_load_notices_that_other_turns_stand_where_its_own_stood() {

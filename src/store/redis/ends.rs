@@ -21,9 +21,26 @@ pub(super) struct End {
     pub(super) last: usize,
     /// Where it ends.
     pub(super) end: usize,
+    /// What else the header says; nothing where this version would not have written all of it.
+    pub(super) rest: Option<Rest>,
 }
 
-/// So many logs are known at least, and twice as many at most: less than 3 MiB.
+/// What a log's header says beside its cursor and where the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// Whether no deletion stands before the log's first turn.
+    pub(super) fresh: bool,
+    /// How many of its turns are kept no more.
+    pub(super) trimmed: u64,
+    /// When the newest was appended, in microseconds since 1970.
+    pub(super) at: u64,
+    /// How many bytes of ids of trimmed turns follow the header.
+    pub(super) ids: usize,
+    /// Where the oldest turn that is kept begins.
+    pub(super) first: usize,
+}
+
+/// So many logs are known at least, and twice as many at most: less than 6 MiB.
 const LOGS: usize = 16 * 1024;
 
 /// The ends of logs, by their newest turns; those that were not asked for longest go first.
@@ -77,7 +94,7 @@ mod tests {
     }
 
     fn end(number: usize) -> End {
-        End { head: 1, last: number, end: number + 1 }
+        End { head: 1, last: number, end: number + 1, rest: None }
     }
 
     #[test]

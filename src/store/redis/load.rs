@@ -7,11 +7,11 @@ use super::{
     Shared,
     ends::{End, Ends},
     error::{damaged, unexpected},
-    layout::{Log, frame_line, hex},
+    hex::hex,
+    layout::{Log, frame_line, newest_hex},
     link::{Ask, Link, Used},
     millis,
     script::{self, Invocation},
-    turn_hex,
 };
 use crate::{
     history::RecordError,
@@ -56,7 +56,9 @@ impl Shared {
         {
             return Ok(loaded);
         }
-        let (found, used) = if after.is_none() && !refresh {
+        // Of a session that had no log, too, a caller knows nothing.
+        let from_start = after.is_none_or(|after| after.epoch == Epoch::UNBORN);
+        let (found, used) = if from_start && !refresh {
             self.whole(link, key).await?
         } else {
             self.tail(link, key, after, refresh).await?
@@ -158,13 +160,12 @@ impl Shared {
     ) -> Result<(Option<Found>, Used), StoreError> {
         let start = Cursor::start_of(Epoch::UNBORN);
         let cursor = after.unwrap_or(&start);
-        let count = after.map_or_else(|| "-1".to_owned(), |after| after.count.to_string());
-        let load = Invocation::new(&script::LOAD, vec![self.keys.log(key)])
-            .arg(key.digest().to_hex())
+        let load = Invocation::new(&script::LOAD, &[self.keys.log(key)])
+            .arg(hex(key.digest().as_bytes()))
             .arg(hex(cursor.epoch.as_bytes()))
-            .arg(count)
-            .arg(turn_hex(cursor.newest))
-            .arg(if refresh { millis(self.retention.ttl) } else { "0".to_owned() });
+            .arg(after.map_or(-1, |after| i64::try_from(after.count).unwrap_or(i64::MAX)))
+            .arg(newest_hex(cursor.newest))
+            .arg(if refresh { millis(self.retention.ttl) } else { 0 });
         let (value, used) = link.call(&Ask::Script(&load), self.limits).await?;
         if matches!(value, Value::Nil) {
             return Ok((None, used));

@@ -35,6 +35,7 @@ pub struct RedisBuilder {
     connections: NonZeroUsize,
     limits: Limits,
     replicas: u8,
+    ends: Arc<Ends>,
 }
 
 impl RedisBuilder {
@@ -53,6 +54,7 @@ impl RedisBuilder {
                 call: Duration::from_secs(5),
             },
             replicas: 0,
+            ends: Arc::default(),
         }
     }
 
@@ -182,7 +184,7 @@ impl RedisBuilder {
                 // WAIT holds up what else goes over its connection.
                 waiting: links(replicas.map_or(0, |_| self.connections.get())),
                 next: AtomicUsize::new(0),
-                ends: Ends::default(),
+                ends: self.ends,
                 keys: Keys::new(prefix),
                 retention: self.retention,
                 listed: self.listed,
