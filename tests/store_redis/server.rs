@@ -71,6 +71,13 @@ async fn a_trimmed_log_stays_small_and_remembers_what_it_held() {
     }
 }
 
+/// How many bytes a server has sent.
+fn sent(server: &Redis) -> u64 {
+    let stats = server.cli(&["info", "stats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
 #[tokio::test]
 async fn a_warm_load_moves_only_what_is_new() {
     let server = Redis::start();
@@ -79,16 +86,11 @@ async fn a_warm_load_moves_only_what_is_new() {
     for _ in 0..2 {
         cursor = say(&store, &key("a"), "short").await;
     }
-    let sent = || -> u64 {
-        let stats = server.cli(&["info", "stats"]);
-        let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
-        line.trim().parse().unwrap()
-    };
-    let before = sent();
+    let before = sent(&server);
     for _ in 0..10 {
         assert!(store.load(&key("a"), Some(&cursor)).await.unwrap().turns.is_empty());
     }
-    let moved = sent() - before;
+    let moved = sent(&server) - before;
     assert!(moved < 100_000, "{moved} bytes for ten loads that found nothing new");
 }
 
@@ -197,6 +199,72 @@ async fn a_turn_is_not_added_to_a_log_that_was_cut_off_since_it_was_read() {
     ]);
     let error = store.append(&key("a"), &at, &turn(&key("a"), "three")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_turn_that_was_added_here_is_not_read_back() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    for theirs in [false, true] {
+        let at = store.load(&key("a"), None).await.unwrap().cursor;
+        let turn = turn(&key("a"), &"x".repeat(200_000));
+        store.append(&key("a"), &at, &turn).await.unwrap();
+        let mut ids = vec![turn.id()];
+        if theirs {
+            ids.extend(say(&other, &key("a"), "theirs").await.newest);
+        }
+        let before = sent(&server);
+        let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
+        let moved = sent(&server) - before;
+        assert!(moved < 20_000, "{moved} bytes");
+        assert_eq!(loaded.turns.iter().map(|turn| turn.id()).collect::<Vec<_>>(), ids);
+        assert_eq!((loaded.cursor.count, loaded.from_start), (at.count + ids.len() as u64, false));
+        assert_eq!(loaded.turns[0].record(), turn.record());
+        let again = store.load(&key("a"), Some(&at)).await.unwrap();
+        assert_eq!((again.turns.len(), again.cursor), (ids.len(), loaded.cursor));
+    }
+}
+
+#[tokio::test]
+async fn a_turn_that_was_added_here_and_lost_with_its_server_is_not_answered() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    let log = the_log(&server);
+    say(&store, &key("a"), "two").await;
+    for theirs in [&[][..], &["SIX"], &["SIX", "TEN"]] {
+        server.cli(&["copy", &log, "before", "replace"]);
+        let at = store.load(&key("a"), None).await.unwrap().cursor;
+        store.append(&key("a"), &at, &turn(&key("a"), "six")).await.unwrap();
+        server.cli(&["copy", "before", &log, "replace"]);
+        for text in theirs {
+            say(&other, &key("a"), text).await;
+        }
+        let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
+        assert_eq!((loaded.turns.len(), loaded.from_start), (theirs.len(), false));
+        assert_eq!(loaded.cursor, other.load(&key("a"), None).await.unwrap().cursor);
+        server.cli(&["copy", "before", &log, "replace"]);
+    }
+}
+
+#[tokio::test]
+async fn a_turn_that_was_added_behind_another_than_the_cursors_is_read_back_with_it() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    let log = the_log(&server);
+    server.cli(&["copy", &log, "before"]);
+    say(&store, &key("a"), "two").await;
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    server.cli(&["copy", "before", &log, "replace"]);
+    say(&other, &key("a"), "TWO").await;
+    let turn = turn(&key("a"), "six");
+    let Appended::Appended(cursor) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+    assert_eq!(cursor.count, at.count + 1, "as if nothing had been lost");
+    let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
+    assert_eq!((loaded.turns.len(), loaded.from_start), (3, true), "the cursor's turn is not in the log");
+    assert_eq!(texts(&store, "a").await, ["one", "TWO", "six"]);
 }
 
 /// What a failover leaves: the log as it was before, and then other turns, each as long as those that were lost.

@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::{
     Shared,
-    ends::{End, Rest},
+    ends::{Added, End, Rest},
     error::unexpected,
     hex::hex,
     layout::{HEAD, TIME, cursor, frame_of, head_line},
@@ -29,6 +29,8 @@ struct Next {
     header: Vec<u8>,
     frame: Vec<u8>,
     cursor: Cursor,
+    /// What else the header says; nothing for no log.
+    rest: Option<Rest>,
 }
 
 impl Next {
@@ -36,7 +38,7 @@ impl Next {
         let cursor = Cursor { epoch: Epoch::random(), count: 1, newest: Some(turn.id()) };
         let rest = Rest { fresh: true, trimmed: 0, at: 0, ids: 0, first: HEAD };
         let header = head_line(key.digest(), &cursor, &rest, HEAD);
-        Self { known: Vec::new(), size: 0, header, frame: frame_of(turn, 0), cursor }
+        Self { known: Vec::new(), size: 0, header, frame: frame_of(turn, 0), cursor, rest: None }
     }
 
     fn of(key: &SessionKey, at: &Cursor, turn: &Turn, end: End, rest: &Rest) -> Self {
@@ -47,6 +49,7 @@ impl Next {
             header: head_line(key.digest(), &cursor, rest, end.end),
             frame: frame_of(turn, end.end - end.last),
             cursor,
+            rest: Some(*rest),
         }
     }
 }
@@ -61,7 +64,13 @@ impl Shared {
         if let Some(next) = self.next(key, at, turn)
             && let Value::Int(time) = self.write(&self.adding(key, &next)).await?
         {
-            self.list_apart(key, u64::try_from(time).unwrap_or_default()).await;
+            let time = u64::try_from(time).map_err(|_| unexpected())?;
+            if let (Some(before), Some(rest)) = (at.newest, next.rest) {
+                let (last, end) = (next.size, next.size + next.frame.len());
+                let end = End { head: HEAD, last, end, rest: Some(Rest { at: time, ..rest }) };
+                self.ends.add_behind(before, Added { turn: turn.clone(), cursor: next.cursor, end });
+            }
+            self.list_apart(key, time).await;
             return Ok(Appended::Appended(next.cursor));
         }
         let value = self.write(&self.appending(key, at, turn)).await?;

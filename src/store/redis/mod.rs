@@ -1,10 +1,15 @@
 //! A store in Redis or Valkey, for several machines: one server, a Cluster, or a server behind Sentinels.
 //!
 //! Redis 6.2 or newer. Every session is one string under one key, so that expiry, eviction and failover never
-//! tear one. A turn is added by one script, which checks and writes in one atomic step; a load is one round
-//! trip that validates the caller's cursor and returns only what came after it. Where this process knows at which byte
-//! the log ended, which it does after it read it, and outside a Cluster, these are three plain `GETRANGE`s, at a fifth of
-//! the server's time that a script takes. Reads go to the primary.
+//! tear one. A load is one round trip that validates the caller's cursor and returns only what came after it. Where
+//! this process knows at which byte the log ended, which it does after it read it, and outside a Cluster, these are
+//! three plain `GETRANGE`s, at a fifth of the server's time that a script takes. A turn that this process added itself
+//! is not read back, but for the line that names it. Reads go to the primary.
+//!
+//! A turn is added by one script, which checks and writes in one atomic step. To a log that is as this process read it,
+//! and to a new one, the script only compares and writes: what the turn changes is worked out here. Where another
+//! replica's turn came between, a second script follows, which reads the log's header itself; it costs a second
+//! round trip and twice the server's time.
 //!
 //! ```no_run
 //! use tower_session_memory::store::RedisStore;
