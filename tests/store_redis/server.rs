@@ -202,6 +202,27 @@ async fn a_turn_is_not_added_to_a_log_that_was_cut_off_since_it_was_read() {
 }
 
 #[tokio::test]
+async fn stores_that_share_what_they_know_read_on_where_the_other_was() {
+    let server = Redis::start();
+    let one = open(&server).await;
+    let shares = RedisStore::builder(server.url()).with_knowledge_of(&one).connect().await.unwrap();
+    let stranger = open(&server).await;
+    let mut at = say(&one, &key("a"), "one").await;
+    one.load(&key("a"), None).await.unwrap();
+    calls(&server, "evalsha");
+    for (store, other) in [(&one, &shares), (&shares, &one)] {
+        store.append(&key("a"), &at, &turn(&key("a"), "more")).await.unwrap();
+        assert_eq!(calls(&server, "evalsha"), 1);
+        let loaded = other.load(&key("a"), Some(&at)).await.unwrap();
+        assert_eq!((loaded.turns.len(), loaded.from_start), (1, false));
+        assert_eq!(calls(&server, "evalsha"), 0);
+        at = loaded.cursor;
+    }
+    stranger.load(&key("a"), Some(&at)).await.unwrap();
+    assert_eq!(calls(&server, "evalsha"), 1, "who does not share asks the script");
+}
+
+#[tokio::test]
 async fn a_turn_that_was_added_here_is_not_read_back() {
     let server = Redis::start();
     let (store, other) = (open(&server).await, open(&server).await);

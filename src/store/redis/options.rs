@@ -105,6 +105,14 @@ impl RedisBuilder {
         self
     }
 
+    /// What this store learns of its logs, and what `other` does, is known to both. Default: each store learns by
+    /// itself. For stores of one server and prefix that have connections of their own, such as one for each thread:
+    /// without it, a session whose requests change threads is loaded by a script.
+    pub fn with_knowledge_of(mut self, other: &RedisStore) -> Self {
+        self.ends = Arc::clone(&other.shared.ends);
+        self
+    }
+
     /// How long one attempt waits for an answer, and a call for all its attempts. Default: 2 and 5 seconds. An
     /// attempt without an answer may have been done, and is sent again.
     pub fn with_timeouts(mut self, attempt: Duration, call: Duration) -> Self {
