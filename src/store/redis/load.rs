@@ -80,7 +80,10 @@ impl Shared {
     ) -> Result<Option<Loaded>, StoreError> {
         let Some(newest) = after.newest else { return Ok(None) };
         // What stands right behind it need not be read where this process added it: only what came after that.
-        let Some(Added { turn, cursor, end }) = self.ends.added_behind(newest) else {
+        let added = self.ends.added_behind(newest).filter(|added| {
+            (added.cursor.epoch, added.cursor.count) == (after.epoch, after.count.saturating_add(1))
+        });
+        let Some(Added { turn, cursor, end }) = added else {
             let Some(end) = self.ends.of(newest) else { return Ok(None) };
             return self.news(link, key, after, end).await;
         };
@@ -100,8 +103,8 @@ impl Shared {
     }
 
     /// What came after a cursor whose place is known, without a script: the header, the first line of the newest turn
-    /// that the caller has, and whatever stands behind it, from its last byte on. `None` unless all of it fits together: then the script
-    /// tells.
+    /// that the caller has, and whatever stands behind it, from its last byte on. `None` unless all of it fits
+    /// together: then the script tells.
     ///
     /// Another caller's write may come between the three. They fit together all the same only if they are of one
     /// log: the frames, as many as the header says came since, must end with its newest turn, and stand behind the
