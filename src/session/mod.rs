@@ -191,6 +191,11 @@ impl KeyDigest {
         self.hex_digits().map(char::from).collect()
     }
 
+    /// The 16 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
     /// A byte to spread keys by.
     pub(crate) fn first_byte(self) -> u8 {
         self.0[0]

@@ -153,7 +153,9 @@ async fn an_answer_that_is_slow_is_waited_for_as_long_as_was_asked() {
     let server = Redis::start();
     let way = FaultProxy::before(server.address()).await;
     let store = RedisStore::builder(format!("redis://{}", way.address())).connect().await.unwrap();
-    let at = say(&store, &key("a"), "one").await;
+    say(&store, &key("a"), "one").await;
+    // Once it is read, the next turn takes the script that the server has seen.
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
     server.cli(&["config", "resetstat"]);
     way.set(Fault::Delay(Duration::from_millis(600)));
     let appended = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap();

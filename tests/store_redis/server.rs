@@ -71,6 +71,13 @@ async fn a_trimmed_log_stays_small_and_remembers_what_it_held() {
     }
 }
 
+/// How many bytes a server has sent.
+fn sent(server: &Redis) -> u64 {
+    let stats = server.cli(&["info", "stats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
 #[tokio::test]
 async fn a_warm_load_moves_only_what_is_new() {
     let server = Redis::start();
@@ -79,16 +86,11 @@ async fn a_warm_load_moves_only_what_is_new() {
     for _ in 0..2 {
         cursor = say(&store, &key("a"), "short").await;
     }
-    let sent = || -> u64 {
-        let stats = server.cli(&["info", "stats"]);
-        let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
-        line.trim().parse().unwrap()
-    };
-    let before = sent();
+    let before = sent(&server);
     for _ in 0..10 {
         assert!(store.load(&key("a"), Some(&cursor)).await.unwrap().turns.is_empty());
     }
-    let moved = sent() - before;
+    let moved = sent(&server) - before;
     assert!(moved < 100_000, "{moved} bytes for ten loads that found nothing new");
 }
 
@@ -116,6 +118,174 @@ async fn a_warm_load_is_no_script() {
     server.cli(&["flushall"]);
     let unknown = store.load(&key("a"), Some(&cursor)).await.unwrap();
     assert_eq!((unknown.turns.len(), unknown.from_start), (0, true));
+}
+
+/// How often a command was called since the last time that somebody asked.
+fn calls(server: &Redis, command: &str) -> u64 {
+    let stats = server.cli(&["info", "commandstats"]);
+    server.cli(&["config", "resetstat"]);
+    let count = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    count.map_or(0, |count| count.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_turn_is_one_script_and_another_only_where_somebody_else_was_there() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    calls(&server, "evalsha");
+    for count in 1..=5 {
+        assert_eq!(say(&store, &key("a"), "one").await.count, count);
+        assert_eq!((calls(&server, "evalsha"), calls(&server, "eval")), (1, 0), "turn {count}");
+    }
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    say(&other, &key("a"), "theirs").await;
+    calls(&server, "evalsha");
+    let turn = turn(&key("a"), "mine");
+    let Appended::Appended(cursor) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+    assert_eq!((cursor.count, cursor.newest), (7, Some(turn.id())));
+    assert_eq!(calls(&server, "evalsha"), 2);
+    assert_eq!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::AlreadyThere(cursor));
+    assert_eq!(texts(&store, "a").await, ["one", "one", "one", "one", "one", "theirs", "mine"]);
+}
+
+#[tokio::test]
+async fn a_log_is_the_same_whoever_worked_it_out() {
+    let server = Redis::start();
+    let open = |prefix| RedisStore::builder(server.url()).with_prefix(prefix).connect();
+    let (knows, asks) = (open("knows").await.unwrap(), open("asks").await.unwrap());
+    let (mut known, mut asked) = (None, None);
+    for text in ["one", "two", &"x".repeat(2000), "four"] {
+        let turn = turn(&key("a"), text);
+        known = Some(crate::turns::add(&knows, &key("a"), &turn).await);
+        // A store that never read the log leaves it to the script.
+        let stranger = open("asks").await.unwrap();
+        let start = asks.load(&key("a"), None).await.unwrap().cursor;
+        let Appended::Appended(next) = stranger.append(&key("a"), &start, &turn).await.unwrap() else {
+            panic!()
+        };
+        asked = Some(next);
+    }
+    let (known, asked) = (known.unwrap(), asked.unwrap());
+    assert_eq!((known.count, known.newest), (asked.count, asked.newest));
+    let value =
+        |prefix: &str| server.cli(&["--raw", "get", &server.cli(&["keys", &format!("{prefix}:log:*")])]);
+    let but = |value: String| {
+        let (line, rest) = value.split_once('\n').unwrap();
+        let mut header: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(header["at"].take().as_u64().unwrap() > 1_000_000_000_000_000, "microseconds since 1970");
+        assert_eq!(header["epoch"].take().as_str().unwrap().len(), 32);
+        (line.len(), header, rest.to_owned())
+    };
+    assert_eq!(but(value("knows")), but(value("asks")));
+}
+
+#[tokio::test]
+async fn a_turn_is_not_added_to_a_log_that_was_cut_off_since_it_was_read() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    say(&store, &key("a"), "one").await;
+    let at = say(&store, &key("a"), "two").await;
+    let log = the_log(&server);
+    let loaded = store.load(&key("a"), None).await.unwrap();
+    assert_eq!(loaded.cursor, at);
+    let newest = loaded.turns.last().unwrap().record().len();
+    let cut = server.cli(&["strlen", &log]).parse::<usize>().unwrap() - newest - 10;
+    server.cli(&[
+        "eval",
+        "redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], 0, ARGV[1]))",
+        "1",
+        &log,
+        &cut.to_string(),
+    ]);
+    let error = store.append(&key("a"), &at, &turn(&key("a"), "three")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn stores_that_share_what_they_know_read_on_where_the_other_was() {
+    let server = Redis::start();
+    let one = open(&server).await;
+    let shares = RedisStore::builder(server.url()).with_knowledge_of(&one).connect().await.unwrap();
+    let stranger = open(&server).await;
+    let mut at = say(&one, &key("a"), "one").await;
+    one.load(&key("a"), None).await.unwrap();
+    calls(&server, "evalsha");
+    for (store, other) in [(&one, &shares), (&shares, &one)] {
+        store.append(&key("a"), &at, &turn(&key("a"), "more")).await.unwrap();
+        assert_eq!(calls(&server, "evalsha"), 1);
+        let loaded = other.load(&key("a"), Some(&at)).await.unwrap();
+        assert_eq!((loaded.turns.len(), loaded.from_start), (1, false));
+        assert_eq!(calls(&server, "evalsha"), 0);
+        at = loaded.cursor;
+    }
+    stranger.load(&key("a"), Some(&at)).await.unwrap();
+    assert_eq!(calls(&server, "evalsha"), 1, "who does not share asks the script");
+}
+
+#[tokio::test]
+async fn a_turn_that_was_added_here_is_not_read_back() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    for theirs in [false, true] {
+        let at = store.load(&key("a"), None).await.unwrap().cursor;
+        let turn = turn(&key("a"), &"x".repeat(200_000));
+        store.append(&key("a"), &at, &turn).await.unwrap();
+        let mut ids = vec![turn.id()];
+        if theirs {
+            ids.extend(say(&other, &key("a"), "theirs").await.newest);
+        }
+        let before = sent(&server);
+        let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
+        let moved = sent(&server) - before;
+        assert!(moved < 20_000, "{moved} bytes");
+        assert_eq!(loaded.turns.iter().map(|turn| turn.id()).collect::<Vec<_>>(), ids);
+        assert_eq!((loaded.cursor.count, loaded.from_start), (at.count + ids.len() as u64, false));
+        assert_eq!(loaded.turns[0].record(), turn.record());
+        let again = store.load(&key("a"), Some(&at)).await.unwrap();
+        assert_eq!((again.turns.len(), again.cursor), (ids.len(), loaded.cursor));
+    }
+}
+
+#[tokio::test]
+async fn a_turn_that_was_added_here_and_lost_with_its_server_is_not_answered() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    let log = the_log(&server);
+    say(&store, &key("a"), "two").await;
+    for theirs in [&[][..], &["SIX"], &["SIX", "TEN"]] {
+        server.cli(&["copy", &log, "before", "replace"]);
+        let at = store.load(&key("a"), None).await.unwrap().cursor;
+        store.append(&key("a"), &at, &turn(&key("a"), "six")).await.unwrap();
+        server.cli(&["copy", "before", &log, "replace"]);
+        for text in theirs {
+            say(&other, &key("a"), text).await;
+        }
+        let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
+        assert_eq!((loaded.turns.len(), loaded.from_start), (theirs.len(), false));
+        assert_eq!(loaded.cursor, other.load(&key("a"), None).await.unwrap().cursor);
+        server.cli(&["copy", "before", &log, "replace"]);
+    }
+}
+
+#[tokio::test]
+async fn a_turn_that_was_added_behind_another_than_the_cursors_is_read_back_with_it() {
+    let server = Redis::start();
+    let (store, other) = (open(&server).await, open(&server).await);
+    say(&store, &key("a"), "one").await;
+    let log = the_log(&server);
+    server.cli(&["copy", &log, "before"]);
+    say(&store, &key("a"), "two").await;
+    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    server.cli(&["copy", "before", &log, "replace"]);
+    say(&other, &key("a"), "TWO").await;
+    let turn = turn(&key("a"), "six");
+    let Appended::Appended(cursor) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+    assert_eq!(cursor.count, at.count + 1, "as if nothing had been lost");
+    let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
+    assert_eq!((loaded.turns.len(), loaded.from_start), (3, true), "the cursor's turn is not in the log");
+    assert_eq!(texts(&store, "a").await, ["one", "TWO", "six"]);
 }
 
 /// What a failover leaves: the log as it was before, and then other turns, each as long as those that were lost.

@@ -142,9 +142,11 @@ async fn redis_of_each(
     settings: &Settings,
     url: &SecretString,
 ) -> Result<PerWorker<RedisStore>, BoxError> {
-    let mut stores = Vec::with_capacity(workers.count());
+    let mut stores: Vec<RedisStore> = Vec::with_capacity(workers.count());
     for worker in 0..workers.count() {
         let builder = redis(settings, url).with_connections(NonZeroUsize::MIN);
+        // The cache before them is one for all, and a session's next request comes to any of them.
+        let builder = stores.iter().take(1).fold(builder, RedisBuilder::with_knowledge_of);
         stores.push(workers.run(worker, async move { builder.connect().await }).await??);
     }
     Ok(PerWorker::new(stores))

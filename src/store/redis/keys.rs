@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::hex::hex;
 use crate::{session::SessionKey, store::Scope};
 
 /// What every key begins with.
@@ -19,15 +20,17 @@ impl Keys {
     /// A session's log. The digest in braces spreads sessions evenly over a cluster, whatever their ids; what
     /// follows keeps any two apart.
     pub(super) fn log(&self, key: &SessionKey) -> String {
-        format!("{}:log:{{{}}}:{}", self.prefix, key.digest().to_hex(), key.encode())
+        let digest = hex(key.digest().as_bytes());
+        [self.prefix.as_str(), ":log:{", digest.as_str(), "}:", &key.encode()].concat()
     }
 
     /// The listing of a principal's sessions.
     pub(super) fn listing(&self, namespace: &str, principal: &str) -> String {
-        let encoded = format!("{}:{namespace}:{principal}", namespace.len());
-        let digest = Sha256::digest(encoded.as_bytes());
-        let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}:list:{{{digest}}}:{encoded}", self.prefix)
+        let encoded = [&namespace.len().to_string(), ":", namespace, ":", principal].concat();
+        let whole = Sha256::digest(encoded.as_bytes());
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&whole[..16]);
+        [self.prefix.as_str(), ":list:{", hex(&digest).as_str(), "}:", &encoded].concat()
     }
 
     pub(super) fn listing_of(&self, scope: &Scope) -> String {

@@ -1,9 +1,14 @@
 //! What stands under a session's key: see the layout in the documentation of the module above.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::ends::End;
+use super::{
+    ends::{End, Rest},
+    hex::{Hex, hex, unhex},
+};
 use crate::{
     history::{RecordError, Turn, TurnId},
     session::{KeyDigest, SessionKey},
@@ -12,14 +17,18 @@ use crate::{
 
 /// What a value says of its log.
 #[derive(Deserialize)]
-pub(super) struct Header {
-    session: String,
-    epoch: String,
+struct Header<'a> {
+    v: &'a str,
+    session: &'a str,
+    epoch: &'a str,
+    fresh: u8,
     count: u64,
     trimmed: u64,
     at: u64,
-    newest: String,
+    newest: &'a str,
+    highest: &'a str,
     head: usize,
+    ids: usize,
     first: usize,
     last: usize,
 }
@@ -33,6 +42,7 @@ pub(super) struct Log {
     pub(super) first: usize,
     head: usize,
     last: usize,
+    rest: Option<Rest>,
 }
 
 impl Log {
@@ -46,24 +56,27 @@ impl Log {
         if version.split('.').next() != Some("1") {
             return Err(RecordError::Layout(version.to_owned()));
         }
-        let header: Header =
+        let header: Header<'_> =
             serde_json::from_slice(line).map_err(|error| RecordError::Header(error.column()))?;
-        if header.session != session.to_hex() {
+        if header.session != hex(session.as_bytes()).as_str() {
             return Err(RecordError::Foreign);
         }
-        let cursor = cursor(&header.epoch, header.count, &header.newest)
+        let cursor = cursor(header.epoch, header.count, header.newest)
             .ok_or(RecordError::Malformed("the log's header holds no cursor"))?;
         let kept = header
             .count
             .checked_sub(header.trimmed)
             .ok_or(RecordError::Malformed("the log's header counts fewer turns than none"))?;
-        let Header { at, first, head, last, .. } = header;
-        Ok(Self { cursor, kept, at, first, head, last })
+        let Header { fresh, trimmed, at, ids, first, head, last, .. } = header;
+        let as_written = header.v == "1.0" && head == HEAD && header.highest == header.newest;
+        let rest = as_written.then_some(Rest { fresh: fresh == 1, trimmed, at, ids, first });
+        Ok(Self { cursor, kept, at, first, head, last, rest })
     }
 
     /// Where the log ends, if the record of its newest turn is so long.
     pub(super) fn end(&self, record: usize) -> End {
-        End { head: self.head, last: self.last, end: self.last + FRAME + record + 1 }
+        let Self { head, last, rest, .. } = *self;
+        End { head, last, end: last + FRAME + record + 1, rest }
     }
 
     /// The turns of these frames. `known` tells how many of the log's turns stand before them.
@@ -126,19 +139,99 @@ pub(super) fn cursor(epoch: &str, count: u64, newest: &str) -> Option<Cursor> {
     (newest.is_some() == (count > 0)).then_some(Cursor { epoch, count, newest })
 }
 
-/// 16 bytes as 32 hex digits.
-pub(super) fn hex(bytes: &[u8; 16]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits =
-        bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
+/// The length of the header's line that this version writes, its line feed included.
+pub(super) const HEAD: usize = 324;
+
+/// Where its time stands in it, and how long that is.
+pub(super) const TIME: Range<usize> = 167..183;
+
+/// The header's line of a log whose newest turn is at this cursor, and has the highest id of all; `last` is where
+/// it begins.
+pub(super) fn head_line(session: KeyDigest, cursor: &Cursor, rest: &Rest, last: usize) -> Vec<u8> {
+    let newest = newest_hex(cursor.newest);
+    let mut line = Vec::with_capacity(HEAD);
+    let number = |line: &mut Vec<u8>, name: &str, value: u64, width: usize| {
+        line.extend_from_slice(name.as_bytes());
+        padded(line, value, width);
+    };
+    let text = |line: &mut Vec<u8>, name: &str, value: &[u8]| {
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(value);
+        line.push(b'"');
+    };
+    number(&mut line, r#"{"v":"1.0","head":"#, HEAD as u64, 5);
+    text(&mut line, r#","session":""#, hex(session.as_bytes()).as_bytes());
+    text(&mut line, r#","epoch":""#, hex(cursor.epoch.as_bytes()).as_bytes());
+    number(&mut line, r#","fresh":"#, rest.fresh.into(), 1);
+    number(&mut line, r#","count":"#, cursor.count, 10);
+    number(&mut line, r#","trimmed":"#, rest.trimmed, 10);
+    number(&mut line, r#","at":"#, rest.at, 16);
+    text(&mut line, r#","newest":""#, newest.as_bytes());
+    text(&mut line, r#","highest":""#, newest.as_bytes());
+    number(&mut line, r#","ids":"#, rest.ids as u64, 6);
+    number(&mut line, r#","first":"#, rest.first as u64, 10);
+    number(&mut line, r#","last":"#, last as u64, 10);
+    line.extend_from_slice(b"}\n");
+    line
 }
 
-fn unhex(text: &str) -> Option<[u8; 16]> {
-    let text = text.as_bytes();
-    let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+/// The frame of a turn; `back` is the length of the one before it.
+pub(super) fn frame_of(turn: &Turn, back: usize) -> Vec<u8> {
+    let record = turn.record();
+    let mut frame = Vec::with_capacity(FRAME + record.len() + 1);
+    frame.extend_from_slice(br#"{"turn":""#);
+    frame.extend_from_slice(hex(turn.id().as_bytes()).as_bytes());
+    frame.extend_from_slice(br#"","len":"#);
+    padded(&mut frame, record.len() as u64, 10);
+    frame.extend_from_slice(br#","back":"#);
+    padded(&mut frame, back as u64, 10);
+    frame.extend_from_slice(b"}\n");
+    frame.extend_from_slice(record);
+    frame.push(b'\n');
+    frame
+}
+
+/// A number with blanks before it.
+fn padded(line: &mut Vec<u8>, mut number: u64, width: usize) {
+    let mut digits = [b' '; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
     }
-    (text.len() == 32).then_some(bytes)
+    line.extend_from_slice(&digits[first.min(digits.len() - width)..]);
+}
+
+/// A turn as headers name it; zeros for none.
+pub(super) fn newest_hex(id: Option<TurnId>) -> Hex {
+    hex(&id.map_or([0; 16], |id| *id.as_bytes()))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{session::Principal, store::Epoch};
+
+    #[test]
+    fn a_header_says_what_is_read_from_it() {
+        let session = SessionKey::new("", Principal::anonymous(), "a".parse().unwrap()).digest();
+        let newest = Some(TurnId::from_bytes([0xa7; 16]));
+        let cursor = Cursor { epoch: Epoch::from_bytes([0x5c; 16]), count: 1_234, newest };
+        for (number, fresh) in [(0, true), (7, false), (99_999, true)] {
+            let rest = Rest { fresh, trimmed: 1_000, at: 17 + number, ids: number as usize, first: 400 };
+            let line = head_line(session, &cursor, &rest, 5_000);
+            assert_eq!(line.len(), HEAD);
+            let time = std::str::from_utf8(&line[TIME]).unwrap();
+            assert_eq!(time.trim_start().parse(), Ok(rest.at), "where its time stands");
+            let log = Log::read(&line, session).unwrap();
+            assert_eq!((log.cursor, log.kept, log.at), (cursor, 234, rest.at));
+            let end = End { head: HEAD, last: 5_000, end: 5_000 + FRAME + 20 + 1, rest: Some(rest) };
+            assert_eq!(log.end(20), end);
+        }
+    }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::{Either, select};
-use redis::{RedisError, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
@@ -63,11 +63,11 @@ pub(super) struct Limits {
 
 /// What is asked.
 pub(super) enum Ask<'a> {
-    Command(&'a redis::Cmd),
+    Command(&'a Cmd),
     /// Commands that are sent together; the answer is an array of theirs.
     Together(&'a redis::Pipeline),
     /// A command for every server that takes writes.
-    Every(&'a redis::Cmd),
+    Every(&'a Cmd),
     Script(&'a Invocation),
     /// A script whose writes so many replicas must have.
     Replicated(&'a Invocation, Replicas),
@@ -215,11 +215,15 @@ impl Link {
 
     /// Waits for a connection.
     async fn ready(&self) -> Result<Current, StoreError> {
-        let mut current = self.current.clone();
-        let broken = self.broken.subscribe();
         let usable =
-            |current: &Current| current.connection.is_some() && current.generation > *broken.borrow();
-        match current.wait_for(usable).await {
+            |current: &Current| current.connection.is_some() && current.generation > *self.broken.borrow();
+        {
+            let current = self.current.borrow();
+            if usable(&current) {
+                return Ok(current.clone());
+            }
+        }
+        match self.current.clone().wait_for(usable).await {
             Ok(current) => Ok(current.clone()),
             // The task is gone: the runtime ends.
             Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable)),
@@ -332,7 +336,7 @@ impl Ask<'_> {
 }
 
 async fn run(connection: &mut Connection, script: &Invocation) -> RedisResult<Value> {
-    match connection.command(&script.by_digest()).await {
+    match connection.command(script.by_digest()).await {
         Err(error) if is_noscript(&error) => connection.command(&script.in_full()).await,
         answer => answer,
     }
@@ -346,12 +350,12 @@ async fn run_and_wait(
 ) -> RedisResult<(Value, i64)> {
     let mut wait = redis::cmd("WAIT");
     wait.arg(replicas.count).arg(u64::try_from(replicas.wait.as_millis()).unwrap_or(u64::MAX));
-    let with = |script| {
+    let with = |script: Cmd| {
         let mut pipeline = redis::pipe();
         pipeline.add_command(script).add_command(wait.clone()).ignore_errors();
         pipeline
     };
-    let [mut answer, mut waited] = two(connection.pipeline(&with(script.by_digest())).await?)?;
+    let [mut answer, mut waited] = two(connection.pipeline(&with(script.by_digest().clone())).await?)?;
     if answer.clone().extract_error().is_err_and(|error| is_noscript(&error)) {
         [answer, waited] = two(connection.pipeline(&with(script.in_full())).await?)?;
     }

@@ -5,13 +5,13 @@ use redis::Value;
 
 use super::{
     Shared,
-    ends::{End, Ends},
+    ends::{Added, End, Ends},
     error::{damaged, unexpected},
-    layout::{Log, frame_line, hex},
+    hex::hex,
+    layout::{Log, frame_line, newest_hex},
     link::{Ask, Link, Used},
     millis,
     script::{self, Invocation},
-    turn_hex,
 };
 use crate::{
     history::RecordError,
@@ -51,12 +51,13 @@ impl Shared {
         let refresh = self.retention.refresh == TtlRefresh::OnLoad;
         // A Cluster's client takes pipelines apart, and sends their parts again by rules of its own.
         if let Some(after) = after.filter(|_| !refresh && !self.in_cluster)
-            && let Some(end) = after.newest.and_then(|newest| self.ends.of(newest))
-            && let Some(loaded) = self.news(link, key, after, end).await?
+            && let Some(loaded) = self.known(link, key, after).await?
         {
             return Ok(loaded);
         }
-        let (found, used) = if after.is_none() && !refresh {
+        // Of a session that had no log, too, a caller knows nothing.
+        let from_start = after.is_none_or(|after| after.epoch == Epoch::UNBORN);
+        let (found, used) = if from_start && !refresh {
             self.whole(link, key).await?
         } else {
             self.tail(link, key, after, refresh).await?
@@ -70,9 +71,40 @@ impl Shared {
         })
     }
 
+    /// What came after a cursor whose place is known. `None` where that does not tell.
+    async fn known(
+        &self,
+        link: &Link,
+        key: &SessionKey,
+        after: &Cursor,
+    ) -> Result<Option<Loaded>, StoreError> {
+        let Some(newest) = after.newest else { return Ok(None) };
+        // What stands right behind it need not be read where this process added it: only what came after that.
+        let added = self.ends.added_behind(newest).filter(|added| {
+            (added.cursor.epoch, added.cursor.count) == (after.epoch, after.count.saturating_add(1))
+        });
+        let Some(Added { turn, cursor, end }) = added else {
+            let Some(end) = self.ends.of(newest) else { return Ok(None) };
+            return self.news(link, key, after, end).await;
+        };
+        let Some(mut loaded) = self.news(link, key, &cursor, end).await? else { return Ok(None) };
+        if loaded.from_start {
+            return Ok(Some(loaded));
+        }
+        if loaded.trimmed >= after.count {
+            return Ok(None);
+        }
+        match loaded.cursor == cursor {
+            true => self.ends.put(turn.id(), end, Some(newest)),
+            false => self.ends.forget(newest),
+        }
+        loaded.turns.to_mut().insert(0, turn);
+        Ok(Some(loaded))
+    }
+
     /// What came after a cursor whose place is known, without a script: the header, the first line of the newest turn
-    /// that the caller has, and whatever stands behind it. `None` unless all of it fits together: then the script
-    /// tells.
+    /// that the caller has, and whatever stands behind it, from its last byte on. `None` unless all of it fits
+    /// together: then the script tells.
     ///
     /// Another caller's write may come between the three. They fit together all the same only if they are of one
     /// log: the frames, as many as the header says came since, must end with its newest turn, and stand behind the
@@ -89,7 +121,7 @@ impl Shared {
         for (from, to) in [
             (0, end.head as i64 - 1),
             (end.last as i64, (end.last + Log::FRAME) as i64 - 1),
-            (end.end as i64, -1),
+            (end.end as i64 - 1, -1),
         ] {
             ranges.cmd("GETRANGE").arg(&name).arg(from).arg(to);
         }
@@ -120,10 +152,11 @@ impl Shared {
             && frame_line(&line, 0).is_some_and(|(id, len)| {
                 Some(id) == after.newest && end.last + Log::FRAME + len + 1 == end.end
             });
-        if !of_this_log {
+        // The line feed that ends the record: the log is no shorter than it was.
+        if !of_this_log || !frames.starts_with(b"\n") {
             return Ok(None);
         }
-        let found = Found { log, frames: frames.into(), known: true };
+        let found = Found { log, frames: Bytes::from(frames).slice(1..), known: true };
         match found.loaded(key, Some(after), &self.ends) {
             Ok(loaded) => Ok(Some(loaded)),
             Err(_) => Ok(None),
@@ -158,13 +191,12 @@ impl Shared {
     ) -> Result<(Option<Found>, Used), StoreError> {
         let start = Cursor::start_of(Epoch::UNBORN);
         let cursor = after.unwrap_or(&start);
-        let count = after.map_or_else(|| "-1".to_owned(), |after| after.count.to_string());
-        let load = Invocation::new(&script::LOAD, vec![self.keys.log(key)])
-            .arg(key.digest().to_hex())
+        let load = Invocation::new(&script::LOAD, &[self.keys.log(key)])
+            .arg(hex(key.digest().as_bytes()))
             .arg(hex(cursor.epoch.as_bytes()))
-            .arg(count)
-            .arg(turn_hex(cursor.newest))
-            .arg(if refresh { millis(self.retention.ttl) } else { "0".to_owned() });
+            .arg(after.map_or(-1, |after| i64::try_from(after.count).unwrap_or(i64::MAX)))
+            .arg(newest_hex(cursor.newest))
+            .arg(if refresh { millis(self.retention.ttl) } else { 0 });
         let (value, used) = link.call(&Ask::Script(&load), self.limits).await?;
         if matches!(value, Value::Nil) {
             return Ok((None, used));

@@ -1,10 +1,15 @@
 //! A store in Redis or Valkey, for several machines: one server, a Cluster, or a server behind Sentinels.
 //!
 //! Redis 6.2 or newer. Every session is one string under one key, so that expiry, eviction and failover never
-//! tear one. A turn is added by one script, which checks and writes in one atomic step; a load is one round
-//! trip that validates the caller's cursor and returns only what came after it. Where this process knows at which byte
-//! the log ended, which it does after it read it, and outside a Cluster, these are three plain `GETRANGE`s, at a fifth of
-//! the server's time that a script takes. Reads go to the primary.
+//! tear one. A load is one round trip that validates the caller's cursor and returns only what came after it. Where
+//! this process knows at which byte the log ended, which it does after it read it, and outside a Cluster, these are
+//! three plain `GETRANGE`s, at a fifth of the server's time that a script takes. A turn that this process added itself
+//! is not read back, but for the line that names it. Reads go to the primary.
+//!
+//! A turn is added by one script, which checks and writes in one atomic step. To a log that is as this process read it,
+//! and to a new one, the script only compares and writes: what the turn changes is worked out here. Where another
+//! replica's turn came between, a second script follows, which reads the log's header itself; it costs a second
+//! round trip and twice the server's time.
 //!
 //! ```no_run
 //! use tower_session_memory::store::RedisStore;
@@ -65,9 +70,11 @@
 //!
 #![doc = include_str!("layout.md")]
 
+mod append;
 mod dial;
 mod ends;
 mod error;
+mod hex;
 mod keys;
 mod layout;
 mod link;
@@ -97,8 +104,8 @@ use ::redis::{FromRedisValue, Value};
 use self::{
     ends::Ends,
     error::unexpected,
+    hex::hex,
     keys::Keys,
-    layout::{cursor, hex},
     link::{Ask, Limits, Link, Replicas},
     script::Invocation,
 };
@@ -106,10 +113,7 @@ use super::{
     Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
     StoreErrorKind, TtlRefresh, retention::Retention,
 };
-use crate::{
-    history::{Parent, Turn, TurnId},
-    session::SessionKey,
-};
+use crate::{history::Turn, session::SessionKey};
 
 /// A store in Redis or Valkey. The [module](self) tells how it works; [`RedisStore::builder`] has the settings.
 ///
@@ -125,7 +129,7 @@ struct Shared {
     waiting: Box<[Link]>,
     next: AtomicUsize,
     keys: Keys,
-    ends: Ends,
+    ends: Arc<Ends>,
     retention: Retention,
     listed: std::num::NonZeroUsize,
     limits: Limits,
@@ -153,27 +157,17 @@ impl HistoryStore for RedisStore {
         if !turn.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }
-        let shared = &self.shared;
-        let value = shared.write(&shared.appending(key, at, turn)?).await?;
-        if matches!(value, Value::Int(0)) {
-            return Ok(Appended::Gone);
-        }
-        let (status, epoch, count, newest, time): (u8, String, u64, String, u64) = read(value)?;
-        let cursor = cursor(&epoch, count, &newest).ok_or_else(unexpected)?;
-        if shared.in_cluster {
-            shared.list(key, time).await;
-        }
-        Ok(if status == 1 { Appended::Appended(cursor) } else { Appended::AlreadyThere(cursor) })
+        self.shared.append(key, at, turn).await
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
         let shared = &self.shared;
         let tombstone = Epoch::random();
-        let deletion = Invocation::new(&script::DELETE, shared.written_keys(key))
-            .arg(key.digest().to_hex())
+        let deletion = Invocation::new(&script::DELETE, &shared.written_keys(key))
+            .arg(hex(key.digest().as_bytes()))
             .arg(hex(tombstone.as_bytes()))
             .arg(millis(shared.retention.tombstone_ttl))
-            .arg(key.id().as_str().to_owned())
+            .arg(key.id().as_str())
             .arg(shared.waits());
         let time: u64 = read(shared.write(&deletion).await?)?;
         if shared.in_cluster && time > 0 {
@@ -198,26 +192,6 @@ impl HistoryStore for RedisStore {
 impl Shared {
     fn link(&self) -> &Link {
         &self.links[self.next.fetch_add(1, Ordering::Relaxed) % self.links.len()]
-    }
-
-    fn appending(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Invocation, StoreError> {
-        let parent = match turn.parent() {
-            Parent::Previous | Parent::Root => String::new(),
-            Parent::Turn(parent) => hex(parent.as_bytes()),
-        };
-        Ok(Invocation::new(&script::APPEND, self.written_keys(key))
-            .arg(key.digest().to_hex())
-            .arg(hex(at.epoch.as_bytes()))
-            .arg(hex(turn.id().as_bytes()))
-            .arg(parent)
-            .arg(hex(Epoch::random().as_bytes()))
-            .arg(millis(self.retention.ttl))
-            .arg(self.retention.max_turns.map_or(0, |turns| turns.get()).to_string())
-            .arg(turn.record().clone())
-            .arg(key.id().as_str().to_owned())
-            .arg(self.listed.to_string())
-            .arg(self.sweeps())
-            .arg(self.waits()))
     }
 
     async fn write(&self, script: &Invocation) -> Result<Value, StoreError> {
@@ -257,13 +231,10 @@ fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|_| unexpected())
 }
 
-fn turn_hex(id: Option<TurnId>) -> String {
-    id.map_or_else(|| "0".repeat(32), |id| hex(id.as_bytes()))
-}
-
 /// At least one millisecond; at most about a hundred years, past which a server counts wrong.
-fn millis(time: Duration) -> String {
-    time.as_millis().clamp(1, 100 * 365 * 24 * 3600 * 1000).to_string()
+fn millis(time: Duration) -> u64 {
+    const MOST: u64 = 100 * 365 * 24 * 3600 * 1000;
+    u64::try_from(time.as_millis()).map_or(MOST, |millis| millis.clamp(1, MOST))
 }
 
 impl fmt::Debug for RedisStore {

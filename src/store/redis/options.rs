@@ -35,6 +35,7 @@ pub struct RedisBuilder {
     connections: NonZeroUsize,
     limits: Limits,
     replicas: u8,
+    ends: Arc<Ends>,
 }
 
 impl RedisBuilder {
@@ -53,6 +54,7 @@ impl RedisBuilder {
                 call: Duration::from_secs(5),
             },
             replicas: 0,
+            ends: Arc::default(),
         }
     }
 
@@ -100,6 +102,14 @@ impl RedisBuilder {
     /// one keeps small answers from waiting behind large ones.
     pub fn with_connections(mut self, connections: NonZeroUsize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// What this store learns of its logs, and what `other` does, is known to both. Default: each store learns by
+    /// itself. For stores of one server and prefix that have connections of their own, such as one for each thread:
+    /// without it, a session whose requests change threads is loaded by a script.
+    pub fn with_knowledge_of(mut self, other: &RedisStore) -> Self {
+        self.ends = Arc::clone(&other.shared.ends);
         self
     }
 
@@ -182,7 +192,7 @@ impl RedisBuilder {
                 // WAIT holds up what else goes over its connection.
                 waiting: links(replicas.map_or(0, |_| self.connections.get())),
                 next: AtomicUsize::new(0),
-                ends: Ends::default(),
+                ends: self.ends,
                 keys: Keys::new(prefix),
                 retention: self.retention,
                 listed: self.listed,

@@ -70,11 +70,11 @@ impl Shared {
     /// does not wait long: the listing may be on a master that is away.
     pub(super) async fn list(&self, key: &SessionKey, time: u64) {
         let listing = self.keys.listing(key.namespace(), key.principal().as_str());
-        let list = Invocation::new(&script::LIST, vec![listing])
-            .arg(key.id().as_str().to_owned())
-            .arg(time.to_string())
+        let list = Invocation::new(&script::LIST, &[listing])
+            .arg(key.id().as_str())
+            .arg(time)
             .arg(millis(self.retention.ttl))
-            .arg(self.listed.to_string())
+            .arg(self.listed.get())
             .arg(self.sweeps());
         if let Err(error) = self.link().call(&Ask::Script(&list), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "a session is not listed until its next turn");
@@ -85,9 +85,7 @@ impl Shared {
     /// the next one who lists finds it gone.
     pub(super) async fn unlist(&self, key: &SessionKey, time: u64) {
         let listing = self.keys.listing(key.namespace(), key.principal().as_str());
-        let unlist = Invocation::new(&script::UNLIST, vec![listing])
-            .arg(key.id().as_str().to_owned())
-            .arg(time.to_string());
+        let unlist = Invocation::new(&script::UNLIST, &[listing]).arg(key.id().as_str()).arg(time);
         if let Err(error) = self.link().call(&Ask::Script(&unlist), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "the id of a deleted session is still listed");
         }
@@ -139,19 +137,19 @@ impl Shared {
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let mut unlist = Invocation::new(&script::UNLIST, vec![self.keys.listing_of(scope)]);
+        let mut gone = false;
+        let mut unlist = Invocation::new(&script::UNLIST, &[self.keys.listing_of(scope)]);
         for (listed, summary) in looked_up {
             match summary {
                 Look::There(summary) => found.push((listed.place, summary)),
                 Look::Unreadable => {}
                 Look::Gone => {
-                    unlist = unlist.arg(listed.id.as_str().to_owned()).arg(listed.place.to_string())
+                    gone = true;
+                    unlist = unlist.arg(listed.id.as_str()).arg(listed.place);
                 }
             }
         }
-        if !unlist.args.is_empty()
-            && let Err(error) = self.link().call(&Ask::Script(&unlist), self.limits).await
-        {
+        if gone && let Err(error) = self.link().call(&Ask::Script(&unlist), self.limits).await {
             tracing::warn!(%error, "what is no more could not be taken off a listing");
         }
         Ok(())

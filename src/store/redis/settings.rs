@@ -74,8 +74,8 @@ impl Shared {
         let Ok(id) = "probe".parse() else { return Ok(()) };
         let nobody = SessionKey::new("", Principal::new("probe"), id);
         // Two keys in two slots: the nodes of a Cluster refuse that, whichever slots they serve.
-        let load = Invocation::new(&script::LOAD, self.written_keys(&nobody))
-            .arg(nobody.digest().to_hex())
+        let load = Invocation::new(&script::LOAD, &self.written_keys(&nobody))
+            .arg(hex(nobody.digest().as_bytes()))
             .arg(hex(Epoch::UNBORN.as_bytes()))
             .arg("-1")
             .arg("0".repeat(32))

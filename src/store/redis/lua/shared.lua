@@ -75,29 +75,3 @@ local function now()
   return time[1] * 1000000 + time[2]
 end
 
--- Moves a session to its place in the listing. Two sessions never share a place. What keeps the listing in its bounds
--- is done when a session comes in, and when the listing's time to live is to be put off.
-local function list(index, id, at, ttl, limit, sweep)
-  local place = string.format('%.0f', at)
-  while redis.call('ZCOUNT', index, place, place) > 0 do
-    if redis.call('ZSCORE', index, id) == place then return end
-    at = at + 1
-    place = string.format('%.0f', at)
-  end
-  local added = redis.call('ZADD', index, 'GT', place, id)
-  local left, lives = redis.call('PTTL', index), tonumber(ttl)
-  if added == 1 then redis.call('ZREMRANGEBYRANK', index, 0, -(tonumber(limit) + 1)) end
-  if sweep ~= '1' then
-    -- Its sessions live as long as they are loaded, and nobody tells the listing.
-    if left >= 0 then redis.call('PERSIST', index) end
-    return
-  end
-  if added == 0 and left >= lives then return end
-  -- Set for longer than a session lives, so that this need not be done for each turn.
-  local most = lives + math.floor(lives / 16)
-  -- One that lives longer lists sessions of a time when they lived longer.
-  if left <= most then
-    redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('(%.0f', at - lives * 1000))
-  end
-  if left < lives then redis.call('PEXPIRE', index, string.format('%.0f', most)) end
-end

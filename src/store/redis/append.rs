@@ -1,0 +1,147 @@
+//! How a turn is appended: in most cases to a log that is as this process saw it last.
+//!
+//! Then all that the turn changes is worked out here, and the script compares and writes. Where the log is another by
+//! now, or more is to be known than its header, the script that reads the log itself does it, in a second round trip.
+
+use redis::Value;
+
+use super::{
+    Shared,
+    ends::{Added, End, Rest},
+    error::unexpected,
+    hex::hex,
+    layout::{HEAD, TIME, cursor, frame_of, head_line},
+    millis, read,
+    script::{self, Invocation},
+};
+use crate::{
+    history::{Parent, Turn},
+    session::SessionKey,
+    store::{Appended, Cursor, Epoch, StoreError},
+};
+
+/// A log as it is known, and as the next turn makes it.
+struct Next {
+    /// The header's line as it is; empty for no log.
+    known: Vec<u8>,
+    /// How long the log is, in bytes.
+    size: usize,
+    header: Vec<u8>,
+    frame: Vec<u8>,
+    cursor: Cursor,
+    /// What else the header says; nothing for no log.
+    rest: Option<Rest>,
+}
+
+impl Next {
+    fn of_none(key: &SessionKey, turn: &Turn) -> Self {
+        let cursor = Cursor { epoch: Epoch::random(), count: 1, newest: Some(turn.id()) };
+        let rest = Rest { fresh: true, trimmed: 0, at: 0, ids: 0, first: HEAD };
+        let header = head_line(key.digest(), &cursor, &rest, HEAD);
+        Self { known: Vec::new(), size: 0, header, frame: frame_of(turn, 0), cursor, rest: None }
+    }
+
+    fn of(key: &SessionKey, at: &Cursor, turn: &Turn, end: End, rest: &Rest) -> Self {
+        let cursor = Cursor { count: at.count + 1, newest: Some(turn.id()), ..*at };
+        Self {
+            known: head_line(key.digest(), at, rest, end.last),
+            size: end.end,
+            header: head_line(key.digest(), &cursor, rest, end.end),
+            frame: frame_of(turn, end.end - end.last),
+            cursor,
+            rest: Some(*rest),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) async fn append(
+        &self,
+        key: &SessionKey,
+        at: &Cursor,
+        turn: &Turn,
+    ) -> Result<Appended, StoreError> {
+        if let Some(next) = self.next(key, at, turn)
+            && let Value::Int(time) = self.write(&self.adding(key, &next)).await?
+        {
+            let time = u64::try_from(time).map_err(|_| unexpected())?;
+            if let (Some(before), Some(rest)) = (at.newest, next.rest) {
+                let (last, end) = (next.size, next.size + next.frame.len());
+                let end = End { head: HEAD, last, end, rest: Some(Rest { at: time, ..rest }) };
+                self.ends.add_behind(before, Added { turn: turn.clone(), cursor: next.cursor, end });
+            }
+            self.list_apart(key, time).await;
+            return Ok(Appended::Appended(next.cursor));
+        }
+        let value = self.write(&self.appending(key, at, turn)).await?;
+        if matches!(value, Value::Int(0)) {
+            return Ok(Appended::Gone);
+        }
+        let (status, epoch, count, newest, time): (u8, String, u64, String, u64) = read(value)?;
+        let cursor = cursor(&epoch, count, &newest).ok_or_else(unexpected)?;
+        self.list_apart(key, time).await;
+        Ok(if status == 1 { Appended::Appended(cursor) } else { Appended::AlreadyThere(cursor) })
+    }
+
+    /// What a turn makes of the log at this cursor. `None` where only the log itself tells whether it may join, or
+    /// where something is to be done besides.
+    fn next(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Option<Next> {
+        if self.replicas.is_some() {
+            return None;
+        }
+        let Some(newest) = at.newest else {
+            let unborn = at.epoch == Epoch::UNBORN && !matches!(turn.parent(), Parent::Turn(_));
+            return unborn.then(|| Next::of_none(key, turn));
+        };
+        let end = self.ends.of(newest)?;
+        let rest = end.rest?;
+        let continues = match turn.parent() {
+            Parent::Previous | Parent::Root => true,
+            Parent::Turn(parent) => parent == newest,
+        };
+        let kept = at.count.checked_sub(rest.trimmed)?;
+        let fits = self.retention.max_turns.is_none_or(|most| kept < most.get() as u64);
+        // Ids grow with time: one that is higher than every other was never here.
+        (continues && fits && turn.id() > newest).then(|| Next::of(key, at, turn, end, &rest))
+    }
+
+    fn adding(&self, key: &SessionKey, next: &Next) -> Invocation {
+        Invocation::new(&script::NEXT, &self.written_keys(key))
+            .arg(&next.known)
+            .arg(next.size)
+            .arg(&next.header[..TIME.start])
+            .arg(&next.header[TIME.end..])
+            .arg(&next.frame)
+            .arg(millis(self.retention.ttl))
+            .arg(key.id().as_str())
+            .arg(self.listed.get())
+            .arg(self.sweeps())
+    }
+
+    fn appending(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Invocation {
+        let appending = Invocation::new(&script::APPEND, &self.written_keys(key))
+            .arg(hex(key.digest().as_bytes()))
+            .arg(hex(at.epoch.as_bytes()))
+            .arg(hex(turn.id().as_bytes()));
+        let appending = match turn.parent() {
+            Parent::Previous | Parent::Root => appending.arg(""),
+            Parent::Turn(parent) => appending.arg(hex(parent.as_bytes())),
+        };
+        appending
+            .arg(hex(Epoch::random().as_bytes()))
+            .arg(millis(self.retention.ttl))
+            .arg(self.retention.max_turns.map_or(0, |turns| turns.get()))
+            .arg(&turn.record()[..])
+            .arg(key.id().as_str())
+            .arg(self.listed.get())
+            .arg(self.sweeps())
+            .arg(self.waits())
+    }
+
+    /// In a Cluster the listing is elsewhere, and written in a step of its own.
+    async fn list_apart(&self, key: &SessionKey, time: u64) {
+        if self.in_cluster {
+            self.list(key, time).await;
+        }
+    }
+}
