@@ -37,6 +37,7 @@ use crate::{
     listen::Accepted,
     reply::Refusal,
     seldom::Seldom,
+    send::{Outgoing, StreamTask},
     wire::Wire,
     workers::{Place, Workers},
 };
@@ -45,6 +46,8 @@ use crate::{
 const MAX_STREAMS: u32 = 100;
 /// An HTTP/2 client that does not answer a ping for so long is gone.
 const PING: Duration = Duration::from_secs(20);
+/// More bytes than pings take: the client takes something of its replies.
+const PINGS: u64 = 256;
 
 /// The most that is read of a refused request's body; of a longer one the connection ends.
 const MAX_DISCARDED: usize = 1024 * 1024;
@@ -60,6 +63,7 @@ pub(crate) struct Server {
     pub(crate) body_read_timeout: Option<Duration>,
     pub(crate) header_read_timeout: Duration,
     pub(crate) keep_alive_timeout: Duration,
+    pub(crate) send_timeout: Option<Duration>,
     pub(crate) work: Work,
 }
 
@@ -70,6 +74,8 @@ struct Requests {
     is_http2: bool,
     seen: AtomicU64,
     ambiguous: Arc<Ambiguous>,
+    /// How many bytes went to the client.
+    written: Arc<AtomicU64>,
     /// The requests of an HTTP/2 connection that have no whole reply yet.
     streams: TaskTracker,
 }
@@ -83,7 +89,8 @@ impl Server {
         let served = async move {
             let Accepted { stream, address, permit } = accepted;
             let Ok(stream) = TcpStream::from_std(stream) else { return };
-            let opened = tokio::time::timeout(server.header_read_timeout, Wire::open(stream));
+            let opened =
+                tokio::time::timeout(server.header_read_timeout, Wire::open(stream, server.send_timeout));
             let wire = tokio::select! {
                 () = server.work.draining.cancelled() => return,
                 opened = opened => match opened {
@@ -108,6 +115,7 @@ impl Server {
             is_http2: wire.is_http2(),
             seen: AtomicU64::new(0),
             ambiguous: Arc::clone(&ambiguous),
+            written: wire.written(),
             streams: TaskTracker::new(),
         });
         let service = {
@@ -135,7 +143,11 @@ impl Server {
     }
 
     fn http2(&self, requests: &Requests) -> http2::Builder<Tracked> {
-        let tasks = Tracked { connection: requests.streams.clone(), server: self.work.tasks.clone() };
+        let tasks = Tracked {
+            connection: requests.streams.clone(),
+            server: self.work.tasks.clone(),
+            send_timeout: self.send_timeout,
+        };
         let mut builder = http2::Builder::new(tasks);
         builder
             .timer(TokioTimer::new())
@@ -155,8 +167,8 @@ impl Server {
         E: std::error::Error + 'static,
     {
         let mut abort = pin!(Seldom::new(self.work.abort.cancelled()));
-        let mut reason_to_finish = pin!(Seldom::new(self.reason_to_finish(requests)));
         let mut told = false;
+        let mut reason_to_end = pin!(Seldom::new(self.reason_to_end(requests, told)));
         loop {
             tokio::select! {
                 biased;
@@ -172,24 +184,32 @@ impl Server {
                     }
                     return;
                 }
-                () = &mut reason_to_finish, if !told => {
+                () = &mut reason_to_end => {
+                    if told {
+                        tracing::debug!("a client takes nothing of replies that have ended here (send_timeout)");
+                        return;
+                    }
                     told = true;
                     finish(connection.as_mut());
+                    reason_to_end.set(Seldom::new(self.reason_to_end(requests, told)));
                 }
             }
         }
     }
 
-    /// Waits until the server drains, or the client of an HTTP/2 connection has asked nothing for too long.
-    /// (With HTTP/1, hyper sees to the latter.)
-    async fn reason_to_finish(&self, requests: &Requests) {
+    /// Waits until the server drains, or the client of an HTTP/2 connection has asked nothing for too long; or, if it
+    /// has been told to finish for one of these, until it takes nothing of what replies have left to send.
+    /// (With HTTP/1, hyper and the wire see to the latter two.)
+    async fn reason_to_end(&self, requests: &Requests, told: bool) {
+        let wait = if told { self.send_timeout.unwrap_or(Duration::MAX) } else { self.keep_alive_timeout };
         loop {
-            let before = requests.seen();
+            let (seen, written) = (requests.seen(), requests.written());
             tokio::select! {
-                () = self.work.draining.cancelled() => return,
-                () = tokio::time::sleep(self.keep_alive_timeout) => {}
+                () = self.work.draining.cancelled(), if !told => return,
+                () = tokio::time::sleep(wait) => {}
             }
-            if requests.is_http2 && requests.seen() == before && requests.streams.is_empty() {
+            let rests = if told { requests.written() - written < PINGS } else { requests.seen() == seen };
+            if requests.is_http2 && rests && requests.streams.is_empty() {
                 return;
             }
         }
@@ -199,6 +219,10 @@ impl Server {
 impl Requests {
     fn seen(&self) -> u64 {
         self.seen.load(Ordering::Acquire)
+    }
+
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
@@ -219,7 +243,7 @@ impl Requests {
         let status = response.status();
         asked.log(status);
         self.server.replies.count(status);
-        Ok(response)
+        Ok(response.map(|body| Outgoing::new(body, self.is_http2)))
     }
 
     /// Refuses a request that is as good as others. What is on its way of its body is taken off the connection,
@@ -280,6 +304,7 @@ impl Replies {
 struct Tracked {
     connection: TaskTracker,
     server: TaskTracker,
+    send_timeout: Option<Duration>,
 }
 
 impl<F> hyper::rt::Executor<F> for Tracked
@@ -287,6 +312,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
+        let task = StreamTask::new(task, self.send_timeout);
         self.server.spawn(self.connection.track_future(task));
     }
 }

@@ -215,6 +215,8 @@ settings! {
         keep_alive_timeout: Duration = "75s",
         /// Between two pieces of a request's body.
         body_read_timeout: Option<Duration> = "30s",
+        /// For which a client may take nothing of a reply that is ready; past it the reply is cut.
+        send_timeout: Option<Duration> = "1min",
         /// On SIGTERM or SIGINT, to finish replies; then they are cut.
         drain_deadline: Duration = "30s",
     }
