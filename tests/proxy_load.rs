@@ -105,6 +105,30 @@ fn bodies_with_a_session_take_no_more_memory_than_they_may() {
 }
 
 #[test]
+fn a_compressed_body_that_never_fits_is_not_told_to_come_again() {
+    let (upstream, _gate) = gated();
+    let json = body(65_300);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(json.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-session-id: s\r\ncontent-type: application/json\r\n\
+         content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        packed.len()
+    );
+    let request = [head.as_bytes(), &packed].concat();
+    for (room, status) in [("64 KiB", 413), ("66 KiB", 200)] {
+        let proxy = Proxy::start(&upstream.url(), &["--max-buffered", room, "--max-request-body", "64 KiB"]);
+        let answer = ask(proxy.address, &request);
+        assert_eq!(answer.status(), status, "{room}: {}", answer.text());
+        if status == 413 {
+            assert_eq!(answer.code(), "request_too_large");
+            assert!(answer.text().contains("max_buffered"), "{}", answer.text());
+        }
+    }
+}
+
+#[test]
 fn stored_turns_hold_none_of_the_room_of_their_requests() {
     let (upstream, _gate) = gated();
     let proxy = Proxy::start(&upstream.url(), &["--max-buffered", "64 KiB", "--max-request-body", "64 KiB"]);

@@ -142,6 +142,33 @@ fn a_client_that_reads_slowly_and_steadily_gets_all_of_it() {
     assert_eq!(got + rest as usize, LARGE, "the reply was cut");
 }
 
+#[test]
+fn an_upload_that_drips_in_is_told_so_and_gives_its_room_back() {
+    let upstream = talkative();
+    let room = ["--max-buffered", "64 KiB", "--max-request-body", "64 KiB"];
+    let proxy = Proxy::start(&upstream.url(), &[&room[..], &["--body-deadline", "2s"]].concat());
+    let whole = chat("/v1/chat/completions", 40_000);
+    let (most, drops) = whole.split_at(whole.len() - 10_000);
+    let mut client = Wire::connect(proxy.address);
+    client.write(most);
+    let mut sending = Wire::new(client.stream.try_clone().unwrap());
+    let dripping = thread::spawn({
+        let drops = drops.to_owned();
+        move || {
+            let mut drops = drops.bytes();
+            while drops.next().is_some_and(|drop| sending.stream.write_all(&[drop]).is_ok()) {
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    });
+    let answer = client.message();
+    assert_eq!(answer.status(), 408, "{}", answer.text());
+    assert!(answer.text().contains("body_deadline"), "the answer does not name the limit: {}", answer.text());
+    drop(client);
+    dripping.join().unwrap();
+    assert_eq!(patient(&proxy, || whole.clone()).status(), 200);
+}
+
 /// An upstream whose replies are large, or endless, or neither.
 fn talkative() -> Upstream {
     Upstream::start(|wire| {
