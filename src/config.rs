@@ -209,8 +209,13 @@ pub enum OnDisconnect {
     Keep,
     /// The upstream is cancelled and nothing is stored.
     Discard,
-    /// The upstream is read to its end in the background, and the turn is stored whole. Once the reply has a
-    /// `finish_reason`, its end is waited for no longer than 5 s. Neither how many replies are read so nor how
-    /// long one that does not finish is has a bound here: the inner service must set them.
+    /// The upstream is read to its end in the background, and the turn is stored whole. As many replies are read on so
+    /// at once as turns may wait for the store ([`AppendQueue::turns`](crate::AppendQueue::turns)); a client that leaves
+    /// when there are that many is treated as with [`Keep`](Self::Keep). One whose upstream is silent for 5 min is given
+    /// up, and what it said is kept; once a reply has a `finish_reason`, its end is waited for no longer than 5 s.
+    ///
+    /// A client may leave before the reply's head: then the request goes on in a task, and no limit outside of the
+    /// layer counts it any more. The inner service must bound how many requests are under way (the proxy does:
+    /// `max_requests`), how long it takes to answer, and how long a reply goes on.
     Drain,
 }

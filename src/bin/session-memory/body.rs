@@ -18,7 +18,7 @@ use crate::{BoxError, admission::Admitted, deadline::Deadline, send::Outgoing};
 /// The body of a request to the upstream: the client's own, or one with the history in it.
 pub(crate) type UpstreamRequest = Timed<RequestBody<Incoming>>;
 /// The body of the forwarding end's answer: the upstream's, or one of ours.
-pub(crate) type Reply = Either<Timed<Incoming>, Full<Bytes>>;
+pub(crate) type Reply = Either<Admitted<Timed<Incoming>>, Full<Bytes>>;
 /// The body of a client's answer: the layer's, or one of what stands before it.
 pub(crate) type Answer = Outgoing<Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>>;
 

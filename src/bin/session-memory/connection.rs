@@ -233,8 +233,10 @@ impl Requests {
             Ok(()) => match self.server.admission.admit() {
                 // The forwarding end is always ready, and so is the layer around it.
                 Ok(place) => {
-                    let response = self.app.clone().call(request).await?;
-                    response.map(|body| Either::Left(Admitted::new(body, place)))
+                    let mut app = self.app.clone();
+                    app.get_mut().hold(Arc::clone(&place));
+                    let response = app.call(request).await?;
+                    response.map(|body| Either::Left(Admitted::new(body, Some(place))))
                 }
                 Err(refusal) => self.turn_away(refusal, request.into_body(), expects).map(Either::Right),
             },
