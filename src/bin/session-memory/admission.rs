@@ -79,12 +79,12 @@ pin_project! {
     pub(crate) struct Admitted<B> {
         #[pin]
         inner: B,
-        place: Option<Place>,
+        place: Place,
     }
 }
 
 impl<B> Admitted<B> {
-    pub(crate) fn new(inner: B, place: Option<Place>) -> Self {
+    pub(crate) fn new(inner: B, place: Place) -> Self {
         Self { inner, place }
     }
 }

@@ -13,14 +13,18 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_session_memory::{RequestBody, ResponseBody};
 
-use crate::{BoxError, admission::Admitted, deadline::Deadline, send::Outgoing};
+use crate::{
+    BoxError,
+    admission::{Admitted, Place},
+    deadline::Deadline,
+};
 
 /// The body of a request to the upstream: the client's own, or one with the history in it.
 pub(crate) type UpstreamRequest = Timed<RequestBody<Incoming>>;
 /// The body of the forwarding end's answer: the upstream's, or one of ours.
-pub(crate) type Reply = Either<Admitted<Timed<Incoming>>, Full<Bytes>>;
+pub(crate) type Reply = Either<Timed<Incoming>, Full<Bytes>>;
 /// The body of a client's answer: the layer's, or one of what stands before it.
-pub(crate) type Answer = Outgoing<Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>>;
+pub(crate) type Answer = Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>;
 
 /// A body that said nothing for too long.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,7 @@ pin_project! {
         limit: Option<Duration>,
         stalled: fn(Duration) -> Stalled,
         deadline: Deadline,
+        place: Option<Place>,
     }
 }
 
@@ -60,7 +65,12 @@ where
 impl<B> Timed<B> {
     /// `limit`: the longest wait for one frame.
     pub(crate) fn new(inner: B, limit: Option<Duration>, stalled: fn(Duration) -> Stalled) -> Self {
-        Self { inner, limit, stalled, deadline: Deadline::default() }
+        Self { inner, limit, stalled, deadline: Deadline::default(), place: None }
+    }
+
+    /// Holds its request's place until it has ended.
+    pub(crate) fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 }
 

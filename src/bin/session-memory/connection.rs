@@ -118,15 +118,17 @@ impl Server {
             written: wire.written(),
             streams: TaskTracker::new(),
         });
-        let service = {
-            let requests = Arc::clone(&requests);
-            service_fn(move |request| Arc::clone(&requests).answer(request))
-        };
+        let asked = Arc::clone(&requests);
         if requests.is_http2 {
+            let service = service_fn(move |request| {
+                let answered = Arc::clone(&asked).answer(request);
+                async move { Ok::<_, Infallible>(answered.await?.map(Outgoing::new)) }
+            });
             let connection = self.http2(&requests).serve_connection(TokioIo::new(wire), service);
             self.watch(Box::pin(connection), http2::Connection::graceful_shutdown, &requests).await;
         } else {
             wire.watch(ambiguous, self.header_read_timeout);
+            let service = service_fn(move |request| Arc::clone(&asked).answer(request));
             let connection = self.http1().serve_connection(TokioIo::new(wire), service).with_upgrades();
             self.watch(Box::pin(connection), http1::UpgradeableConnection::graceful_shutdown, &requests)
                 .await;
@@ -236,7 +238,7 @@ impl Requests {
                     let mut app = self.app.clone();
                     app.get_mut().hold(Arc::clone(&place));
                     let response = app.call(request).await?;
-                    response.map(|body| Either::Left(Admitted::new(body, Some(place))))
+                    response.map(|body| Either::Left(Admitted::new(body, place)))
                 }
                 Err(refusal) => self.turn_away(refusal, request.into_body(), expects).map(Either::Right),
             },
@@ -245,7 +247,7 @@ impl Requests {
         let status = response.status();
         asked.log(status);
         self.server.replies.count(status);
-        Ok(response.map(|body| Outgoing::new(body, self.is_http2)))
+        Ok(response)
     }
 
     /// Refuses a request that is as good as others. What is on its way of its body is taken off the connection,

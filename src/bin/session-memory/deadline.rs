@@ -21,19 +21,26 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     /// The wait is over.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.due = None;
     }
 
     /// Ready when the wait has taken so long. It begins with the first call, and with the first after
     /// [`clear`](Self::clear).
+    #[inline]
     pub(crate) fn poll(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let due = *self.due.get_or_insert_with(|| Instant::now() + limit);
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         let wakes_us = self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
-        if wakes_us && !sleep.is_elapsed() {
-            return Poll::Pending;
+        match &self.sleep {
+            Some(sleep) if wakes_us && !sleep.is_elapsed() => Poll::Pending,
+            _ => self.set(due, cx),
         }
+    }
+
+    /// Sets the timer, for this task.
+    fn set(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         self.task = Some(cx.waker().clone());
         ready!(set(sleep.as_mut(), cx));
         if Instant::now() < due {

@@ -40,16 +40,14 @@ pin_project! {
     pub(crate) struct Outgoing<B> {
         #[pin]
         inner: B,
-        // The longest frame that is handed out.
-        largest: usize,
-        // What was too long.
+        // What was too long for one frame.
         rest: Bytes,
     }
 }
 
 impl<B> Outgoing<B> {
-    pub(crate) fn new(inner: B, is_http2: bool) -> Self {
-        Self { inner, largest: if is_http2 { LARGEST } else { usize::MAX }, rest: Bytes::new() }
+    pub(crate) fn new(inner: B) -> Self {
+        Self { inner, rest: Bytes::new() }
     }
 }
 
@@ -62,17 +60,19 @@ impl<B: Body<Data = Bytes>> Body for Outgoing<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
-        let mut polled = match this.rest.is_empty() {
-            true => this.inner.poll_frame(cx),
-            false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.rest))))),
-        };
+        if !this.rest.is_empty() {
+            let next = this.rest.split_to(this.rest.len().min(LARGEST));
+            LAST.set(Some(Answered::Frame));
+            return Poll::Ready(Some(Ok(Frame::data(next))));
+        }
+        let mut polled = this.inner.poll_frame(cx);
+        LAST.set(Some(if polled.is_ready() { Answered::Frame } else { Answered::Nothing }));
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(data) = frame.data_mut()
-            && data.len() > *this.largest
+            && data.len() > LARGEST
         {
-            *this.rest = data.split_off(*this.largest);
+            *this.rest = data.split_off(LARGEST);
         }
-        LAST.set(Some(if polled.is_ready() { Answered::Frame } else { Answered::Nothing }));
         polled
     }
 
@@ -167,7 +167,7 @@ mod tests {
     async fn a_client_that_takes_nothing_ends_its_stream_and_what_belongs_to_it() {
         let (source, frames) = mpsc::channel(2);
         source.send(Bytes::from_static(b"x")).await.unwrap();
-        let mut body = Outgoing::new(Source(frames), true);
+        let mut body = Outgoing::new(Source(frames));
         let task = async move {
             body.frame().await.unwrap().unwrap();
             std::future::pending::<()>().await;
@@ -192,7 +192,7 @@ mod tests {
         });
         let read = Arc::new(tokio::sync::Semaphore::new(0));
         let count = Arc::clone(&read);
-        let mut body = Outgoing::new(Source(frames), true);
+        let mut body = Outgoing::new(Source(frames));
         let task = async move {
             while let Some(frame) = body.frame().await {
                 frame.unwrap();
@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_a_client_may_take_its_time() {
-        let mut body = Outgoing::new(Full::new(Bytes::from_static(b"x")), true);
+        let mut body = Outgoing::new(Full::new(Bytes::from_static(b"x")));
         let task = async move {
             body.frame().await.unwrap().unwrap();
             sleep(1000 * LIMIT).await;
@@ -220,17 +220,15 @@ mod tests {
     #[tokio::test]
     async fn large_frames_go_out_in_pieces_and_the_length_stays_known() {
         let sent: Bytes = (0..3 * LARGEST + 1).map(|at| at as u8).collect();
-        for (is_http2, pieces) in [(true, 4), (false, 1)] {
-            let mut body = Outgoing::new(Full::new(sent.clone()), is_http2);
-            let mut got = Vec::new();
-            for piece in 1..=pieces {
-                assert_eq!(body.size_hint().exact(), Some((sent.len() - got.len()) as u64));
-                assert!(!body.is_end_stream());
-                got.extend_from_slice(&body.frame().await.unwrap().unwrap().into_data().unwrap());
-                assert_eq!(body.is_end_stream(), piece == pieces);
-            }
-            assert_eq!(got, sent);
-            assert!(body.frame().await.is_none());
+        let mut body = Outgoing::new(Full::new(sent.clone()));
+        let mut got = Vec::new();
+        while !body.is_end_stream() {
+            assert_eq!(body.size_hint().exact(), Some((sent.len() - got.len()) as u64));
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(piece.len() <= LARGEST);
+            got.extend_from_slice(&piece);
         }
+        assert_eq!(got, sent);
+        assert!(body.frame().await.is_none());
     }
 }

@@ -87,36 +87,37 @@ impl Wire {
         Arc::clone(&self.written)
     }
 
-    /// What became of an attempt to write. One that waits for too long is an error, and its connection is reset: what
+    #[inline]
+    fn wrote(&mut self, bytes: usize) {
+        self.stalled.clear();
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// There is no room to write to. When that is so for too long, it is an error, and the connection is reset: what
     /// the client does not take shall not stay in the system's memory.
-    fn wrote(
+    #[cold]
+    fn no_room(
         &mut self,
-        attempt: Poll<io::Result<usize>>,
         again: impl FnOnce(&SockRef<'_>) -> io::Result<usize>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let written = match (attempt, self.send_timeout) {
-            (Poll::Ready(written), _) => written,
-            (Poll::Pending, None) => return Poll::Pending,
-            (Poll::Pending, Some(limit)) => {
-                ready!(self.stalled.poll(limit, cx));
-                // A socket is called writable when a third of its buffer is free, which may be a megabyte. A client
-                // that is slow and steady has taken less, and there is room for that.
-                let socket = SockRef::from(&self.stream);
-                match again(&socket) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let _ = socket.set_linger(Some(Duration::ZERO));
-                        let text =
-                            format!("the client took nothing of its reply within {limit:?} (send_timeout)");
-                        Err(io::Error::new(io::ErrorKind::TimedOut, text))
-                    }
-                    written => written,
-                }
+        let Some(limit) = self.send_timeout else { return Poll::Pending };
+        ready!(self.stalled.poll(limit, cx));
+        // A socket is called writable when a third of its buffer is free, which may be a megabyte. A client that is
+        // slow and steady has taken less, and there is room for that.
+        let socket = SockRef::from(&self.stream);
+        Poll::Ready(match again(&socket) {
+            Ok(written) => {
+                self.wrote(written);
+                Ok(written)
             }
-        };
-        self.stalled.clear();
-        self.written.fetch_add(*written.as_ref().unwrap_or(&0) as u64, Ordering::Relaxed);
-        Poll::Ready(written)
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                let text = format!("the client took nothing of its reply within {limit:?} (send_timeout)");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+            Err(error) => Err(error),
+        })
     }
 }
 
@@ -163,8 +164,13 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let attempt = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(attempt, |socket| socket.send(bytes), cx)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => return self.no_room(|socket| socket.send(bytes), cx),
+        }
+        written
     }
 
     fn poll_write_vectored(
@@ -172,8 +178,13 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let attempt = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.wrote(attempt, |socket| socket.send_vectored(slices), cx)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => return self.no_room(|socket| socket.send_vectored(slices), cx),
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -22,7 +22,7 @@ use tower_session_memory::RequestBody;
 
 use crate::{
     BoxError,
-    admission::{Admitted, Place},
+    admission::Place,
     body::{Reply, Stalled, Timed, UpstreamRequest},
     config::Config,
     drain::Work,
@@ -106,7 +106,10 @@ impl tower::Service<Request<RequestBody<Incoming>>> for Forward {
         let request = request.map(|body| Timed::new(body, limit, Stalled::Client));
         Box::pin(async move {
             Ok(match inner.forward(request, client).await {
-                Ok(response) => response.map(|body| Either::Left(Admitted::new(body, place))),
+                Ok(mut response) => {
+                    response.body_mut().hold(place);
+                    response.map(Either::Left)
+                }
                 Err(refusal) => refusal.into_response().map(Either::Right),
             })
         })
