@@ -17,12 +17,15 @@ use crate::{
     BoxError,
     admission::{Admitted, Place},
     deadline::Deadline,
+    upstream::PlainReply,
 };
 
 /// The body of a request to the upstream: the client's own, or one with the history in it.
 pub(crate) type UpstreamRequest = Timed<RequestBody<Incoming>>;
+/// The body of the upstream's reply: over plain HTTP/1.1, or over what else there is.
+pub(crate) type UpstreamReply = Either<PlainReply, Incoming>;
 /// The body of the forwarding end's answer: the upstream's, or one of ours.
-pub(crate) type Reply = Either<Timed<Incoming>, Full<Bytes>>;
+pub(crate) type Reply = Either<Timed<UpstreamReply>, Full<Bytes>>;
 /// The body of a client's answer: the layer's, or one of what stands before it.
 pub(crate) type Answer = Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>;
 

@@ -27,7 +27,7 @@ use crate::{BoxError, body::UpstreamRequest, config::Config};
 pub(crate) type HttpClient = Client<Timed<HttpsConnector<HttpConnector>>, UpstreamRequest>;
 
 /// How long a connection that carries nothing is kept; below the usual 60 seconds of servers.
-const POOL_IDLE: Duration = Duration::from_secs(50);
+pub(super) const POOL_IDLE: Duration = Duration::from_secs(50);
 /// How long data that was sent may stay unacknowledged before the connection counts as dead.
 pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent connection is probed.
@@ -38,7 +38,7 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// When there are no certificates to trust, or a file with them cannot be read.
-pub(crate) fn clients(config: &Config) -> Result<(HttpClient, HttpClient), BoxError> {
+pub(super) fn clients(config: &Config) -> Result<(HttpClient, HttpClient), BoxError> {
     let tls = tls(config)?;
     let limit = config.settings.connect_timeout;
     let https = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
@@ -103,10 +103,15 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), BoxError> {
 #[error("the upstream was not reached within {0:?}")]
 pub(crate) struct TimedOut(Duration);
 
+/// A connector that speaks neither TLS nor anything but HTTP/1.1.
+pub(super) fn plain(limit: Duration) -> Timed<HttpConnector> {
+    Timed { inner: Arc::new(tcp()), limit }
+}
+
 /// A connector with a limit for all of it: the name's look-up, TCP and TLS.
 ///
 /// The client clones it with every request, whether or not it connects.
-pub(crate) struct Timed<C> {
+pub(super) struct Timed<C> {
     inner: Arc<C>,
     limit: Duration,
 }
@@ -119,9 +124,7 @@ impl<C> Clone for Timed<C> {
 
 impl<C> Service<Uri> for Timed<C>
 where
-    C: Service<Uri, Error = BoxError> + Clone + Send + Sync + 'static,
-    C::Response: Send,
-    C::Future: Send,
+    C: Service<Uri, Error: Into<BoxError>, Response: Send, Future: Send> + Clone + Send + Sync + 'static,
 {
     type Response = C::Response;
     type Error = BoxError;
@@ -135,7 +138,7 @@ where
         let Self { inner, limit } = self.clone();
         Box::pin(async move {
             match tokio::time::timeout(limit, C::clone(&inner).oneshot(uri)).await {
-                Ok(connected) => connected,
+                Ok(connected) => connected.map_err(Into::into),
                 Err(_) => Err(TimedOut(limit).into()),
             }
         })

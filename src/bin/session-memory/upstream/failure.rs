@@ -3,7 +3,6 @@
 use std::{error::Error, time::Duration};
 
 use http::StatusCode;
-use hyper_util::client::legacy;
 
 use super::connect::TimedOut;
 use crate::{body::Stalled, reply::Refusal};
@@ -41,7 +40,7 @@ pub(crate) fn unknown_coding() -> Refusal {
 /// What an error of the client means to the one who asked.
 ///
 /// The upstream's address is in the log only.
-pub(crate) fn refusal(error: &legacy::Error) -> Refusal {
+pub(crate) fn refusal(error: &super::Unanswered) -> Refusal {
     if let Some(stalled @ Stalled::Client(_)) = cause::<Stalled>(error) {
         return Refusal::invalid(StatusCode::REQUEST_TIMEOUT, stalled.to_string());
     }
@@ -50,7 +49,7 @@ pub(crate) fn refusal(error: &legacy::Error) -> Refusal {
         let message = format!("{timed_out} (connect_timeout)");
         return Refusal::upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message);
     }
-    if error.is_connect() {
+    if error.is_unreached() {
         let message = "the upstream cannot be reached";
         return Refusal::upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable", message);
     }

@@ -2,6 +2,7 @@
 
 mod connect;
 mod failure;
+mod http1;
 mod target;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -23,7 +24,7 @@ use tower_session_memory::RequestBody;
 use crate::{
     BoxError,
     admission::Place,
-    body::{Reply, Stalled, Timed, UpstreamRequest},
+    body::{Reply, Stalled, Timed, UpstreamReply, UpstreamRequest},
     config::Config,
     drain::Work,
     headers::{strip_hop_by_hop, tokens_of},
@@ -31,6 +32,7 @@ use crate::{
     upgrade::Upgrade,
 };
 pub(crate) use connect::{KEEP_ALIVE, USER_TIMEOUT};
+pub(crate) use http1::Reply as PlainReply;
 use target::Target;
 
 /// Sends requests to the upstream. A clone shares the connections.
@@ -53,7 +55,28 @@ struct Inner {
     pooled: connect::HttpClient,
     /// HTTP/1.1 only: what upgrades, and what carries a host of its own, cannot be HTTP/2.
     http1: connect::HttpClient,
+    /// Without TLS: for all but upgrades.
+    plain: Option<http1::Client>,
     work: Work,
+}
+
+/// The upstream gave no head of a reply.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Plain(#[from] http1::Error),
+    #[error(transparent)]
+    Pooled(#[from] legacy::Error),
+}
+
+impl Unanswered {
+    /// Whether there was no connection to ask it on.
+    fn is_unreached(&self) -> bool {
+        match self {
+            Self::Plain(error) => matches!(error, http1::Error::Connect(_)),
+            Self::Pooled(error) => error.is_connect(),
+        }
+    }
 }
 
 impl Forward {
@@ -65,8 +88,11 @@ impl Forward {
     pub(crate) fn new(config: &Config, work: Work) -> Result<Self, BoxError> {
         let settings = &config.settings;
         let (pooled, http1) = connect::clients(config)?;
+        let target = Target::new(&config.upstream.0)?;
+        let connector = || connect::plain(settings.connect_timeout);
+        let plain = target.is_plain().then(|| http1::Client::new(config.upstream.0.clone(), connector()));
         let inner = Arc::new(Inner {
-            target: Target::new(&config.upstream.0)?,
+            target,
             preserve_host: settings.preserve_host,
             forwarded_headers: settings.forwarded_headers,
             head_timeout: settings.head_timeout,
@@ -74,6 +100,7 @@ impl Forward {
             body_read_timeout: settings.body_read_timeout,
             pooled,
             http1,
+            plain,
             work,
         });
         Ok(Self { inner, client: None, place: None })
@@ -121,10 +148,9 @@ impl Inner {
         &self,
         request: Request<UpstreamRequest>,
         client: Option<SocketAddr>,
-    ) -> Result<Response<Timed<Incoming>>, Refusal> {
+    ) -> Result<Response<Timed<UpstreamReply>>, Refusal> {
         let (request, upgrade) = self.outgoing(request, client)?;
-        let client = if upgrade.is_some() || self.preserve_host { &self.http1 } else { &self.pooled };
-        let mut response = self.head(client.request(request)).await?;
+        let mut response = self.head(self.ask(request, upgrade.is_some())).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, upgrade);
         }
@@ -139,7 +165,27 @@ impl Inner {
         Ok(response.map(|body| Timed::new(body, self.idle_timeout, Stalled::Upstream)))
     }
 
-    async fn head(&self, reply: legacy::ResponseFuture) -> Result<Response<Incoming>, Refusal> {
+    /// The way that the request goes. Where nothing needs more, that is plain HTTP/1.1.
+    fn plain(&self, upgrades: bool) -> Option<&http1::Client> {
+        self.plain.as_ref().filter(|_| !upgrades)
+    }
+
+    async fn ask(
+        &self,
+        request: Request<UpstreamRequest>,
+        upgrades: bool,
+    ) -> Result<Response<UpstreamReply>, Unanswered> {
+        if let Some(plain) = self.plain(upgrades) {
+            return Ok(plain.send(request).await?.map(Either::Left));
+        }
+        let client = if upgrades || self.preserve_host { &self.http1 } else { &self.pooled };
+        Ok(client.request(request).await?.map(Either::Right))
+    }
+
+    async fn head(
+        &self,
+        reply: impl Future<Output = Result<Response<UpstreamReply>, Unanswered>>,
+    ) -> Result<Response<UpstreamReply>, Refusal> {
         let reply = match self.head_timeout {
             None => reply.await,
             Some(limit) => match tokio::time::timeout(limit, reply).await {
@@ -160,7 +206,12 @@ impl Inner {
         let upgrade = parts.extensions.remove::<Upgrade>();
         parts.extensions = http::Extensions::new();
         parts.version = Version::HTTP_11;
-        parts.uri = self.target.join(&parts.uri).map_err(|_| {
+        let path = self.target.path(&parts.uri).map_err(BoxError::from);
+        let url = path.and_then(|path| match self.plain(upgrade.is_some()) {
+            Some(_) => Ok(Uri::from(path)),
+            None => self.target.url(path),
+        });
+        parts.uri = url.map_err(|_| {
             Refusal::invalid(StatusCode::BAD_REQUEST, "the request target and the upstream make no URL")
         })?;
         let headers = &mut parts.headers;
@@ -168,9 +219,11 @@ impl Inner {
             add_forwarded(headers, client);
         }
         match (&self.target.host, self.preserve_host) {
-            (_, true) => {}
             (Some(host), false) => drop(headers.insert(header::HOST, host.clone())),
+            // A client of HTTP/1.0 need not name one, and the upstream is asked in HTTP/1.1.
+            (Some(host), true) => drop(headers.entry(header::HOST).or_insert_with(|| host.clone())),
             (None, false) => drop(headers.remove(header::HOST)),
+            (None, true) => {}
         }
         // hyper frames the body by what it is: a length that was only said is never copied.
         headers.remove(header::CONTENT_LENGTH);
@@ -183,9 +236,9 @@ impl Inner {
 
     fn switch(
         &self,
-        mut response: Response<Incoming>,
+        mut response: Response<UpstreamReply>,
         upgrade: Option<Upgrade>,
-    ) -> Result<Response<Timed<Incoming>>, Refusal> {
+    ) -> Result<Response<Timed<UpstreamReply>>, Refusal> {
         let Some(upgrade) = upgrade else { return Err(failure::unasked_upgrade()) };
         let protocol = response.headers().get(header::UPGRADE).cloned();
         upgrade.join(&mut response, &self.work);

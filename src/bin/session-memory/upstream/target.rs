@@ -31,12 +31,21 @@ impl Target {
         Ok(Self { scheme, authority, prefix: base.path().trim_end_matches('/').to_owned(), host })
     }
 
+    /// Whether the upstream is asked without TLS.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.scheme == Scheme::HTTP
+    }
+
     /// The prefix, then the path and query of the request, each as it stands.
-    pub(crate) fn join(&self, request: &Uri) -> Result<Uri, BoxError> {
-        let path = match request.path_and_query() {
-            Some(path) if self.prefix.is_empty() => path.clone(),
-            path => self.prefixed(path.map_or("/", PathAndQuery::as_str))?,
-        };
+    pub(crate) fn path(&self, request: &Uri) -> Result<PathAndQuery, InvalidUri> {
+        match request.path_and_query() {
+            Some(path) if self.prefix.is_empty() => Ok(path.clone()),
+            path => self.prefixed(path.map_or("/", PathAndQuery::as_str)),
+        }
+    }
+
+    /// The upstream, and this path there.
+    pub(crate) fn url(&self, path: PathAndQuery) -> Result<Uri, BoxError> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
@@ -64,7 +73,8 @@ mod tests {
     #[track_caller]
     fn joined(base: &'static str, request: &'static str) -> String {
         let target = Target::new(&Uri::from_static(base)).unwrap_or_else(|error| panic!("{error}"));
-        target.join(&Uri::from_static(request)).map(|uri| uri.to_string()).unwrap_or_default()
+        let path = target.path(&Uri::from_static(request)).unwrap_or_else(|error| panic!("{error}"));
+        target.url(path).map(|uri| uri.to_string()).unwrap_or_default()
     }
 
     #[test]
