@@ -72,9 +72,18 @@ pub struct Limits {
     pub max_request_body: usize,
     /// The request bodies of sessions that are held in memory at once, all together, in bytes. Default 512 MiB. Past
     /// it: 503 `overloaded`. A body is held until its turn is stored, or the request has failed.
+    ///
+    /// What counts is the bytes of each body, in whole KiB, and of one that comes compressed also what it is
+    /// decoded to; not the memory that is set aside for it, which may be twice as much while it comes. One that by
+    /// itself is larger is answered 413 `request_too_large`: set it to twice
+    /// [`max_request_body`](Self::max_request_body) or more, and that happens to none.
     pub max_buffered: usize,
     /// How long the client may pause while it sends a request body of a session. Default 30 s. Past it: 408.
     pub body_read_timeout: Duration,
+    /// How long it may take to send all of it. Default 10 min, in which 32 MiB come over a link of 0.5 Mbit/s. Past
+    /// it: 408. A client that sends a byte now and then takes up [`max_buffered`](Self::max_buffered) no longer
+    /// than this.
+    pub body_deadline: Duration,
     /// A recorded reply, assembled, in bytes. Default 8 MiB.
     pub max_reply: usize,
     /// One server-sent event of a recorded reply, in bytes. Default 4 MiB.
@@ -92,6 +101,7 @@ impl Default for Limits {
             max_request_body: 32 * MIB,
             max_buffered: 512 * MIB,
             body_read_timeout: Duration::from_secs(30),
+            body_deadline: Duration::from_secs(10 * 60),
             max_reply: 8 * MIB,
             max_event: 4 * MIB,
             max_history: 32 * MIB,
@@ -118,6 +128,13 @@ impl Limits {
     #[must_use]
     pub fn with_body_read_timeout(mut self, idle: Duration) -> Self {
         self.body_read_timeout = idle;
+        self
+    }
+
+    /// Sets [`body_deadline`](Self::body_deadline).
+    #[must_use]
+    pub fn with_body_deadline(mut self, whole: Duration) -> Self {
+        self.body_deadline = whole;
         self
     }
 
@@ -192,8 +209,13 @@ pub enum OnDisconnect {
     Keep,
     /// The upstream is cancelled and nothing is stored.
     Discard,
-    /// The upstream is read to its end in the background, and the turn is stored whole. Once the reply has a
-    /// `finish_reason`, its end is waited for no longer than 5 s. Neither how many replies are read so nor how
-    /// long one that does not finish is has a bound here: the inner service must set them.
+    /// The upstream is read to its end in the background, and the turn is stored whole. As many replies are read on so
+    /// at once as turns may wait for the store ([`AppendQueue::turns`](crate::AppendQueue::turns)); a client that leaves
+    /// when there are that many is treated as with [`Keep`](Self::Keep). One whose upstream is silent for 5 min is given
+    /// up, and what it said is kept; once a reply has a `finish_reason`, its end is waited for no longer than 5 s.
+    ///
+    /// A client may leave before the reply's head: then the request goes on in a task, and no limit outside of the
+    /// layer counts it any more. The inner service must bound how many requests are under way (the proxy does:
+    /// `max_requests`), how long it takes to answer, and how long a reply goes on.
     Drain,
 }

@@ -36,6 +36,12 @@ impl Rejection {
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", message)
     }
 
+    pub(crate) fn too_late(limit: Duration) -> Self {
+        let message =
+            format!("the request body did not come whole within {limit:?}, the limit set by body_deadline");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", message)
+    }
+
     /// `what` has more than `limit` bytes; `setting` moves the limit.
     pub(crate) fn too_large(what: &str, limit: usize, setting: &'static str) -> Self {
         let message = format!("{what} is larger than {limit} bytes, the limit set by {setting}");

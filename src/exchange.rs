@@ -23,7 +23,7 @@ use tracing::Instrument;
 use crate::{
     body::{
         BoxError, CollectError, Reactions, RequestBody, ResponseBody, Tee, collect,
-        encoding::{self, DecodeError, Decoder},
+        encoding::{self, Coding, DecodeError, Decoder},
         recording::{Listener, OpenTurn, Recording},
     },
     config::{Config, Limits, OnDisconnect, OnLoadError},
@@ -90,19 +90,15 @@ where
     let Ok(coding) = encoding::coding(&parts.headers) else {
         return Ok(reject(Rejection::unsupported_encoding()));
     };
-    let limit = config.limits.max_request_body;
-    let collected = match collect(body, limit, config.limits.body_read_timeout, &config.room).await {
+    let collected = match collect(body, &config.limits, &config.room).await {
         Ok(collected) => collected,
         Err(error) => return Ok(reject(uncollected(error, config.limits))),
     };
     let body = match coding {
         None => collected.body.clone(),
-        Some(coding) => match encoding::decode(coding, &collected.body, limit) {
-            Ok(body) => match hold(&config, body) {
-                Ok(body) => body,
-                Err(rejection) => return Ok(reject(rejection)),
-            },
-            Err(error) => return Ok(reject(undecoded(error, limit))),
+        Some(coding) => match decode(&config, coding, &collected.body) {
+            Ok(body) => body,
+            Err(rejection) => return Ok(reject(rejection)),
         },
     };
     consume(&config, &identity, &mut parts.headers);
@@ -236,16 +232,27 @@ fn uncollected(error: CollectError, limits: Limits) -> Rejection {
             Rejection::too_large("the request body", limits.max_request_body, "max_request_body")
         }
         CollectError::TooSlow => Rejection::too_slow(limits.body_read_timeout),
+        CollectError::TooLate => Rejection::too_late(limits.body_deadline),
+        CollectError::NeverRoom => {
+            Rejection::too_large("the request body", limits.max_buffered, "max_buffered")
+        }
         CollectError::NoRoom => Rejection::overloaded(limits.max_buffered),
         CollectError::Broken => Rejection::invalid_request("the request body broke off"),
     }
 }
 
-/// A decoded body is held beside the one that came.
-fn hold(config: &Config, body: Bytes) -> Result<Bytes, Rejection> {
+/// A compressed body, decoded, and held beside the one that came.
+fn decode(config: &Config, coding: Coding, body: &Bytes) -> Result<Bytes, Rejection> {
+    let Limits { max_request_body, max_buffered, .. } = config.limits;
+    let decoded = encoding::decode(coding, body, max_request_body)
+        .map_err(|error| undecoded(error, max_request_body))?;
+    if !config.room.fits([body.len(), decoded.len()]) {
+        let what = "the request body, as it came and decoded,";
+        return Err(Rejection::too_large(what, max_buffered, "max_buffered"));
+    }
     let mut held = config.room.hold();
-    held.grow(body.len()).map_err(|_| Rejection::overloaded(config.limits.max_buffered))?;
-    Ok(held.keep(body))
+    held.grow(decoded.len()).map_err(|_| Rejection::overloaded(max_buffered))?;
+    Ok(held.keep(decoded))
 }
 
 fn undecoded(error: DecodeError, limit: usize) -> Rejection {

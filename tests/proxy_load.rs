@@ -61,6 +61,32 @@ fn a_client_that_leaves_gives_its_place_back() {
 }
 
 #[test]
+fn what_is_drained_for_a_client_that_left_keeps_its_place_until_it_has_ended() {
+    for path in ["/late/v1/chat/completions", "/slow/v1/chat/completions"] {
+        let (upstream, gate) = gated();
+        let one = ["--max-requests", "1", "--on-disconnect", "drain", "--log", "session_memory=debug"];
+        let proxy = Proxy::start(&upstream.url(), &one);
+        let chat = || chat("s", 10).replace("/v1/chat/completions", path);
+        let mut client = Wire::connect(proxy.address);
+        client.write(chat());
+        if path.starts_with("/slow") {
+            client.until("begin");
+        }
+        until(|| upstream.connections(), |connections| *connections == 1);
+        drop(client);
+        proxy.wait_for("a client's connection broke");
+        let next = || ask(proxy.address, chat().replace(path, "/v1/chat/completions"));
+        for _ in 0..20 {
+            overloaded(&next(), "max_requests");
+        }
+        gate.open();
+        let answer = until(next, |answer| answer.status() != 503);
+        let said = answer.header("session-memory").concat();
+        assert!(said.starts_with("hit;"), "{path}: it was not drained: {said}");
+    }
+}
+
+#[test]
 fn a_client_that_waits_to_be_asked_for_its_body_is_refused_without_being_asked() {
     let (upstream, _gate) = gated();
     let proxy = Proxy::start(&upstream.url(), &["--max-requests", "1"]);
@@ -101,6 +127,30 @@ fn bodies_with_a_session_take_no_more_memory_than_they_may() {
         assert_eq!(first.message().status(), 200, "a request that had its room was refused");
         let again = until(|| second.exchange(fresh("again", big)), |answer| answer.status() != 503);
         assert_eq!(again.status(), 200, "the room was not given back");
+    }
+}
+
+#[test]
+fn a_compressed_body_that_never_fits_is_not_told_to_come_again() {
+    let (upstream, _gate) = gated();
+    let json = body(65_300);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(json.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-session-id: s\r\ncontent-type: application/json\r\n\
+         content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        packed.len()
+    );
+    let request = [head.as_bytes(), &packed].concat();
+    for (room, status) in [("64 KiB", 413), ("66 KiB", 200)] {
+        let proxy = Proxy::start(&upstream.url(), &["--max-buffered", room, "--max-request-body", "64 KiB"]);
+        let answer = ask(proxy.address, &request);
+        assert_eq!(answer.status(), status, "{room}: {}", answer.text());
+        if status == 413 {
+            assert_eq!(answer.code(), "request_too_large");
+            assert!(answer.text().contains("max_buffered"), "{}", answer.text());
+        }
     }
 }
 
@@ -191,20 +241,24 @@ impl Gate {
     }
 }
 
-/// An upstream that answers at once, but ends the reply to `/slow` only when the gate is open.
+/// An upstream that answers at once; but only when the gate is open it ends the reply to what contains `/slow`, and
+/// begins that to what contains `/late`.
 fn gated() -> (Upstream, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let wait = Arc::clone(&gate);
     let upstream = Upstream::start(move |wire| {
         while let Some(request) = wire.try_message() {
-            if request.head.contains(" /slow ") {
-                wire.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegin\r\n");
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+            if request.head.contains(" /slow") {
+                wire.write(format!("{head}transfer-encoding: chunked\r\n\r\n7\r\n{{\"begin\r\n"));
                 wait.wait();
-                wire.write("3\r\nend\r\n0\r\n\r\n");
-            } else {
-                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
-                wire.write(format!("{head}content-length: {}\r\n\r\n{REPLY}", REPLY.len()));
+                wire.write(format!("6\r\nend\":0\r\n{:x}\r\n,{}\r\n0\r\n\r\n", REPLY.len(), &REPLY[1..]));
+                continue;
             }
+            if request.head.contains(" /late") {
+                wait.wait();
+            }
+            wire.write(format!("{head}content-length: {}\r\n\r\n{REPLY}", REPLY.len()));
         }
     });
     (upstream, gate)

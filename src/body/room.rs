@@ -8,7 +8,11 @@ const UNIT: usize = 1024;
 
 /// Room for the request bodies of a layer, all together. A clone speaks of the same room.
 #[derive(Clone)]
-pub(crate) struct Room(Arc<Semaphore>);
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    /// With nothing in it, in units.
+    whole: usize,
+}
 
 /// There is no room left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +26,13 @@ pub(crate) struct Held {
 
 impl Room {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS))))
+        let whole = (bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(whole)), whole }
+    }
+
+    /// Whether there is room for bodies of these sizes beside each other when there are no others.
+    pub(crate) fn fits(&self, bodies: impl IntoIterator<Item = usize>) -> bool {
+        bodies.into_iter().map(|bytes| bytes.div_ceil(UNIT)).sum::<usize>() <= self.whole
     }
 
     /// Room for a body that is to come: none yet.
@@ -39,7 +49,8 @@ impl Held {
         if lacks == 0 {
             return Ok(());
         }
-        let more = Arc::clone(&self.room.0).try_acquire_many_owned(u32::try_from(lacks).unwrap_or(u32::MAX));
+        let more =
+            Arc::clone(&self.room.free).try_acquire_many_owned(u32::try_from(lacks).unwrap_or(u32::MAX));
         let more = more.map_err(|_| NoRoom)?;
         match &mut self.permit {
             Some(permit) => permit.merge(more),

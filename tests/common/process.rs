@@ -115,8 +115,14 @@ impl Proxy {
 
     /// Waits for a line that holds this text.
     pub fn wait_for(&self, text: &str) {
+        self.wait_for_more(text, 0);
+    }
+
+    /// Waits for one after so many lines that hold this text.
+    pub fn wait_for_more(&self, text: &str, before: usize) {
         let lines = self.log.lines.lock().unwrap();
-        let unsaid = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(text));
+        let unsaid =
+            |lines: &mut Vec<String>| lines.iter().filter(|line| line.contains(text)).count() <= before;
         let (lines, waited) = self.log.more.wait_timeout_while(lines, PATIENCE, unsaid).unwrap();
         assert!(!waited.timed_out(), "never said {text:?}: {lines:?}");
     }

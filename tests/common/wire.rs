@@ -178,11 +178,18 @@ impl Wire {
 
     /// So many bytes.
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
+        self.try_exactly(length).expect("the connection ended within a body")
+    }
+
+    /// So many bytes; `None` if the connection ends first.
+    pub fn try_exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.read.len() < length {
-            assert!(self.more() > 0, "the connection ended within a body");
+            if self.more() == 0 {
+                return None;
+            }
         }
         let rest = self.read.split_off(length);
-        std::mem::replace(&mut self.read, rest)
+        Some(std::mem::replace(&mut self.read, rest))
     }
 
     fn chunks(&mut self, message: &mut Message) {

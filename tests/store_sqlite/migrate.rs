@@ -1,6 +1,6 @@
 //! Files that an earlier version of this program wrote.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tower_session_memory::store::{Appended, Cursor, Epoch, HistoryStore, Page, Scope};
 
@@ -25,6 +25,50 @@ const FIRST: &str = "
     CREATE UNIQUE INDEX turns_by_id ON turns (session, id);
     PRAGMA application_id = 0x54534D31;
     PRAGMA user_version = 1;";
+
+/// What version 1 begins its calls with: a load and an append, an expiry that is put off, a listing, the sweep.
+const ITS_CALLS: [&str; 4] = [
+    "SELECT row, epoch, fresh, count, trimmed, newest, expires_at FROM sessions
+     WHERE namespace = ?1 AND principal = ?2 AND id = ?3",
+    "UPDATE sessions SET expires_at = max(expires_at, ?4)
+     WHERE namespace = ?1 AND principal = ?2 AND id = ?3 AND expires_at > ?5 AND count > 0",
+    "SELECT id, count - trimmed, updated_at, touched FROM sessions
+     WHERE namespace = ?1 AND principal = ?2 AND count > 0 AND touched < ?3 AND expires_at > ?4
+     ORDER BY touched DESC LIMIT ?5",
+    "SELECT row FROM sessions WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2",
+];
+
+#[tokio::test]
+async fn a_program_of_the_first_version_that_has_the_file_open_fails_and_does_not_half_work() {
+    let file = File::new();
+    let old = file.sqlite();
+    old.execute_batch(FIRST).unwrap();
+    let mut its_calls = ITS_CALLS.map(|call| old.prepare(call).unwrap());
+    for call in &mut its_calls {
+        (1..=call.parameter_count()).for_each(|number| call.raw_bind_parameter(number, 1).unwrap());
+    }
+    let mut run = || its_calls.each_mut().map(|call| call.raw_query().next().is_ok());
+    assert_eq!(run(), [true; 4]);
+    let store = file.open().await;
+    say(&store, &key("a"), "one").await;
+    assert_eq!(run(), [false; 4], "it goes on with a file that it does not know");
+    assert_eq!(texts(&store, "a").await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_program_that_comes_while_another_brings_the_file_up_to_date_waits_for_it() {
+    let file = File::new();
+    let other = file.sqlite();
+    other.execute_batch(FIRST).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut opening = std::pin::pin!(file.builder().with_busy_timeout(Duration::from_millis(50)).open());
+    let opened = tokio::time::timeout(Duration::from_secs(1), opening.as_mut()).await;
+    assert!(opened.is_err(), "it waits no longer than for any other lock");
+    other.execute_batch("COMMIT").unwrap();
+    let store = opening.await.unwrap();
+    say(&store, &key("a"), "one").await;
+    assert_eq!(texts(&store, "a").await, ["one"]);
+}
 
 #[tokio::test]
 async fn a_file_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds() {

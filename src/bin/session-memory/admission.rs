@@ -31,8 +31,9 @@ pub(crate) struct Admission {
     told: Mutex<Option<Instant>>,
 }
 
-/// A request's place among those that are taken in: from its head to the end of its reply.
-type Place = OwnedSemaphorePermit;
+/// A request's place among those that are taken in: from its head to the end of its reply, also when its client has
+/// left and the upstream is still asked. It is given back with the last clone.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
 impl Admission {
     /// Room for so many, with what is refused counted by the recorder that is installed now.
@@ -49,7 +50,7 @@ impl Admission {
     /// Takes a request in, if there is room. Nobody waits for it: a queue would only make all of them late.
     pub(crate) fn admit(&self) -> Result<Place, Refusal> {
         match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(place) => Ok(place),
+            Ok(place) => Ok(Arc::new(place)),
             Err(_) => {
                 self.refused.increment(1);
                 self.tell();
@@ -74,7 +75,7 @@ impl Admission {
 }
 
 pin_project! {
-    /// A reply that gives its request's place back when it ends, or is dropped.
+    /// A reply that holds its request's place until it ends, or is dropped.
     pub(crate) struct Admitted<B> {
         #[pin]
         inner: B,

@@ -1,8 +1,8 @@
 //! Bodies that pass through.
 
 use std::{
-    pin::{Pin, pin},
-    task::{Context, Poll, Waker, ready},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -11,10 +11,14 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
 use tower_session_memory::{RequestBody, ResponseBody};
 
-use crate::{BoxError, admission::Admitted, upstream::PlainReply};
+use crate::{
+    BoxError,
+    admission::{Admitted, Place},
+    deadline::Deadline,
+    upstream::PlainReply,
+};
 
 /// The body of a request to the upstream: the client's own, or one with the history in it.
 pub(crate) type UpstreamRequest = Timed<RequestBody<Incoming>>;
@@ -43,12 +47,8 @@ pin_project! {
         inner: B,
         limit: Option<Duration>,
         stalled: fn(Duration) -> Stalled,
-        // When the wait at hand is too long.
-        due: Option<Instant>,
-        // Set for this wait or for one before it: it is moved when it fires, and not with every frame.
-        sleep: Option<Pin<Box<Sleep>>>,
-        // Whom the timer wakes.
-        task: Option<Waker>,
+        deadline: Deadline,
+        place: Option<Place>,
     }
 }
 
@@ -68,7 +68,12 @@ where
 impl<B> Timed<B> {
     /// `limit`: the longest wait for one frame.
     pub(crate) fn new(inner: B, limit: Option<Duration>, stalled: fn(Duration) -> Stalled) -> Self {
-        Self { inner, limit, stalled, due: None, sleep: None, task: None }
+        Self { inner, limit, stalled, deadline: Deadline::default(), place: None }
+    }
+
+    /// Holds its request's place until it has ended.
+    pub(crate) fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 }
 
@@ -86,22 +91,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.project();
         if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
-            *this.due = None;
+            this.deadline.clear();
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let Some(limit) = *this.limit else { return Poll::Pending };
-        let due = *this.due.get_or_insert_with(|| Instant::now() + limit);
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        let wakes_us = this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
-        if wakes_us && !sleep.is_elapsed() {
-            return Poll::Pending;
-        }
-        *this.task = Some(cx.waker().clone());
-        ready!(set(sleep.as_mut(), cx));
-        if Instant::now() < due {
-            sleep.as_mut().reset(due);
-            ready!(set(sleep.as_mut(), cx));
-        }
+        ready!(this.deadline.poll(limit, cx));
         Poll::Ready(Some(Err((this.stalled)(limit).into())))
     }
 
@@ -114,14 +108,11 @@ where
     }
 }
 
-/// Polls a timer, also in a task that has had its turn: that one would be asked to come again, and the timer not set.
-fn set(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-    pin!(tokio::task::unconstrained(sleep)).poll(cx)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -37,6 +37,7 @@ use crate::{
     listen::Accepted,
     reply::Refusal,
     seldom::Seldom,
+    send::{Outgoing, StreamTask},
     wire::Wire,
     workers::{Place, Workers},
 };
@@ -45,6 +46,8 @@ use crate::{
 const MAX_STREAMS: u32 = 100;
 /// An HTTP/2 client that does not answer a ping for so long is gone.
 const PING: Duration = Duration::from_secs(20);
+/// More bytes than pings take: the client takes something of its replies.
+const PINGS: u64 = 256;
 
 /// The most that is read of a refused request's body; of a longer one the connection ends.
 const MAX_DISCARDED: usize = 1024 * 1024;
@@ -60,6 +63,7 @@ pub(crate) struct Server {
     pub(crate) body_read_timeout: Option<Duration>,
     pub(crate) header_read_timeout: Duration,
     pub(crate) keep_alive_timeout: Duration,
+    pub(crate) send_timeout: Option<Duration>,
     pub(crate) work: Work,
 }
 
@@ -70,6 +74,8 @@ struct Requests {
     is_http2: bool,
     seen: AtomicU64,
     ambiguous: Arc<Ambiguous>,
+    /// How many bytes went to the client.
+    written: Arc<AtomicU64>,
     /// The requests of an HTTP/2 connection that have no whole reply yet.
     streams: TaskTracker,
 }
@@ -83,7 +89,8 @@ impl Server {
         let served = async move {
             let Accepted { stream, address, permit } = accepted;
             let Ok(stream) = TcpStream::from_std(stream) else { return };
-            let opened = tokio::time::timeout(server.header_read_timeout, Wire::open(stream));
+            let opened =
+                tokio::time::timeout(server.header_read_timeout, Wire::open(stream, server.send_timeout));
             let wire = tokio::select! {
                 () = server.work.draining.cancelled() => return,
                 opened = opened => match opened {
@@ -108,17 +115,20 @@ impl Server {
             is_http2: wire.is_http2(),
             seen: AtomicU64::new(0),
             ambiguous: Arc::clone(&ambiguous),
+            written: wire.written(),
             streams: TaskTracker::new(),
         });
-        let service = {
-            let requests = Arc::clone(&requests);
-            service_fn(move |request| Arc::clone(&requests).answer(request))
-        };
+        let asked = Arc::clone(&requests);
         if requests.is_http2 {
+            let service = service_fn(move |request| {
+                let answered = Arc::clone(&asked).answer(request);
+                async move { Ok::<_, Infallible>(answered.await?.map(Outgoing::new)) }
+            });
             let connection = self.http2(&requests).serve_connection(TokioIo::new(wire), service);
             self.watch(Box::pin(connection), http2::Connection::graceful_shutdown, &requests).await;
         } else {
             wire.watch(ambiguous, self.header_read_timeout);
+            let service = service_fn(move |request| Arc::clone(&asked).answer(request));
             let connection = self.http1().serve_connection(TokioIo::new(wire), service).with_upgrades();
             self.watch(Box::pin(connection), http1::UpgradeableConnection::graceful_shutdown, &requests)
                 .await;
@@ -135,7 +145,11 @@ impl Server {
     }
 
     fn http2(&self, requests: &Requests) -> http2::Builder<Tracked> {
-        let tasks = Tracked { connection: requests.streams.clone(), server: self.work.tasks.clone() };
+        let tasks = Tracked {
+            connection: requests.streams.clone(),
+            server: self.work.tasks.clone(),
+            send_timeout: self.send_timeout,
+        };
         let mut builder = http2::Builder::new(tasks);
         builder
             .timer(TokioTimer::new())
@@ -155,8 +169,8 @@ impl Server {
         E: std::error::Error + 'static,
     {
         let mut abort = pin!(Seldom::new(self.work.abort.cancelled()));
-        let mut reason_to_finish = pin!(Seldom::new(self.reason_to_finish(requests)));
         let mut told = false;
+        let mut reason_to_end = pin!(Seldom::new(self.reason_to_end(requests, told)));
         loop {
             tokio::select! {
                 biased;
@@ -172,24 +186,32 @@ impl Server {
                     }
                     return;
                 }
-                () = &mut reason_to_finish, if !told => {
+                () = &mut reason_to_end => {
+                    if told {
+                        tracing::debug!("a client takes nothing of replies that have ended here (send_timeout)");
+                        return;
+                    }
                     told = true;
                     finish(connection.as_mut());
+                    reason_to_end.set(Seldom::new(self.reason_to_end(requests, told)));
                 }
             }
         }
     }
 
-    /// Waits until the server drains, or the client of an HTTP/2 connection has asked nothing for too long.
-    /// (With HTTP/1, hyper sees to the latter.)
-    async fn reason_to_finish(&self, requests: &Requests) {
+    /// Waits until the server drains, or the client of an HTTP/2 connection has asked nothing for too long; or, if it
+    /// has been told to finish for one of these, until it takes nothing of what replies have left to send.
+    /// (With HTTP/1, hyper and the wire see to the latter two.)
+    async fn reason_to_end(&self, requests: &Requests, told: bool) {
+        let wait = if told { self.send_timeout.unwrap_or(Duration::MAX) } else { self.keep_alive_timeout };
         loop {
-            let before = requests.seen();
+            let (seen, written) = (requests.seen(), requests.written());
             tokio::select! {
-                () = self.work.draining.cancelled() => return,
-                () = tokio::time::sleep(self.keep_alive_timeout) => {}
+                () = self.work.draining.cancelled(), if !told => return,
+                () = tokio::time::sleep(wait) => {}
             }
-            if requests.is_http2 && requests.seen() == before && requests.streams.is_empty() {
+            let rests = if told { requests.written() - written < PINGS } else { requests.seen() == seen };
+            if requests.is_http2 && rests && requests.streams.is_empty() {
                 return;
             }
         }
@@ -201,6 +223,10 @@ impl Requests {
         self.seen.load(Ordering::Acquire)
     }
 
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
         let number = self.seen.fetch_add(1, Ordering::AcqRel) + 1;
         let asked = Asked::of(&request);
@@ -209,7 +235,9 @@ impl Requests {
             Ok(()) => match self.server.admission.admit() {
                 // The forwarding end is always ready, and so is the layer around it.
                 Ok(place) => {
-                    let response = self.app.clone().call(request).await?;
+                    let mut app = self.app.clone();
+                    app.get_mut().hold(Arc::clone(&place));
+                    let response = app.call(request).await?;
                     response.map(|body| Either::Left(Admitted::new(body, place)))
                 }
                 Err(refusal) => self.turn_away(refusal, request.into_body(), expects).map(Either::Right),
@@ -280,6 +308,7 @@ impl Replies {
 struct Tracked {
     connection: TaskTracker,
     server: TaskTracker,
+    send_timeout: Option<Duration>,
 }
 
 impl<F> hyper::rt::Executor<F> for Tracked
@@ -287,6 +316,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
+        let task = StreamTask::new(task, self.send_timeout);
         self.server.spawn(self.connection.track_future(task));
     }
 }

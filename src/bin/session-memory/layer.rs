@@ -1,6 +1,6 @@
 //! The one place where the settings meet the layer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use secrecy::ExposeSecret;
@@ -121,10 +121,9 @@ fn limits(settings: &Settings) -> Result<Limits, BoxError> {
         .with_max_reply(settings.max_reply.as_u64().try_into()?)
         .with_max_event(settings.max_event.as_u64().try_into()?)
         .with_max_history(settings.max_history.as_u64().try_into()?);
-    Ok(match settings.body_read_timeout {
-        Some(idle) => limits.with_body_read_timeout(idle),
-        None => limits.with_body_read_timeout(std::time::Duration::MAX),
-    })
+    Ok(limits
+        .with_body_read_timeout(settings.body_read_timeout.unwrap_or(Duration::MAX))
+        .with_body_deadline(settings.body_deadline.unwrap_or(Duration::MAX)))
 }
 
 fn append_queue(settings: &Settings) -> Result<AppendQueue, BoxError> {

@@ -26,6 +26,8 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 pub(crate) struct Listener {
     inner: TcpListener,
     free: Arc<Semaphore>,
+    /// How long the system lets a client leave unanswered what it was sent.
+    patience: Option<Duration>,
 }
 
 /// A connection, and its place among those that may be open.
@@ -37,12 +39,17 @@ pub(crate) struct Accepted {
 }
 
 impl Listener {
-    /// Binds an address for at most `most` connections; more wait in the system's queue.
+    /// Binds an address for at most `most` connections; more wait in the system's queue. A client that has taken
+    /// nothing for `send_timeout` is for who writes to it to notice, and the system ends no connection before that.
     ///
     /// # Errors
     ///
     /// When the address cannot be bound. The error names it.
-    pub(crate) async fn bind(address: &str, most: usize) -> Result<Self, BoxError> {
+    pub(crate) async fn bind(
+        address: &str,
+        most: usize,
+        send_timeout: Option<Duration>,
+    ) -> Result<Self, BoxError> {
         let inner = TcpListener::bind(address).await.map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => " (another program listens there)",
@@ -50,7 +57,8 @@ impl Listener {
             };
             format!("cannot listen on {address}: {error}{hint}")
         })?;
-        Ok(Self { inner, free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))) })
+        let patience = send_timeout.map(|limit| limit.max(USER_TIMEOUT));
+        Ok(Self { inner, free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), patience })
     }
 
     /// The address, with the port that was taken.
@@ -84,7 +92,7 @@ impl Listener {
     async fn accept_one(&self) -> io::Result<Accepted> {
         let permit = Arc::clone(&self.free).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, address) = self.inner.accept().await?;
-        if let Err(error) = tune(&stream) {
+        if let Err(error) = tune(&stream, self.patience) {
             tracing::debug!(%error, "a connection's options cannot be set");
         }
         Ok(Accepted { stream: stream.into_std()?, address, permit })
@@ -97,11 +105,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// No delay, since events of a stream are small; and a client whose network is gone is noticed.
-fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
+fn tune(stream: &tokio::net::TcpStream, patience: Option<Duration>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(patience)?;
+    #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+    let _ = patience;
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::{
     listen::Listener,
     settings::{PrincipalFrom, Settings, StoreUrl, Value},
     store,
-    upstream::Forward,
+    upstream::{Forward, USER_TIMEOUT},
     workers::Workers,
 };
 
@@ -47,7 +47,8 @@ async fn serve(config: Config, workers: Workers) -> Result<ExitCode, BoxError> {
     let memory = layer::memory(&config, Arc::clone(&store))?;
     let apps = (0..workers.count()).map(|_| Ok(memory.layer(Forward::new(&config, work.clone())?)));
     let apps = apps.collect::<Result<Vec<_>, BoxError>>()?;
-    let listener = Listener::bind(&settings.listen.0, settings.max_connections.get()).await?;
+    let listener =
+        Listener::bind(&settings.listen.0, settings.max_connections.get(), settings.send_timeout).await?;
     let admin_stop = CancellationToken::new();
     let admin = start_admin(&config, &store, durability, &work.draining, &admin_stop).await?;
     let server = Arc::new(Server {
@@ -59,6 +60,7 @@ async fn serve(config: Config, workers: Workers) -> Result<ExitCode, BoxError> {
         body_read_timeout: settings.body_read_timeout,
         header_read_timeout: settings.header_read_timeout,
         keep_alive_timeout: settings.keep_alive_timeout,
+        send_timeout: settings.send_timeout,
         work: work.clone(),
     });
 
@@ -111,7 +113,8 @@ async fn start_admin(
 ) -> Result<TaskTracker, BoxError> {
     let tasks = TaskTracker::new();
     if let Some(address) = config.settings.admin {
-        let listener = Listener::bind(&address.to_string(), admin::MAX_CONNECTIONS).await?;
+        let listener =
+            Listener::bind(&address.to_string(), admin::MAX_CONNECTIONS, Some(USER_TIMEOUT)).await?;
         let metrics = PrometheusBuilder::new().install_recorder()?;
         eprintln!("session-memory: admin on http://{}", listener.address()?);
         let admin = Arc::new(Admin::new(Arc::clone(store), durability, metrics, draining.clone()));

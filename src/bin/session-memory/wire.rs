@@ -1,20 +1,28 @@
-//! A client's connection: the bytes that told its protocol, a watcher of its framing, and a limit for heads.
+//! A client's connection: the bytes that told its protocol, a watcher of its framing, a limit for heads, and one for
+//! a client that does not read.
 
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Sleep,
 };
 
-use crate::framing::{Ambiguous, Watcher};
+use crate::{
+    deadline::Deadline,
+    framing::{Ambiguous, Watcher},
+};
 
 /// What an HTTP/2 connection with prior knowledge begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,6 +34,10 @@ pub(crate) struct Wire {
     /// The part of `first` that has not been read.
     unread: std::ops::Range<usize>,
     watch: Option<Watch>,
+    /// How long the client may take nothing of what is to be written.
+    send_timeout: Option<Duration>,
+    stalled: Deadline,
+    written: Arc<AtomicU64>,
 }
 
 /// What is watched of an HTTP/1 connection.
@@ -44,7 +56,7 @@ impl Wire {
     /// # Errors
     ///
     /// When the connection fails. A client that closes it without a word is an end of file.
-    pub(crate) async fn open(mut stream: TcpStream) -> io::Result<Self> {
+    pub(crate) async fn open(mut stream: TcpStream, send_timeout: Option<Duration>) -> io::Result<Self> {
         let mut first = [0; PREFACE.len()];
         let mut length = 0;
         while length < PREFACE.len() && first[..length] == PREFACE[..length] {
@@ -54,7 +66,8 @@ impl Wire {
                 read => length += read,
             }
         }
-        Ok(Self { stream, first, unread: 0..length, watch: None })
+        let (stalled, written) = (Deadline::default(), Arc::default());
+        Ok(Self { stream, first, unread: 0..length, watch: None, send_timeout, stalled, written })
     }
 
     /// Whether the client speaks HTTP/2.
@@ -67,6 +80,44 @@ impl Wire {
     /// hyper's own limit for heads also runs between two requests, where a client may be quiet for longer.
     pub(crate) fn watch(&mut self, ambiguous: Arc<Ambiguous>, limit: Duration) {
         self.watch = Some(Watch { framing: Watcher::new(), ambiguous, limit, deadline: None });
+    }
+
+    /// How many bytes have been written, from here on.
+    pub(crate) fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
+    #[inline]
+    fn wrote(&mut self, bytes: usize) {
+        self.stalled.clear();
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// There is no room to write to. When that is so for too long, it is an error, and the connection is reset: what
+    /// the client does not take shall not stay in the system's memory.
+    #[cold]
+    fn no_room(
+        &mut self,
+        again: impl FnOnce(&SockRef<'_>) -> io::Result<usize>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let Some(limit) = self.send_timeout else { return Poll::Pending };
+        ready!(self.stalled.poll(limit, cx));
+        // A socket is called writable when a third of its buffer is free, which may be a megabyte. A client that is
+        // slow and steady has taken less, and there is room for that.
+        let socket = SockRef::from(&self.stream);
+        Poll::Ready(match again(&socket) {
+            Ok(written) => {
+                self.wrote(written);
+                Ok(written)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                let text = format!("the client took nothing of its reply within {limit:?} (send_timeout)");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+            Err(error) => Err(error),
+        })
     }
 }
 
@@ -113,7 +164,13 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => return self.no_room(|socket| socket.send(bytes), cx),
+        }
+        written
     }
 
     fn poll_write_vectored(
@@ -121,7 +178,13 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => return self.no_room(|socket| socket.send_vectored(slices), cx),
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -3,6 +3,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rusqlite::{ErrorCode, ffi};
@@ -62,6 +63,10 @@ pub enum OpenProblem {
     /// Another process kept the file locked.
     #[error("another process keeps the file locked")]
     Locked(#[source] rusqlite::Error),
+    /// Another process kept the file locked for so long while it was to be brought up to date, most likely because it
+    /// does that itself. Open it again when that is done.
+    #[error("another process has kept the file locked for {0:?}, most likely to bring it up to date")]
+    Migrating(Duration),
     /// No thread could be started.
     #[error("its threads could not be started: {0}")]
     Threads(#[source] io::Error),

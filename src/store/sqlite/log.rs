@@ -26,12 +26,12 @@ pub(super) struct Session {
 
 /// What an append executes.
 const FIND: &str = "
-    SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, expires_at, sweep_at FROM sessions
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, expiry, sweep_at FROM sessions
     WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
 const INSERT: &str = "INSERT INTO turns (session, seq, id, record) VALUES (?1, ?2, ?3, ?4)";
 const TOUCH: &str = "
     UPDATE sessions SET count = ?2, trimmed = ?3, newest = ?4, highest = ?5, touched = ?6, updated_at = ?7,
-                        expires_at = ?8
+                        expiry = ?8
     WHERE row = ?1";
 
 /// What one round of the sweep removes at most.
@@ -121,8 +121,8 @@ pub(super) fn refresh(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE sessions SET expires_at = max(expires_at, ?4), sweep_at = max(sweep_at, ?5)
-             WHERE namespace = ?1 AND principal = ?2 AND id = ?3 AND expires_at > ?6 AND count > 0",
+            "UPDATE sessions SET expiry = max(expiry, ?4), sweep_at = max(sweep_at, ?5)
+             WHERE namespace = ?1 AND principal = ?2 AND id = ?3 AND expiry > ?6 AND count > 0",
         )?
         .execute(params![
             key.namespace(),
@@ -227,7 +227,7 @@ fn create(connection: &Connection, key: &SessionKey, head: &Head, after: &After)
     connection
         .prepare_cached(
             "INSERT INTO sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, highest,
-                                   touched, slot, created_at, updated_at, expires_at, sweep_at)
+                                   touched, slot, created_at, updated_at, expiry, sweep_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14)",
         )?
         .execute(params![
@@ -285,7 +285,7 @@ fn rewrite(
         .prepare_cached(
             "UPDATE sessions SET epoch = ?2, fresh = ?3, count = ?4, trimmed = ?5, newest = ?6, highest = ?7,
                                  touched = ?8, slot = ?9, created_at = iif(?4 > 1, created_at, ?10),
-                                 updated_at = ?10, expires_at = ?11, sweep_at = ?12
+                                 updated_at = ?10, expiry = ?11, sweep_at = ?12
              WHERE row = ?1",
         )?
         .execute(params![

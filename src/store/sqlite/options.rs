@@ -113,7 +113,8 @@ impl SqliteBuilder {
     }
 
     /// How long a transaction waits for those of other processes, and a call for its turn here. Past either
-    /// it is refused as unavailable, and nothing was done. Default: 5 seconds; at most a day.
+    /// it is refused as unavailable, and nothing was done. Default: 5 seconds; at most a day. While the file is opened
+    /// and has to be brought up to date, which another process may be doing, it is a minute at least.
     pub fn with_busy_timeout(mut self, timeout: Duration) -> Self {
         self.setup.busy_timeout = timeout.min(LONGEST);
         self

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 
 use super::{OpenProblem, Synchronous, error::is_busy};
 use crate::store::Durability;
@@ -23,7 +23,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// for a while and loses its record.
 ///
 /// An append writes to as few pages as can be: the table of turns at its end, their index, and the session's row.
-/// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_at` of `expires_at`.
+/// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_at` of `expiry`.
+///
+/// `expiry` was `expires_at` in version 1, and each call of that version names it: a program that still has the file
+/// open when it is brought up to date fails in all it does, and does not go on with loads whose appends are lost.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE sessions (
         row        INTEGER PRIMARY KEY,
@@ -40,7 +43,7 @@ pub(super) const SCHEMA: &str = "
         slot       INTEGER,
         created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL,
-        expires_at INTEGER NOT NULL,
+        expiry     INTEGER NOT NULL,
         sweep_at   INTEGER NOT NULL
     ) STRICT;
     CREATE UNIQUE INDEX sessions_by_key ON sessions (namespace, principal, id);
@@ -131,7 +134,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     if known != Known::Current {
-        create(&mut connection)?;
+        create(&connection, setup.busy_timeout.max(MIGRATION))?;
     }
     if let Some(bytes) = setup.max_bytes {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
@@ -139,8 +142,9 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
         connection.pragma_update(None, "max_page_count", pages.clamp(1, i64::from(u32::MAX - 1)))?;
     }
     // Fails where a file says that it is ours and is not.
-    connection
-        .prepare("SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, sweep_at FROM sessions")?;
+    connection.prepare(
+        "SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, expiry, sweep_at FROM sessions",
+    )?;
     connection.prepare("SELECT place, session, seq, id, record FROM turns")?;
     // Fails where the file can be opened for writing, but not written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()?;
@@ -223,13 +227,16 @@ fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), Open
     }
 }
 
-/// Makes the schema, or brings it up to date; another process may have done so since.
-fn create(connection: &mut Connection) -> Result<(), OpenProblem> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+/// Makes the schema, or brings it up to date; another process may have done so since, or be about it.
+fn create(connection: &Connection, patience: Duration) -> Result<(), OpenProblem> {
+    let transaction = begin(connection, patience)?;
     match identify(&transaction)? {
         Known::Current => return Ok(()),
         Known::Nothing => transaction.execute_batch(SCHEMA)?,
         Known::First => {
+            tracing::info!(
+                "the SQLite session store is brought up to date from schema version 1, which may take minutes"
+            );
             for step in [FROM_1, SCHEMA, COPY_1] {
                 transaction.execute_batch(step)?;
             }
@@ -241,6 +248,25 @@ fn create(connection: &mut Connection) -> Result<(), OpenProblem> {
     Ok(())
 }
 
+/// Takes the write lock. Another process holds it for longer than usual while it brings the file up to date, which is
+/// worth a longer wait, and a word.
+fn begin(connection: &Connection, patience: Duration) -> Result<Transaction<'_>, OpenProblem> {
+    let begin = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+    match begin() {
+        Err(error) if is_busy(&error) => {}
+        begun => return Ok(begun?),
+    }
+    tracing::info!(
+        ?patience,
+        "another process keeps the SQLite session store locked, most likely to bring it up to date: waiting for it"
+    );
+    connection.busy_timeout(patience)?;
+    begin().map_err(|error| if is_busy(&error) { OpenProblem::Migrating(patience) } else { error.into() })
+}
+
+/// How long another process may take to bring the file up to date while this one waits for it.
+const MIGRATION: Duration = Duration::from_secs(60);
+
 /// A larger write-ahead log is cut back to this when it starts over.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
@@ -251,3 +277,23 @@ const WAL_PAGES: i64 = 4096;
 /// Pages that a connection keeps in memory. The system keeps them, too, and a reader's are forgotten at each commit.
 const WRITER_CACHE_KIB: i64 = 4 * 1024;
 const READER_CACHE_KIB: i64 = 512;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_migration_that_does_not_end_says_what_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sessions.db");
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE").unwrap();
+        let waiting = Connection::open(&path).unwrap();
+        waiting.busy_timeout(Duration::ZERO).unwrap();
+        let patience = Duration::from_millis(100);
+        let problem = create(&waiting, patience).unwrap_err();
+        assert!(matches!(problem, OpenProblem::Migrating(waited) if waited == patience), "{problem}");
+        assert!(problem.to_string().contains("up to date"), "{problem}");
+    }
+}

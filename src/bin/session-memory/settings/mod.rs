@@ -196,6 +196,7 @@ settings! {
         /// refused is told so, and does not wait to be accepted.
         max_requests: NonZeroUsize = "2048",
         /// The most that request bodies with a session take at once, all together; past it they are refused with 503.
+        /// One that comes compressed counts twice, as it came and decoded.
         max_buffered: ByteSize = "512 MiB",
         /// Connections at once; more wait to be accepted.
         max_connections: NonZeroUsize = "4096",
@@ -215,6 +216,10 @@ settings! {
         keep_alive_timeout: Duration = "75s",
         /// Between two pieces of a request's body.
         body_read_timeout: Option<Duration> = "30s",
+        /// To receive a request's body, if it has a session.
+        body_deadline: Option<Duration> = "10min",
+        /// For which a client may take nothing of a reply that is ready; past it the reply is cut.
+        send_timeout: Option<Duration> = "1min",
         /// On SIGTERM or SIGINT, to finish replies; then they are cut.
         drain_deadline: Duration = "30s",
     }

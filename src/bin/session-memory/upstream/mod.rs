@@ -23,6 +23,7 @@ use tower_session_memory::RequestBody;
 
 use crate::{
     BoxError,
+    admission::Place,
     body::{Reply, Stalled, Timed, UpstreamReply, UpstreamRequest},
     config::Config,
     drain::Work,
@@ -40,6 +41,8 @@ pub(crate) struct Forward {
     inner: Arc<Inner>,
     /// Whose requests they are, if anybody knows.
     client: Option<SocketAddr>,
+    /// That of the next request.
+    place: Option<Place>,
 }
 
 struct Inner {
@@ -100,12 +103,17 @@ impl Forward {
             plain,
             work,
         });
-        Ok(Self { inner, client: None })
+        Ok(Self { inner, client: None, place: None })
     }
 
     /// Sends the requests of one client from here on.
     pub(crate) fn on_behalf_of(&mut self, client: SocketAddr) {
         self.client = Some(client);
+    }
+
+    /// Holds this place until the upstream's reply to the next request has ended, whoever still waits for it.
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
     }
 }
 
@@ -119,7 +127,7 @@ impl tower::Service<Request<RequestBody<Incoming>>> for Forward {
     }
 
     fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
-        let Self { inner, client } = self.clone();
+        let Self { inner, client, place } = self.clone();
         // A session's request has been read by the layer, within the same limit; this is for all others.
         let limit = inner.body_read_timeout;
         let request = request.map(|body| Timed::new(body, limit, Stalled::Client));
@@ -131,7 +139,10 @@ impl tower::Service<Request<RequestBody<Incoming>>> for Forward {
                 Err(refusal) => return Ok(refusal.into_response().map(Either::Right)),
             };
             Ok(match inner.forward(request, upgrade).await {
-                Ok(response) => response.map(Either::Left),
+                Ok(mut response) => {
+                    response.body_mut().hold(place);
+                    response.map(Either::Left)
+                }
                 Err(refusal) => refusal.into_response().map(Either::Right),
             })
         })
