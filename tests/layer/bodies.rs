@@ -67,10 +67,13 @@ async fn the_end_of_a_stream_is_held_until_the_turn_is_stored() {
 #[tokio::test]
 async fn a_requests_body_is_not_kept_while_its_reply_comes() {
     /// Bytes that are in memory while this is.
-    struct Buffer(Vec<u8>, Arc<()>);
+    struct Buffer {
+        bytes: Vec<u8>,
+        _kept: Arc<()>,
+    }
     impl AsRef<[u8]> for Buffer {
         fn as_ref(&self) -> &[u8] {
-            &self.0
+            &self.bytes
         }
     }
     let store = Moody::new();
@@ -79,7 +82,8 @@ async fn a_requests_body_is_not_kept_while_its_reply_comes() {
         SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![reply]));
     let kept = Arc::new(());
     let (head, body) = ask("s", "hi").into_parts();
-    let body = Buffer(body.collect().await.unwrap().to_bytes().to_vec(), Arc::clone(&kept));
+    let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+    let body = Buffer { bytes, _kept: Arc::clone(&kept) };
     let request = http::Request::from_parts(head, Full::new(Bytes::from_owner(body)));
     let mut body = call(&service, request).await.into_body();
     script.data(delta("Hello"));
