@@ -154,7 +154,7 @@ pub(crate) enum Submitted {
 }
 
 /// A place in the queue.
-struct Room {
+struct Queued {
     commits: Commits,
     bytes: usize,
 }
@@ -162,7 +162,7 @@ struct Room {
 /// A turn that counts as pending until its outcome is known. If its task ends without one (the store
 /// panicked, or the runtime ended), the turn is lost, and that is said.
 struct Undecided {
-    room: Room,
+    queued: Queued,
     commit: Commit,
     decided: bool,
 }
@@ -225,7 +225,7 @@ impl Commits {
         self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// Room to read one more reply on for a client that left: at most as many as turns may wait.
+    /// Queued to read one more reply on for a client that left: at most as many as turns may wait.
     pub(crate) fn room_to_drain(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.drains).try_acquire_owned().ok()
     }
@@ -292,14 +292,14 @@ impl Commits {
     ///
     /// `in_flight` is the turn's own, if it has been announced.
     pub(crate) fn submit(&self, runtime: &Handle, commit: Commit, in_flight: Option<InFlight>) -> Submitted {
-        let Some(room) = self.room(commit.turn.record().len()) else {
+        let Some(queued) = self.queued(commit.turn.record().len()) else {
             return Submitted::Done(self.lose(&commit, "queue_full"));
         };
         let key = commit.key.digest();
         let large = commit.turn.record().len() > IN_PLACE;
-        let mut undecided = Undecided { room, commit, decided: false };
+        let mut undecided = Undecided { queued, commit, decided: false };
         let mut storing = Box::pin(async move {
-            let outcome = undecided.room.commits.store(&undecided.commit).await;
+            let outcome = undecided.queued.commits.store(&undecided.commit).await;
             undecided.decided = true;
             drop(undecided);
             outcome
@@ -371,14 +371,14 @@ impl Commits {
         Outcome::Lost
     }
 
-    fn room(&self, bytes: usize) -> Option<Room> {
+    fn queued(&self, bytes: usize) -> Option<Queued> {
         let AppendQueue { turns: max_turns, bytes: max_bytes, .. } = self.0.queue;
         take(&self.0.turns, 1, max_turns.get())?;
         if take(&self.0.bytes, bytes, max_bytes).is_none() {
             self.0.turns.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Room { commits: self.clone(), bytes })
+        Some(Queued { commits: self.clone(), bytes })
     }
 
     /// The turns in flight of the sessions that share this one's lock.
@@ -406,12 +406,12 @@ impl Waiting {
 impl Drop for Undecided {
     fn drop(&mut self) {
         if !self.decided {
-            self.room.commits.lose(&self.commit, "interrupted");
+            self.queued.commits.lose(&self.commit, "interrupted");
         }
     }
 }
 
-impl Drop for Room {
+impl Drop for Queued {
     fn drop(&mut self) {
         self.commits.0.turns.fetch_sub(1, Ordering::Relaxed);
         self.commits.0.bytes.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -71,7 +71,8 @@ pub struct Limits {
     /// `request_too_large`. Requests without a session are not limited.
     pub max_request_body: usize,
     /// The request bodies of sessions that are held in memory at once, all together, in bytes. Default 512 MiB. Past
-    /// it: 503 `overloaded`. A body is held until its turn is stored, or the request has failed.
+    /// it: 503 `overloaded`. A body is held until the upstream has begun to answer; what is new in it, until its turn is
+    /// stored.
     ///
     /// What counts is the bytes of each body, in whole KiB, and of one that comes compressed also what it is
     /// decoded to; not the memory that is set aside for it, which may be twice as much while it comes. One that by

@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use crate::{
     body::{
-        BoxError, CollectError, Reactions, RequestBody, ResponseBody, Tee, collect,
+        BoxError, CollectError, Reactions, RequestBody, ResponseBody, Tee, collect, detached,
         encoding::{self, Coding, DecodeError, Decoder},
         recording::{Listener, OpenTurn, Recording},
     },
@@ -30,7 +30,7 @@ use crate::{
     error::Rejection,
     failpoint::{self, Point},
     head::{SIGNED, is_retry, not_ours, rewrite, unrecorded},
-    history::{Incoming, Log, Message, Mode, Plan, reconcile},
+    history::{Incoming, Log, Mode, Plan, reconcile},
     protocol::{Draft, ReplyLimits, splice::splice},
     session::{
         SessionKey,
@@ -325,7 +325,7 @@ where
     };
     let limits = ReplyLimits { reply: config.limits.max_reply, event: config.limits.max_event };
     // A reply may take minutes: until then the request's body need not stay in memory.
-    let kept = |messages: &[Message]| messages.iter().map(Message::detached).collect();
+    let kept = |messages| detached(messages, draft.body.len(), &config.room);
     let turn = OpenTurn {
         key: identity.key.clone(),
         at: base.at,

@@ -156,3 +156,26 @@ fn a_reply_that_is_given_up_takes_its_connection_with_it() {
     drop(client);
     wait.recv_timeout(PATIENCE).expect("the upstream goes on for a client that has left");
 }
+
+#[test]
+fn a_request_is_sent_to_its_end_although_its_reply_has_ended() {
+    const LENGTH: usize = 8 << 20;
+    for reply in ["HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n", OK] {
+        let (sender, received) = mpsc::channel();
+        let upstream = Upstream::start(move |wire| {
+            while wire.try_until("\r\n\r\n").is_some() {
+                wire.write(reply);
+                sender.send(wire.exactly(LENGTH).len()).unwrap();
+            }
+        });
+        let proxy = proxy(&upstream);
+        let mut client = Wire::connect(proxy.address);
+        for number in 0..2 {
+            client.write(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n"));
+            client.message();
+            client.write(vec![b'x'; LENGTH]);
+            let arrived = received.recv_timeout(PATIENCE);
+            assert_eq!(arrived, Ok(LENGTH), "request {number} was cut off");
+        }
+    }
+}

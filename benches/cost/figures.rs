@@ -77,15 +77,20 @@ impl Figures {
 
     /// # Errors
     ///
-    /// When a request without a session takes more instructions than a bare proxy's, whatever was committed.
-    pub(crate) fn compare_with_bare(&self) -> Result<(), BoxError> {
+    /// When a request without a session takes more instructions than a bare proxy's, whatever was committed; or, if all
+    /// are asked for, one of them was not counted.
+    pub(crate) fn compare_with_bare(&self, all: bool) -> Result<(), BoxError> {
         let of = |name: String| self.0.get(&Unit::Instructions)?.get(&name).copied();
         for request in ["a request", "a request with 200 turns"] {
             let both = of(format!("no session: {request}")).zip(of(format!("bare proxy: {request}")));
-            if let Some((ours, bare)) = both
-                && ours > bare * AS_BARE
-            {
-                return Err(format!("{request} takes {ours} instructions, and {bare} of a bare proxy").into());
+            match both {
+                Some((ours, bare)) if ours > bare * AS_BARE => {
+                    return Err(
+                        format!("{request} takes {ours} instructions, and {bare} of a bare proxy").into()
+                    );
+                }
+                None if all => return Err(format!("{request}: not counted of both proxies").into()),
+                _ => {}
             }
         }
         Ok(())

@@ -105,7 +105,7 @@ fn run(options: &Options) -> Result<(), BoxError> {
     step("the stores", || stores::measure(options, &mut figures))?;
     step("instructions of the library", || library::instructions(options, &mut figures))?;
     step("the program", || proxies::measure(options, &mut figures))?;
-    figures.compare_with_bare()?;
+    figures.compare_with_bare(options.only.is_none())?;
     if options.update {
         return committed.update(figures, options.only.is_none());
     }

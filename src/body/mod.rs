@@ -1,6 +1,7 @@
 //! Bodies: the request's, collected and rebuilt; the response's, listened to on its way out.
 
 mod collect;
+mod detached;
 pub(crate) mod encoding;
 pub(crate) mod recording;
 mod request;
@@ -9,6 +10,7 @@ mod room;
 mod tee;
 
 pub(crate) use collect::{CollectError, Collected, collect};
+pub(crate) use detached::detached;
 pub use request::RequestBody;
 pub use response::ResponseBody;
 pub(crate) use room::Room;

@@ -128,16 +128,6 @@ impl Message {
         &self.raw
     }
 
-    /// The same message in memory of its own, unless it is so long that a copy costs more than it frees: a slice keeps
-    /// all of the body in memory that it was cut out of, and the buffer that this was read into.
-    pub(crate) fn detached(&self) -> Self {
-        let raw = match self.raw.len() {
-            ..=DETACHED => Bytes::copy_from_slice(&self.raw),
-            _ => self.raw.clone(),
-        };
-        Self { raw, about: self.about.clone() }
-    }
-
     /// What was read out of it.
     #[must_use]
     pub fn about(&self) -> &About {
@@ -156,9 +146,6 @@ impl Message {
         matches!(self.about.role, Role::System | Role::Developer)
     }
 }
-
-/// Copied at most, in bytes.
-const DETACHED: usize = 16 * 1024;
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

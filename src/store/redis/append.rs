@@ -65,7 +65,7 @@ impl Shared {
             && let Value::Int(time) = self.write(&self.adding(key, &next)).await?
         {
             let time = u64::try_from(time).map_err(|_| unexpected())?;
-            if let (Some(before), Some(rest)) = (at.newest, next.rest) {
+            if let (Some(before), Some(rest)) = (at.newest.filter(|_| self.loads_known()), next.rest) {
                 let (last, end) = (next.size, next.size + next.frame.len());
                 let end = End { head: HEAD, last, end, rest: Some(Rest { at: time, ..rest }) };
                 self.ends.add_behind(before, Added { turn: turn.clone(), cursor: next.cursor, end });

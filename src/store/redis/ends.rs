@@ -144,9 +144,8 @@ impl<V: Clone> Generations<V> {
     fn remove(&mut self, turn: TurnId) {
         if let Some((_, weight)) = self.young.remove(&turn) {
             self.weight -= weight;
-        } else {
-            self.old.remove(&turn);
         }
+        self.old.remove(&turn);
     }
 
     fn put(&mut self, turn: TurnId, value: V, weight: usize) {
@@ -192,6 +191,16 @@ mod tests {
         assert_eq!(ends.of(id(10 * LOGS - 1)), Some(end(10 * LOGS - 1)));
         let kept = &ends.0.lock().unwrap().ends;
         assert!(kept.young.len() + kept.old.len() <= 2 * LOGS);
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back_as_it_was_before() {
+        let ends = Ends::default();
+        ends.put(id(1), end(1), None);
+        (2..LOGS + 2).for_each(|number| ends.put(id(number), end(number), None));
+        ends.put(id(1), end(7), None);
+        ends.forget(id(1));
+        assert_eq!(ends.of(id(1)), None);
     }
 
     #[test]

@@ -48,9 +48,8 @@ fn unknown(after: Option<&Cursor>) -> Loaded {
 impl Shared {
     pub(super) async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
         let link = self.link();
-        let refresh = self.retention.refresh == TtlRefresh::OnLoad;
-        // A Cluster's client takes pipelines apart, and sends their parts again by rules of its own.
-        if let Some(after) = after.filter(|_| !refresh && !self.in_cluster)
+        let refresh = self.refreshes();
+        if let Some(after) = after.filter(|_| self.loads_known())
             && let Some(loaded) = self.known(link, key, after).await?
         {
             return Ok(loaded);
@@ -69,6 +68,17 @@ impl Shared {
             }
             damaged(error)
         })
+    }
+
+    /// Whether a load puts off the expiry, which takes a script.
+    fn refreshes(&self) -> bool {
+        self.retention.refresh == TtlRefresh::OnLoad
+    }
+
+    /// Whether what is known of logs is of use to loads. A Cluster's client takes pipelines apart, and sends their parts
+    /// again by rules of its own.
+    pub(super) fn loads_known(&self) -> bool {
+        !self.refreshes() && !self.in_cluster
     }
 
     /// What came after a cursor whose place is known. `None` where that does not tell.

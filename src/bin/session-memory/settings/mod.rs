@@ -218,7 +218,7 @@ settings! {
         body_read_timeout: Option<Duration> = "30s",
         /// To receive a request's body, if it has a session.
         body_deadline: Option<Duration> = "10min",
-        /// For which a client may take nothing of a reply that is ready; past it the reply is cut.
+        /// For which a client may take nothing of a reply that is ready (over HTTP/2: less than 16 KiB of a stream); past it the reply is cut.
         send_timeout: Option<Duration> = "1min",
         /// On SIGTERM or SIGINT, to finish replies; then they are cut.
         drain_deadline: Duration = "30s",

@@ -24,7 +24,7 @@ use hyper::{
     client::conn::http1::{Connection, SendRequest, handshake},
 };
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{net::TcpStream, runtime::Handle};
+use tokio::{net::TcpStream, runtime::Handle, task::unconstrained};
 use tower::ServiceExt;
 
 use super::connect::{POOL_IDLE, Timed};
@@ -101,7 +101,7 @@ impl Client {
 
     fn reply(&self, head: Response<Incoming>, link: Box<Link>) -> Response<Reply> {
         let idle = self.idle.clone();
-        head.map(|body| Reply { body, link: Some(link), idle, fresh: true, broken: None })
+        head.map(|body| Reply { body, link: Some(link), idle, ended: false, fresh: true, broken: None })
     }
 }
 
@@ -119,7 +119,8 @@ impl Link {
         mut self: Box<Self>,
         request: Request<UpstreamRequest>,
     ) -> Result<(Response<Incoming>, Box<Self>), (Error, Option<Request<UpstreamRequest>>)> {
-        let mut reply = pin!(self.sender.try_send_request(request));
+        // It need not be polled with a waker, so it must not ask for being polled again either.
+        let mut reply = pin!(unconstrained(self.sender.try_send_request(request)));
         self.bell.rung.store(true, Ordering::SeqCst);
         let head = std::future::poll_fn(|cx| {
             self.run(cx, |ended| match reply.as_mut().poll(&mut nobody()) {
@@ -134,7 +135,12 @@ impl Link {
                 let unsent = error.take_message();
                 Err((Error::Http(error.into_error()), unsent))
             }
-            None => Err((Error::Ended, None)),
+            None => {
+                // With the connection goes a request that waits for it, back to whoever waits for its reply.
+                drop(self);
+                let unsent = reply.await.err().and_then(|mut error| error.take_message());
+                Err((Error::Ended, unsent))
+            }
         }
     }
 
@@ -152,10 +158,18 @@ impl Link {
         found
     }
 
-    /// Whether it can carry another request.
+    /// Ready when it can carry another request, or never will; says which.
+    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let ended = self.run(cx, |ended| if ended { Poll::Ready(()) } else { Poll::Pending });
+        if ended.is_ready() {
+            return Poll::Ready(false);
+        }
+        self.sender.poll_ready(&mut nobody()).map(|ready| ready.is_ok())
+    }
+
+    /// Whether it can carry another request now.
     fn is_free(&mut self) -> bool {
-        let run = self.run(&mut nobody(), |ended| Poll::Ready(!ended));
-        run == Poll::Ready(true) && matches!(self.sender.poll_ready(&mut nobody()), Poll::Ready(Ok(())))
+        self.poll_free(&mut nobody()) == Poll::Ready(true)
     }
 }
 
@@ -212,6 +226,8 @@ pub(crate) struct Reply {
     body: Incoming,
     link: Option<Box<Link>>,
     idle: Idle,
+    /// Whether the reader was told of the end.
+    ended: bool,
     /// Whether the reader has had no pause to pass on what it was given.
     fresh: bool,
     /// Where the reply broke off, for when it has had one.
@@ -255,6 +271,7 @@ impl Body for Reply {
             }
             frame => {
                 self.fresh = frame.is_ready();
+                self.ended = matches!(frame, Poll::Ready(None));
                 frame
             }
         }
@@ -270,12 +287,15 @@ impl Body for Reply {
 }
 
 impl Drop for Reply {
-    /// The connection of a reply that was read to its end carries the next request; any other one ends.
+    /// The connection of a reply that was read to its end carries the next request, once its own has been sent; any
+    /// other one ends.
     fn drop(&mut self) {
-        if let Some(mut link) = self.link.take()
-            && link.is_free()
-        {
-            self.idle.put(link);
+        let Some(mut link) = self.link.take() else { return };
+        match link.poll_free(&mut nobody()) {
+            Poll::Ready(true) => self.idle.put(link),
+            Poll::Ready(false) => {}
+            Poll::Pending if self.ended || self.body.is_end_stream() => self.idle.put_when_free(link),
+            Poll::Pending => {}
         }
     }
 }
@@ -311,6 +331,23 @@ impl Idle {
             #[expect(clippy::disallowed_methods, reason = "a shutdown need not wait for it")]
             runtime.spawn(self.clone().sweep());
         }
+    }
+
+    /// An upstream may answer before it has the whole request; its reply was whole, and so shall the request be. Where
+    /// it goes on, that body's own limit says for how long.
+    fn put_when_free(&self, mut link: Box<Link>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let idle = self.clone();
+        let rest = async move {
+            if std::future::poll_fn(|cx| link.poll_free(cx)).await {
+                idle.put(link);
+            }
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a shutdown need not wait for it: the client has its reply"
+        )]
+        runtime.spawn(rest);
     }
 
     /// Ends the connections that the upstream has ended, and those that nobody has used for long; itself with the
