@@ -8,26 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tower_session_memory::{RequestBody, ResponseBody};
+use tower_session_memory::RequestBody;
 
-use crate::{
-    BoxError,
-    admission::{Admitted, Place},
-    deadline::Deadline,
-    upstream::PlainReply,
-};
+use crate::{BoxError, admission::Place, deadline::Deadline};
 
 /// The body of a request to the upstream: the client's own, or one with the history in it.
 pub(crate) type UpstreamRequest = Timed<RequestBody<Incoming>>;
-/// The body of the upstream's reply: over plain HTTP/1.1, or over what else there is.
-pub(crate) type UpstreamReply = Either<PlainReply, Incoming>;
-/// The body of the forwarding end's answer: the upstream's, or one of ours.
-pub(crate) type Reply = Either<Timed<UpstreamReply>, Full<Bytes>>;
-/// The body of a client's answer: the layer's, or one of what stands before it.
-pub(crate) type Answer = Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>;
 
 /// A body that said nothing for too long.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +101,7 @@ where
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use http_body_util::Full;
     use tokio::time::Instant;
 
     use super::*;

@@ -26,10 +26,11 @@ use metrics::Counter;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tower::Service;
+use tower_session_memory::ResponseBody;
 
 use crate::{
     admission::{Admission, Admitted},
-    body::{Answer, Stalled, Timed, discard},
+    body::{Stalled, Timed, discard},
     drain::Work,
     framing::{Ambiguous, MAX_HEAD},
     gate::Gate,
@@ -38,6 +39,7 @@ use crate::{
     reply::Refusal,
     seldom::Seldom,
     send::{Outgoing, StreamTask},
+    upstream::Reply,
     wire::Wire,
     workers::{Place, Workers},
 };
@@ -51,6 +53,9 @@ const PINGS: u64 = 256;
 
 /// The most that is read of a refused request's body; of a longer one the connection ends.
 const MAX_DISCARDED: usize = 1024 * 1024;
+
+/// The body of a client's answer: the layer's, or one of what stands before it.
+type Answer = Either<Admitted<ResponseBody<Reply>>, Full<Bytes>>;
 
 /// What all connections of a server share.
 pub(crate) struct Server {

@@ -15,8 +15,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
-use http_body_util::Either;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use tower_session_memory::RequestBody;
@@ -24,7 +25,7 @@ use tower_session_memory::RequestBody;
 use crate::{
     BoxError,
     admission::Place,
-    body::{Reply, Stalled, Timed, UpstreamReply, UpstreamRequest},
+    body::{Stalled, Timed, UpstreamRequest},
     config::Config,
     drain::Work,
     headers::{strip_hop_by_hop, tokens_of},
@@ -32,8 +33,12 @@ use crate::{
     upgrade::Upgrade,
 };
 pub(crate) use connect::{KEEP_ALIVE, USER_TIMEOUT};
-pub(crate) use http1::Reply as PlainReply;
 use target::Target;
+
+/// The body of the upstream's reply: over plain HTTP/1.1, or over what else there is.
+type UpstreamReply = Either<http1::Reply, Incoming>;
+/// The body of an answer: the upstream's, or one of ours.
+pub(crate) type Reply = Either<Timed<UpstreamReply>, Full<Bytes>>;
 
 /// Sends requests to the upstream. A clone shares the connections.
 #[derive(Clone)]
