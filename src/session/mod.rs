@@ -192,6 +192,7 @@ impl KeyDigest {
     }
 
     /// The 16 bytes.
+    #[cfg(feature = "redis")]
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
