@@ -82,7 +82,7 @@ impl Figures {
     pub(crate) fn compare_with_bare(&self, all: bool) -> Result<(), BoxError> {
         let of = |name: String| self.0.get(&Unit::Instructions)?.get(&name).copied();
         for request in ["a request", "a request with 200 turns"] {
-            let both = of(format!("no session: {request}")).zip(of(format!("bare proxy: {request}")));
+            let both = of(format!("no session: {request}")).zip(of(format!("{BARE}{request}")));
             match both {
                 Some((ours, bare)) if ours > bare * AS_BARE => {
                     return Err(
@@ -96,6 +96,9 @@ impl Figures {
         Ok(())
     }
 }
+
+/// How the names of the bare proxy's figures begin.
+const BARE: &str = "bare proxy: ";
 
 /// What the program may cost where it has nothing to remember, a bare proxy being 1.
 const AS_BARE: f64 = 1.03;
@@ -172,10 +175,12 @@ impl Committed {
             let none = Table::new();
             let committed = self.figures.get(&unit).unwrap_or(&none);
             let measured = measured.0.get(&unit).unwrap_or(&none);
-            let gated = same_architecture || !matches!(unit, Unit::Instructions);
+            let comparable = same_architecture || !matches!(unit, Unit::Instructions);
             println!("\n{}", unit.table());
             for (name, &value) in measured {
                 counted += 1;
+                // How the bare proxy's few lines are inlined depends on where they are built; they are not ours to hold.
+                let gated = comparable && !name.starts_with(BARE);
                 let verdict = match committed.get(name) {
                     None => "NEW",
                     Some(_) if !gated => "",
