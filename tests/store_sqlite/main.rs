@@ -97,6 +97,34 @@ async fn a_closed_store_has_moved_everything_into_the_file_and_refuses_the_rest(
     assert_eq!(texts(&file.open().await, "a").await, ["one"]);
 }
 
+/// Its checkpoints run beside the writers, and wait for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_stays_bounded_under_writers_that_never_pause() {
+    const MIB: u64 = 1024 * 1024;
+    let file = File::new();
+    let store = file.open().await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let store = store.clone();
+        writers.spawn(async move {
+            for turn in 0..128 {
+                let key = key(&format!("session-{writer}-{turn}"));
+                say(&store, &key, &"x".repeat(MIB as usize / 4)).await;
+            }
+        });
+    }
+    let log = || std::fs::metadata(file.path().with_extension("db-wal")).unwrap().len();
+    let (mut longest, mut moved) = (0, 0);
+    while let Some(done) = writers.join_next().await {
+        done.unwrap();
+        longest = longest.max(log());
+        moved = std::fs::metadata(file.path()).unwrap().len();
+    }
+    // What eight can write between two looks is far less than what is written over all.
+    assert!(longest <= (64 + 16) * MIB, "the log has grown to {longest} bytes");
+    assert!(moved >= (256 - 64 - 16) * MIB, "{moved} bytes are in the file");
+}
+
 #[tokio::test]
 async fn what_was_handed_over_before_the_close_is_answered() {
     let file = File::new();

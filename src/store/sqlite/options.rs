@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Handle, OpenError, OpenProblem, SqliteStore,
+    checkpoints::Checkpoints,
     file::FileId,
     queue::Queue,
     reader::Reader,
@@ -200,6 +201,7 @@ impl SqliteBuilder {
             retention: self.retention,
             patience: self.setup.busy_timeout,
             sweep_interval: self.sweep_interval,
+            checkpoints: Checkpoints::new(self.path, file.clone(), schema::WAL),
             file,
             failed: false,
             last: Batch::default(),

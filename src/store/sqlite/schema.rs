@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 
-use super::{OpenProblem, Synchronous, error::is_busy};
+use super::{OpenProblem, Synchronous, checkpoints::Limits, error::is_busy};
 use crate::store::Durability;
 
 /// `PRAGMA application_id`: "TSM1".
@@ -116,7 +116,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenProblem> {
 
 /// Opens the connection that writes, and brings the schema up to date.
 pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
-    let mut connection = connect(path, setup)?;
+    let mut connection = connect(path, setup.busy_timeout)?;
     // In one transaction: another process may be creating the schema between two looks.
     let look = connection.transaction()?;
     let known = identify(&look)?;
@@ -131,7 +131,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "secure_delete", true)?; // what was deleted is overwritten in the file
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?; // see `checkpoints`
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     if known != Known::Current {
         create(&connection, setup.busy_timeout.max(MIGRATION))?;
@@ -154,9 +154,17 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
 
 /// Opens a connection that reads. The writer's must be open.
 pub(super) fn open_reader(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
-    let connection = connect(path, setup)?;
+    let connection = connect(path, setup.busy_timeout)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+/// Opens a connection that moves the log into the file. The writer's must be open.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, OpenProblem> {
+    let connection = connect(path, Duration::ZERO)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
 }
@@ -171,12 +179,12 @@ pub(super) fn durability(connection: &Connection) -> rusqlite::Result<Durability
     })
 }
 
-fn connect(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
+fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenProblem> {
     // Absolute, so that nothing in it is taken for one of SQLite's URIs.
     let path = std::path::absolute(path).map_err(OpenProblem::CannotCreate)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(setup.busy_timeout)?;
+    connection.busy_timeout(busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(32);
     if connection.is_readonly(MAIN_DB)? {
         return Err(OpenProblem::ReadOnly);
@@ -273,8 +281,8 @@ const MIGRATION: Duration = Duration::from_secs(60);
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
 /// A write-ahead log of so many pages is moved into the file: 16 MiB. Pages that were written more than once are moved
-/// once, and the file is synced as rarely.
-const WAL_PAGES: i64 = 4096;
+/// once, and the file is synced as rarely. It grows to 64 MiB at most, and by what one transaction holds.
+pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
 
 /// Pages that a connection keeps in memory. The system keeps them, too, and a reader's are forgotten at each commit.
 const WRITER_CACHE_KIB: i64 = 4 * 1024;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::oneshot;
 
 use super::{
+    checkpoints::{self, Checkpoints},
     error::{is_busy, is_failed_sync, store_error},
     file::FileId,
     log,
@@ -57,6 +58,7 @@ pub(super) struct Writer {
     pub(super) sweep_interval: Duration,
     /// Which file was opened.
     pub(super) file: FileId,
+    pub(super) checkpoints: Checkpoints,
     /// The file cannot be trusted any more.
     pub(super) failed: bool,
     pub(super) last: Batch,
@@ -82,7 +84,10 @@ impl Writer {
             CloseAtEnd { writes: self.writes.clone(), reads: self.reads.clone(), spot: self.spot.clone() };
         let mut sweep_at = Instant::now();
         loop {
-            match self.writes.pop(sweep_at.saturating_duration_since(Instant::now())) {
+            let patience = sweep_at.saturating_duration_since(Instant::now());
+            // A checkpoint that ends while nobody writes is looked after soon.
+            let patience = if self.checkpoints.is_running() { patience.min(SOON) } else { patience };
+            match self.writes.pop(patience) {
                 Popped::Job(first) => {
                     self.gather();
                     let batch = self.batch(first);
@@ -97,6 +102,7 @@ impl Writer {
                 let wait = if self.sweep() { MORE_TO_SWEEP } else { self.sweep_interval };
                 sweep_at = Instant::now() + wait;
             }
+            self.tend_the_log();
         }
         drop(end);
         for reader in self.readers {
@@ -105,10 +111,24 @@ impl Writer {
         }
         self.spot.end();
         if self.failed {
+            drop(self.checkpoints.wait());
             return;
         }
-        if let Err(error) = checkpoint(&self.connection) {
+        if let Err(error) = self.checkpoints.end(&self.connection) {
             tracing::warn!(%error, "the session database was closed without a checkpoint; no turn is lost");
+        }
+    }
+
+    fn tend_the_log(&mut self) {
+        if self.failed {
+            return;
+        }
+        match self.checkpoints.tend(&self.connection) {
+            Ok(()) => {}
+            Err(trouble) if checkpoints::is_fatal(&trouble) => self.fail(Vec::new(), &trouble),
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log could not be moved into the session database yet");
+            }
         }
     }
 
@@ -266,12 +286,10 @@ fn refuse(batch: Vec<Write>, error: rusqlite::Error) {
     }
 }
 
-fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-}
-
 /// How long the writer waits between two rounds of a sweep, so that appends come first.
 const MORE_TO_SWEEP: Duration = Duration::from_millis(20);
+
+const SOON: Duration = Duration::from_millis(10);
 
 /// Closes the queues when the writer ends. Should it panic, nobody waits for it forever.
 struct CloseAtEnd {
@@ -293,7 +311,7 @@ impl Drop for CloseAtEnd {
 mod tests {
     use rusqlite::ffi;
 
-    use super::*;
+    use super::{super::schema, *};
     use crate::session::Principal;
 
     fn deletion() -> (Write, oneshot::Receiver<Result<Done, StoreError>>) {
@@ -311,8 +329,10 @@ mod tests {
 
     /// A store that has just one thread: the test's.
     fn writer() -> Writer {
+        let (_directory, connection, checkpoints) = checkpoints::tests::file(schema::WAL);
         Writer {
-            connection: Connection::open_in_memory().unwrap(),
+            connection,
+            checkpoints,
             writes: Arc::new(Queue::new(8)),
             reads: Arc::new(Queue::new(8)),
             spot: Arc::new(Spot::new(Vec::new())),
@@ -341,6 +361,21 @@ mod tests {
         }
         assert!(writer.writes.push(deletion().0).await.is_err(), "the store takes nothing more");
         assert!(writer.reads.abandon().is_empty(), "nor does it answer loads");
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_of_a_checkpoint_closes_the_store_and_another_failure_does_not() {
+        let mut writer = writer();
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_BUSY] {
+            writer.checkpoints.fail(error(code));
+            writer.tend_the_log();
+            assert!(!writer.failed, "the log has all that could not be moved");
+        }
+        assert!(writer.writes.push(deletion().0).await.is_ok());
+        writer.checkpoints.fail(error(ffi::SQLITE_IOERR_FSYNC));
+        writer.tend_the_log();
+        assert!(writer.failed);
+        assert!(writer.writes.push(deletion().0).await.is_err(), "the store takes nothing more");
     }
 
     #[test]

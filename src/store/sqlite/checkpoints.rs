@@ -1,0 +1,312 @@
+//! Moves the write-ahead log into the file while the writer goes on.
+//!
+//! To move a log of 16 MiB takes tens of milliseconds, nearly all of them waits for the disk. So a thread of its own does
+//! it, in rounds: what was written meanwhile is little, and is moved in the next one. The last little the writer moves
+//! itself, between two transactions, since only when all is moved does the log start over. Should the disk not keep up,
+//! or somebody read for so long that the log cannot start over, the writer waits for it, so that the log stays bounded.
+//!
+//! Thread and connection live as long as one checkpoint: a store at rest has neither.
+
+use std::{
+    error::Error,
+    path::PathBuf,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+
+use super::{error::is_failed_sync, file::FileId, schema};
+
+pub(super) struct Checkpoints {
+    path: PathBuf,
+    /// Which file was opened.
+    file: FileId,
+    limits: Limits,
+    running: Option<JoinHandle<Result<(), Trouble>>>,
+    /// So many pages are to be in the log before the next step.
+    due: u64,
+}
+
+/// How large the log may become, in pages.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// A checkpoint begins.
+    pub(super) begin: u64,
+    /// The writer waits for it.
+    pub(super) wait: u64,
+}
+
+/// What stands in the way of a checkpoint. The log still holds what was not moved.
+pub(super) type Trouble = Box<dyn Error + Send + Sync>;
+
+/// The write-ahead log, in pages.
+#[derive(Debug, Clone, Copy)]
+struct Log {
+    pages: u64,
+    /// So many of them are in the file, too.
+    moved: u64,
+    /// Somebody else was in the way.
+    busy: bool,
+}
+
+impl Checkpoints {
+    pub(super) fn new(path: PathBuf, file: FileId, limits: Limits) -> Self {
+        Self { path, file, limits, running: None, due: limits.begin }
+    }
+
+    /// Does what is to be done now; to be called between transactions. A failed sync is to
+    /// [close](super::writer::Writer::fail) the store, anything else is tried again when the log has grown further.
+    pub(super) fn tend(&mut self, connection: &Connection) -> Result<(), Trouble> {
+        if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.finish(connection)?;
+        }
+        let log = look(connection)?;
+        if log.pages < self.due || log.pages == log.moved {
+            return Ok(());
+        }
+        if self.running.is_some() {
+            return self.finish(connection);
+        }
+        self.due = self.limits.wait.max(self.later(log));
+        match self.begin() {
+            Ok(running) => self.running = Some(running),
+            Err(_no_thread) => self.start_over(connection)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Waits for what runs, and moves the rest.
+    pub(super) fn end(&mut self, connection: &Connection) -> Result<(), Trouble> {
+        self.wait()?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Waits for what runs.
+    pub(super) fn wait(&mut self) -> Result<(), Trouble> {
+        let ended = self.running.take().map(JoinHandle::join);
+        ended.unwrap_or(Ok(Ok(()))).unwrap_or_else(|_| Err("the checkpoint's thread panicked".into()))
+    }
+
+    fn begin(&self) -> std::io::Result<JoinHandle<Result<(), Trouble>>> {
+        let (path, file) = (self.path.clone(), self.file.clone());
+        thread::Builder::new().name("sqlite-checkpoint".to_owned()).spawn(move || {
+            let connection = schema::open_beside(&path)?;
+            // Looked at after it was opened: what this connection has is not another file.
+            if file.is_still_there() { rounds(&connection) } else { Ok(()) }
+        })
+    }
+
+    fn finish(&mut self, connection: &Connection) -> Result<(), Trouble> {
+        let ended = self.wait();
+        if ended.is_err() {
+            self.due = self.later(look(connection)?);
+        }
+        ended?;
+        self.start_over(connection)
+    }
+
+    /// Moves what is left, so that the next transaction writes the log from its start.
+    fn start_over(&mut self, connection: &Connection) -> Result<(), Trouble> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = checkpoint(connection, "PRAGMA wal_checkpoint(RESTART)")?;
+            if !log.busy {
+                self.due = self.limits.begin;
+                return Ok(());
+            }
+            if log.pages < self.limits.wait || Instant::now() > deadline {
+                self.due = self.later(log);
+                return Ok(());
+            }
+            #[expect(clippy::disallowed_methods, reason = "this thread is the store's own")]
+            thread::sleep(BETWEEN_TRIES);
+        }
+    }
+
+    /// Where the log is to be when what did not succeed is tried again.
+    fn later(&self, log: Log) -> u64 {
+        self.limits.begin.max(log.pages + self.limits.begin / 4)
+    }
+}
+
+/// Whether the checkpoint failed in a way after which nothing can be trusted.
+pub(super) fn is_fatal(trouble: &Trouble) -> bool {
+    trouble.downcast_ref().is_some_and(is_failed_sync)
+}
+
+/// Moves the log, and what was written meanwhile, until little is left. None of this waits for anybody or lets anybody
+/// wait. SQLite syncs the file at the end of a round in which nothing was written, as happens in the short ones soon;
+/// the writer finds little to sync then.
+fn rounds(connection: &Connection) -> Result<(), Trouble> {
+    for round in 1..=MOST_ROUNDS {
+        let log = checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+        let left = look(connection)?.left();
+        // Another process is at it, or somebody reads what was there before.
+        let in_the_way = log.busy || log.left() > 0;
+        if in_the_way || left == 0 || (round >= ROUNDS && left <= LITTLE) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How long the log is.
+fn look(connection: &Connection) -> rusqlite::Result<Log> {
+    checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)")
+}
+
+fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<Log> {
+    connection.prepare_cached(pragma)?.query_row([], |row| {
+        // -1 where there is no log yet.
+        let pages = |column| row.get(column).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
+        Ok(Log { busy: row.get::<_, i64>(0)? != 0, pages: pages(1)?, moved: pages(2)? })
+    })
+}
+
+impl Log {
+    fn left(self) -> u64 {
+        self.pages.saturating_sub(self.moved)
+    }
+}
+
+/// At least so many rounds, so that one of them syncs, and at most.
+const ROUNDS: usize = 5;
+const MOST_ROUNDS: usize = 16;
+
+/// So many pages the writer may move.
+const LITTLE: u64 = 128;
+
+/// How long the writer waits for others so that a log that is too long can start over.
+const PATIENCE: Duration = Duration::from_millis(50);
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(super) mod tests {
+    use tempfile::TempDir;
+
+    use super::{
+        super::{Synchronous, schema::Setup},
+        *,
+    };
+
+    const FEW: Limits = Limits { begin: 16, wait: 64 };
+
+    impl Checkpoints {
+        /// As if one had run and failed so.
+        pub(in super::super) fn fail(&mut self, error: rusqlite::Error) {
+            let running = thread::spawn(move || Err(error.into()));
+            wait_until(|| running.is_finished());
+            self.running = Some(running);
+        }
+    }
+
+    /// A connection as the writer's, and what looks after its log.
+    pub(in super::super) fn file(limits: Limits) -> (TempDir, Connection, Checkpoints) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sessions.db");
+        let setup =
+            Setup { synchronous: Synchronous::Full, busy_timeout: Duration::from_secs(5), max_bytes: None };
+        schema::prepare(&path).unwrap();
+        let connection = schema::open_writer(&path, &setup).unwrap();
+        connection.execute_batch("CREATE TABLE pages (page BLOB)").unwrap();
+        let checkpoints = Checkpoints::new(path.clone(), FileId::of(&path), limits);
+        (directory, connection, checkpoints)
+    }
+
+    fn write(connection: &Connection) {
+        connection.execute("INSERT INTO pages VALUES (zeroblob(4000))", []).unwrap();
+    }
+
+    fn write_to(connection: &Connection, pages: u64) -> Log {
+        loop {
+            write(connection);
+            let log = look(connection).unwrap();
+            if log.pages >= pages {
+                return log;
+            }
+        }
+    }
+
+    fn wait_until(mut what: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !what() {
+            assert!(Instant::now() < deadline, "it has not come about in time");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_log_is_moved_while_the_writer_is_in_the_middle_of_a_transaction() {
+        let (_directory, connection, mut checkpoints) = file(FEW);
+        let before = write_to(&connection, FEW.begin);
+        assert_eq!(before.moved, 0, "SQLite does not do it by itself, on the writer's thread");
+        checkpoints.tend(&connection).unwrap();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        write(&connection);
+        wait_until(|| checkpoints.running.as_ref().is_none_or(JoinHandle::is_finished));
+        connection.execute_batch("COMMIT").unwrap();
+        let log = look(&connection).unwrap();
+        assert!(log.moved >= before.pages, "{log:?}");
+        assert!(log.left() > 0, "what was written meanwhile is still to be moved: {log:?}");
+        checkpoints.tend(&connection).unwrap();
+        assert_eq!(look(&connection).unwrap().left(), 0, "the writer has moved the rest");
+        write(&connection);
+        assert!(look(&connection).unwrap().pages < FEW.begin, "and the log has started over");
+    }
+
+    #[test]
+    fn a_log_that_grows_faster_than_it_is_moved_waits_for_that_and_stays_bounded() {
+        let (_directory, connection, mut checkpoints) = file(FEW);
+        let mut longest = 0;
+        for _ in 0..500 {
+            if checkpoints.running.is_none() {
+                // One that is too slow: it ends only when somebody waits for it.
+                let path = checkpoints.path.clone();
+                checkpoints.running = Some(thread::spawn(move || {
+                    let connection = schema::open_beside(&path)?;
+                    wait_until(|| look(&connection).is_ok_and(|log| log.pages >= FEW.wait));
+                    Ok(())
+                }));
+                checkpoints.due = FEW.wait;
+            }
+            write(&connection);
+            checkpoints.tend(&connection).unwrap();
+            longest = longest.max(look(&connection).unwrap().pages);
+        }
+        assert!((FEW.wait..FEW.wait + 8).contains(&longest), "{longest}");
+        write_to(&connection, FEW.wait);
+        checkpoints.end(&connection).unwrap();
+        assert_eq!(look(&connection).unwrap().pages, 0);
+    }
+
+    #[test]
+    fn who_reads_what_was_before_lets_the_log_grow_and_neither_fails_nor_stops_the_writer() {
+        let (_directory, connection, mut checkpoints) = file(FEW);
+        write(&connection);
+        let reader = schema::open_beside(&checkpoints.path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM pages").unwrap();
+        let mut tries = 0;
+        for _ in 0..10 * FEW.begin {
+            write(&connection);
+            let ran = checkpoints.is_running();
+            checkpoints.tend(&connection).unwrap();
+            tries += u64::from(!ran && checkpoints.is_running());
+        }
+        let log = look(&connection).unwrap();
+        assert!(log.pages > FEW.wait && log.left() > FEW.wait, "{log:?}");
+        assert!((2..100).contains(&tries), "it is tried again, and not all the time: {tries}");
+        reader.execute_batch("COMMIT").unwrap();
+        wait_until(|| {
+            write(&connection);
+            checkpoints.tend(&connection).unwrap();
+            look(&connection).unwrap().pages < FEW.begin
+        });
+    }
+}
