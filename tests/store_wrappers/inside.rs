@@ -157,12 +157,18 @@ impl Inside for InSqlite {
             )
             .unwrap();
         change.execute("DELETE FROM turns WHERE session = ?1", [session]).unwrap();
+        let mut previous = None;
         for (seq, record) in (1_i64..).zip(records) {
-            let turn = (session, seq, *id_of(record).as_bytes(), &record[..]);
+            let turn = (session, seq, previous, *id_of(record).as_bytes(), &record[..]);
             change
-                .execute("INSERT INTO turns (session, seq, id, record) VALUES (?1, ?2, ?3, ?4)", turn)
+                .execute(
+                    "INSERT INTO turns (session, seq, previous, id, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    turn,
+                )
                 .unwrap();
+            previous = Some(change.last_insert_rowid());
         }
+        change.execute("UPDATE sessions SET touched = ?2 WHERE row = ?1", (session, previous)).unwrap();
         change.commit().unwrap();
     }
 }

@@ -3,10 +3,9 @@
 //! They are few and plain, since they are what an append costs: SQLite prepares a statement with an `ON CONFLICT` and
 //! a partial index anew for each execution, which took a quarter of the time.
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{error::store_error, schema::SLOT};
+use super::{chain, error::store_error, schema::SLOT};
 use crate::{
     history::{Parent, Turn, TurnId},
     session::SessionKey,
@@ -19,16 +18,23 @@ pub(super) struct Session {
     pub(super) head: Head,
     /// The highest id of all its turns: ids grow with time, so a higher one was never here.
     highest: Option<TurnId>,
-    slot: Option<i64>,
+    /// The place of its newest turn.
+    touched: i64,
     pub(super) expires: i64,
     sweep: i64,
 }
 
+impl Session {
+    /// Place and number of its newest turn.
+    pub(super) fn newest(&self) -> Option<(i64, u64)> {
+        (self.head.count > 0).then_some((self.touched, self.head.count))
+    }
+}
+
 /// What an append executes.
 const FIND: &str = "
-    SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, expiry, sweep_at FROM sessions
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expiry, sweep_at FROM sessions
     WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
-const INSERT: &str = "INSERT INTO turns (session, seq, id, record) VALUES (?1, ?2, ?3, ?4)";
 const TOUCH: &str = "
     UPDATE sessions SET count = ?2, trimmed = ?3, newest = ?4, highest = ?5, touched = ?6, updated_at = ?7,
                         expiry = ?8
@@ -36,7 +42,7 @@ const TOUCH: &str = "
 
 /// What one round of the sweep removes at most.
 const SWEPT_SESSIONS: i64 = 64;
-const SWEPT_TURNS: i64 = 2048;
+const SWEPT_TURNS: u64 = 2048;
 
 pub(super) fn find(connection: &Connection, key: &SessionKey) -> rusqlite::Result<Option<Session>> {
     connection
@@ -60,7 +66,7 @@ pub(super) fn append(
     let session = match found {
         Some(session) if session.expires > now => {
             if session.highest >= Some(turn.id())
-                && place_of(connection, &session, turn.id()).map_err(store_error)?.is_some()
+                && chain::number_of(connection, &session, turn.id()).map_err(store_error)?.is_some()
             {
                 return Ok(Appended::AlreadyThere(session.head.cursor()));
             }
@@ -72,23 +78,26 @@ pub(super) fn append(
         }
         _ if matches!(turn.parent(), Parent::Turn(_)) => return Ok(Appended::Gone),
         Some(expired) => {
-            clear(connection, expired.row).map_err(store_error)?;
-            Session { head: Head::fresh(), slot: None, ..expired }
+            clear(connection, &expired).map_err(store_error)?;
+            Session { head: Head::fresh(), ..expired }
         }
         None => {
             let head = Head::fresh().with(turn.id());
             let row = create(connection, key, &head, &after).map_err(store_error)?;
-            insert(connection, row, head.count, turn).map_err(store_error)?;
+            chain::insert(connection, row, head.count, None, turn, after.highest).map_err(store_error)?;
             return Ok(Appended::Appended(head.cursor()));
         }
     };
     let mut head = session.head.with(turn.id());
     let excess = head.excess(retention.max_turns);
     head.trimmed += excess;
-    let place = insert(connection, session.row, head.count, turn).map_err(store_error)?;
+    let previous = session.newest().map(|(place, _)| place);
+    let place = chain::insert(connection, session.row, head.count, previous, turn, after.highest)
+        .map_err(store_error)?;
     touch(connection, &session, &head, place, &after).map_err(store_error)?;
     if excess > 0 {
-        trim(connection, session.row, head.trimmed - excess, head.trimmed).map_err(store_error)?;
+        let session = Session { head, touched: place, ..session };
+        chain::trim(connection, &session, head.trimmed - excess, head.trimmed).map_err(store_error)?;
     }
     Ok(Appended::Appended(head.cursor()))
 }
@@ -105,7 +114,7 @@ pub(super) fn delete(
     let after = After { now, expires, sweep: sweep_at(expires, now), highest: None };
     match find(connection, key).map_err(store_error)? {
         Some(session) => {
-            clear(connection, session.row).map_err(store_error)?;
+            clear(connection, &session).map_err(store_error)?;
             rewrite(connection, session.row, &tombstone, 0, &after).map_err(store_error)
         }
         None => create(connection, key, &tombstone, &after).map(drop).map_err(store_error),
@@ -137,20 +146,24 @@ pub(super) fn refresh(
 
 /// Removes a part of what expired; whether there may be more.
 pub(super) fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
-    let expired: Vec<i64> = connection
-        .prepare_cached("SELECT row FROM sessions WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2")?
-        .query_map(params![now, SWEPT_SESSIONS], |row| row.get(0))?
+    let expired: Vec<(i64, Option<i64>, u64)> = connection
+        .prepare_cached(
+            "SELECT row, iif(count > 0, touched, NULL), trimmed FROM sessions
+             WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2",
+        )?
+        .query_map(params![now, SWEPT_SESSIONS], |row| Ok((row.get(0)?, row.get(1)?, count(row, 2)?)))?
         .collect::<Result<_, _>>()?;
     let mut room = SWEPT_TURNS;
-    for row in &expired {
-        let removed = connection
-            .prepare_cached(
-                "DELETE FROM turns WHERE place IN (SELECT place FROM turns WHERE session = ?1 LIMIT ?2)",
-            )?
-            .execute(params![row, room])?;
-        room -= removed as i64;
-        if room <= 0 {
-            return Ok(true);
+    for (row, newest, trimmed) in &expired {
+        if let Some(newest) = newest {
+            let removed = chain::clear(connection, *row, *newest, *trimmed, room)?;
+            if removed.left.is_some() {
+                connection
+                    .prepare_cached("UPDATE sessions SET touched = ?2 WHERE row = ?1")?
+                    .execute(params![row, removed.left])?;
+                return Ok(true);
+            }
+            room -= removed.turns;
         }
         connection.prepare_cached("DELETE FROM sessions WHERE row = ?1")?.execute([row])?;
     }
@@ -172,46 +185,13 @@ fn sweep_at(expires: i64, now: i64) -> i64 {
     (expires / step).saturating_add(1).saturating_mul(step)
 }
 
-/// The turn's place in the log, kept or trimmed. The newest are looked at first.
-fn place_of(connection: &Connection, session: &Session, id: TurnId) -> rusqlite::Result<Option<u64>> {
-    connection
-        .prepare_cached("SELECT seq FROM turns WHERE session = ?1 AND +id = ?2 ORDER BY seq DESC LIMIT 1")?
-        .query_row(params![session.row, id.as_bytes()], |row| count(row, 0))
-        .optional()
-}
-
-/// Whether this turn is at this place of the log.
-pub(super) fn is_at(connection: &Connection, row: i64, seq: u64, id: TurnId) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT 1 FROM turns WHERE session = ?1 AND seq = ?2 AND id = ?3")?
-        .exists(params![row, seq as i64, id.as_bytes()])
-}
-
-/// The records after that many turns, each with the id that its row names; those that are not larger than so many
-/// bytes.
-pub(super) fn records(
-    connection: &Connection,
-    row: i64,
-    skipped: u64,
-    largest: usize,
-) -> rusqlite::Result<Vec<(TurnId, Bytes)>> {
-    connection
-        .prepare_cached(
-            "SELECT id, record FROM turns WHERE session = ?1 AND seq > ?2 AND length(record) <= ?3 ORDER BY seq",
-        )?
-        .query_map(params![row, skipped as i64, i64::try_from(largest).unwrap_or(i64::MAX)], |row| {
-            Ok((TurnId::from_bytes(row.get(0)?), Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
-        })?
-        .collect()
-}
-
 fn has_parent(connection: &Connection, session: &Session, turn: &Turn) -> rusqlite::Result<bool> {
     match turn.parent() {
         Parent::Previous | Parent::Root => Ok(true),
         Parent::Turn(parent) if Some(parent) == session.head.newest => Ok(true),
         Parent::Turn(parent) => {
-            let place = place_of(connection, session, parent)?;
-            Ok(place.is_some_and(|place| place > session.head.trimmed))
+            let number = chain::number_of(connection, session, parent)?;
+            Ok(number.is_some_and(|number| number > session.head.trimmed))
         }
     }
 }
@@ -257,7 +237,7 @@ fn touch(
     place: i64,
     after: &After,
 ) -> rusqlite::Result<()> {
-    if slot(head, place) != session.slot || after.sweep != session.sweep {
+    if slot(head, place) != slot(&session.head, session.touched) || after.sweep != session.sweep {
         return rewrite(connection, session.row, head, place, after);
     }
     // What no index is made of.
@@ -310,30 +290,10 @@ fn slot(head: &Head, touched: i64) -> Option<i64> {
     (head.count > 0).then_some(touched / SLOT)
 }
 
-/// Adds a turn behind all others, of whichever session; answers its place.
-fn insert(connection: &Connection, row: i64, seq: u64, turn: &Turn) -> rusqlite::Result<i64> {
-    connection.prepare_cached(INSERT)?.execute(params![
-        row,
-        seq as i64,
-        turn.id().as_bytes(),
-        &turn.record()[..]
-    ])?;
-    Ok(connection.last_insert_rowid())
-}
-
-/// Forgets the records of the turns after the one and up to the other.
-fn trim(connection: &Connection, row: i64, after: u64, upto: u64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE turns SET record = NULL WHERE session = ?1 AND seq > ?2 AND seq <= ?3")?
-        .execute(params![row, after as i64, upto as i64])?;
-    connection
-        .prepare_cached("DELETE FROM turns WHERE session = ?1 AND seq <= ?2")?
-        .execute(params![row, upto as i64 - Retention::REMEMBERED as i64])?;
-    Ok(())
-}
-
-fn clear(connection: &Connection, row: i64) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM turns WHERE session = ?1")?.execute([row])?;
+/// Removes all turns of a session.
+fn clear(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
+    let Some((newest, _)) = session.newest() else { return Ok(()) };
+    chain::clear(connection, session.row, newest, session.head.trimmed, u64::MAX)?;
     Ok(())
 }
 
@@ -354,7 +314,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         row: row.get(0)?,
         head,
         highest: id(6)?,
-        slot: row.get(7)?,
+        touched: row.get(7)?,
         expires: row.get(8)?,
         sweep: row.get(9)?,
     })

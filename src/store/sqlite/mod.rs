@@ -44,6 +44,7 @@
 //! beside it until that is overwritten in turn. Space of deleted and expired sessions is used again; the file
 //! does not shrink by itself.
 
+mod chain;
 mod checkpoints;
 mod error;
 mod file;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::{
+    chain::{self, Records},
     error::{damaged, store_error},
     file::FileId,
     log,
@@ -20,7 +21,7 @@ use super::{
     writer::closed,
 };
 use crate::{
-    history::Turn,
+    history::{Turn, TurnId},
     session::{SessionId, SessionKey},
     store::{
         Cursor, Epoch, Loaded, Page, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind,
@@ -114,12 +115,12 @@ impl Reader {
                 let loaded = Loaded { cursor, turns: Vec::new().into(), from_start, trimmed: 0 };
                 return Ok(Some(Answer { loaded, refresh: None }));
             };
-            let known = known(connection, &session, after).map_err(store_error)?;
-            let skipped = known.unwrap_or(session.head.trimmed);
-            let Some(turns) = turns(connection, key, &session, skipped, most)? else { return Ok(None) };
+            let Some((from_start, turns)) = turns(connection, key, &session, after, most)? else {
+                return Ok(None);
+            };
             let refresh = self.retention.refreshed(session.expires, now).filter(|_| session.head.count > 0);
             let (cursor, trimmed) = (session.head.cursor(), session.head.trimmed);
-            let loaded = Loaded { cursor, turns: turns.into(), from_start: known.is_none(), trimmed };
+            let loaded = Loaded { cursor, turns: turns.into(), from_start, trimmed };
             Ok(Some(Answer { loaded, refresh }))
         })
     }
@@ -197,39 +198,50 @@ impl Listed {
     }
 }
 
-/// How many turns the caller has already; `None` if its cursor says nothing here.
-fn known(
+/// What the caller does not have, and whether that is the whole log; `None` when that is more than may be read.
+fn turns(
     connection: &Connection,
+    key: &SessionKey,
     session: &log::Session,
     after: Option<&Cursor>,
-) -> rusqlite::Result<Option<u64>> {
-    Ok(match session.head.place(after) {
+    most: Most,
+) -> Result<Option<(bool, Vec<Turn>)>, StoreError> {
+    let Head { count, trimmed, newest, .. } = session.head;
+    let known = match session.head.place(after) {
         Place::Unknown => None,
-        Place::Start => Some(0),
-        Place::After(count, id) if count == session.head.count => {
-            (Some(id) == session.head.newest).then_some(count)
+        Place::Start => Some((0, None)),
+        Place::After(known, id) if known == count => (Some(id) == newest).then_some((known, newest)),
+        Place::After(known, id) => Some((known, Some(id))),
+    };
+    if let Some((known, id)) = known {
+        match newer(connection, key, session, known, most)? {
+            Some((turns, before)) if before == id => return Ok(Some((false, turns))),
+            Some(_) => {}
+            None => return Ok(None),
         }
-        Place::After(count, id) => log::is_at(connection, session.row, count, id)?.then_some(count),
-    })
+    }
+    Ok(newer(connection, key, session, trimmed, most)?.map(|(turns, _)| (true, turns)))
 }
 
-/// The turns after that many, which must all be there; `None` when that is more than may be read.
-fn turns(
+/// The turns after that many, which must all be there, and the id of the one before them; `None` when that is more
+/// than may be read.
+fn newer(
     connection: &Connection,
     key: &SessionKey,
     session: &log::Session,
     skipped: u64,
     most: Most,
-) -> Result<Option<Vec<Turn>>, StoreError> {
+) -> Result<Option<(Vec<Turn>, Option<TurnId>)>, StoreError> {
     let Head { count, newest, .. } = session.head;
     let expected = count - skipped;
     if expected == 0 {
-        return Ok(Some(Vec::new()));
+        return Ok(Some((Vec::new(), newest)));
     }
     if expected > most.turns {
         return Ok(None);
     }
-    let records = log::records(connection, session.row, skipped, most.bytes).map_err(store_error)?;
+    let Records { records, before } =
+        chain::records(connection, session, skipped, most.bytes).map_err(store_error)?;
     let turns: Vec<Turn> = records
         .into_iter()
         .map(|(id, record)| {
@@ -240,5 +252,5 @@ fn turns(
         .collect::<Result<_, _>>()?;
     let whole = turns.len() as u64 == expected && turns.last().map(Turn::id) == newest;
     // Of a part, whoever may read all tells whether it is too large or damaged.
-    if whole { Ok(Some(turns)) } else { Ok(None) }
+    if whole { Ok(Some((turns, before))) } else { Ok(None) }
 }

@@ -54,10 +54,12 @@ pub(super) const SCHEMA: &str = "
         place      INTEGER PRIMARY KEY,
         session    INTEGER NOT NULL,
         seq        INTEGER NOT NULL,
+        previous   INTEGER,
         id         BLOB    NOT NULL,
+        highest    BLOB,
         record     BLOB
     ) STRICT;
-    CREATE UNIQUE INDEX turns_by_seq ON turns (session, seq, id);
+    CREATE INDEX turns_by_sixteenth ON turns (session, seq) WHERE seq % 16 = 0;
 ";
 
 /// From version 1, whose turns had another index for their ids, and whose sessions were not in slots.
@@ -65,17 +67,20 @@ const FROM_1: &str = "
     DROP INDEX sessions_by_key;
     DROP INDEX sessions_by_touch;
     DROP INDEX sessions_by_expiry;
-    DROP INDEX turns_by_seq;
     ALTER TABLE sessions RENAME TO sessions_1;
     ALTER TABLE turns RENAME TO turns_1;
 ";
 const COPY_1: &str = "
-    INSERT INTO turns SELECT rowid, session, seq, id, record FROM turns_1 ORDER BY rowid;
+    INSERT INTO turns
+        SELECT rowid, session, seq,
+               (SELECT rowid FROM turns_1 WHERE session = t.session AND seq = t.seq - 1),
+               id, nullif((SELECT max(id) FROM turns_1 WHERE session = t.session), id), record
+        FROM turns_1 AS t ORDER BY rowid;
     INSERT INTO sessions
         SELECT row, namespace, principal, id, epoch, fresh, count, trimmed, newest,
-               (SELECT max(id) FROM turns WHERE session = row),
+               (SELECT max(id) FROM turns_1 WHERE session = row),
                coalesce(place, 0), place >> 14, created_at, updated_at, expires_at, expires_at
-        FROM (SELECT *, (SELECT place FROM turns WHERE session = row AND seq = count) AS place FROM sessions_1);
+        FROM (SELECT *, (SELECT rowid FROM turns_1 WHERE session = row AND seq = count) AS place FROM sessions_1);
     DROP TABLE turns_1;
     DROP TABLE sessions_1;
 ";
@@ -143,9 +148,9 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     }
     // Fails where a file says that it is ours and is not.
     connection.prepare(
-        "SELECT row, epoch, fresh, count, trimmed, newest, highest, slot, expiry, sweep_at FROM sessions",
+        "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, slot, expiry, sweep_at FROM sessions",
     )?;
-    connection.prepare("SELECT place, session, seq, id, record FROM turns")?;
+    connection.prepare("SELECT place, session, seq, previous, id, highest, record FROM turns")?;
     // Fails where the file can be opened for writing, but not written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()?;
     connection.busy_timeout(Duration::ZERO)?; // the writer waits in its own way

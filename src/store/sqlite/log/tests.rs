@@ -44,10 +44,146 @@ fn what_an_append_executes_is_prepared_once() {
             append(&connection, key, &at, &turn(key), now, &retention).unwrap();
         }
     }
-    for statement in [FIND, INSERT, TOUCH] {
+    for statement in [FIND, chain::INSERT, TOUCH] {
         let statement = connection.prepare_cached(statement).unwrap();
         assert!(statement.get_status(StatementStatus::Run) >= 350, "an append executes it");
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "and never prepares it anew");
+    }
+}
+
+fn connection() -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(schema::SCHEMA).unwrap();
+    connection
+}
+
+fn keyed(id: &str) -> SessionKey {
+    SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
+}
+
+/// Adds so many turns at this time.
+fn add(
+    connection: &Connection,
+    key: &SessionKey,
+    turns: usize,
+    now: i64,
+    retention: &Retention,
+) -> Vec<Turn> {
+    let at = Cursor::start_of(Epoch::UNBORN);
+    let added = (0..turns).map(|_| turn(key));
+    added
+        .inspect(|turn| {
+            let answer = append(connection, key, &at, turn, now, retention).unwrap();
+            assert!(matches!(answer, Appended::Appended(_)), "{answer:?}");
+        })
+        .collect()
+}
+
+fn numbers(connection: &Connection, what: &str) -> i64 {
+    connection.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+}
+
+/// How often the chain was followed by a step.
+fn steps(connection: &Connection) -> i32 {
+    connection.prepare_cached(chain::STEP).unwrap().get_status(StatementStatus::Run)
+}
+
+/// A page for each session that speaks, as the leaves of an index of all turns would be, is what an append cost most.
+#[test]
+fn turns_of_many_long_sessions_share_the_pages_that_they_are_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = Connection::open(directory.path().join("sessions.db")).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch(schema::SCHEMA).unwrap();
+    let retention = Retention::default();
+    let keys: Vec<SessionKey> = (0..64).map(|number| keyed(&format!("session-{number}"))).collect();
+    connection.execute_batch("BEGIN").unwrap();
+    for _ in 0..20 {
+        keys.iter().for_each(|key| drop(add(&connection, key, 10, 0, &retention)));
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    let pages = |mode: &str| {
+        connection
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(1))
+            .unwrap()
+    };
+    pages("TRUNCATE");
+    connection.execute_batch("BEGIN").unwrap();
+    keys.iter().for_each(|key| drop(add(&connection, key, 1, 0, &retention)));
+    connection.execute_batch("COMMIT").unwrap();
+    assert!(pages("NOOP") < 24, "64 turns were written to {} pages", pages("NOOP"));
+}
+
+#[test]
+fn a_turn_that_comes_late_is_told_from_a_retry_by_a_look_at_the_newest() {
+    let (connection, key, retention) = (connection(), keyed("a"), Retention::default());
+    let said = add(&connection, &key, 500, 0, &retention);
+    let late = turn(&key);
+    add(&connection, &key, 5, 0, &retention);
+    let session = find(&connection, &key).unwrap().unwrap();
+    let before = steps(&connection);
+    assert_eq!(chain::number_of(&connection, &session, late.id()).unwrap(), None);
+    assert_eq!(steps(&connection) - before, 6, "of 505");
+    append(&connection, &key, &session.head.cursor(), &late, 0, &retention).unwrap();
+    // Now ids do not grow along the chain.
+    let session = find(&connection, &key).unwrap().unwrap();
+    for (number, turn) in (1..).zip(&said) {
+        assert_eq!(chain::number_of(&connection, &session, turn.id()).unwrap(), Some(number));
+    }
+    assert_eq!(chain::number_of(&connection, &session, late.id()).unwrap(), Some(506));
+}
+
+#[test]
+fn trimming_takes_a_few_steps_however_many_turns_are_kept() {
+    let (connection, key) = (connection(), keyed("a"));
+    let (kept, more) = (400, 2000);
+    let retention = Retention { max_turns: std::num::NonZeroUsize::new(kept), ..Retention::default() };
+    add(&connection, &key, kept, 0, &retention);
+    let before = steps(&connection);
+    add(&connection, &key, more, 0, &retention);
+    let a_turn = f64::from(steps(&connection) - before) / more as f64;
+    assert!(a_turn < 20.0, "{a_turn} steps a turn");
+    let session = find(&connection, &key).unwrap().unwrap();
+    assert_eq!(session.head.trimmed, more as u64);
+    assert_eq!(numbers(&connection, "turns WHERE record IS NOT NULL"), kept as i64);
+    assert_eq!(numbers(&connection, "turns"), (kept + Retention::REMEMBERED) as i64);
+    let records = chain::records(&connection, &session, more as u64, usize::MAX).unwrap();
+    assert_eq!(records.records.len(), kept);
+    delete(&connection, &key, 0, &retention).unwrap();
+    assert_eq!(numbers(&connection, "turns"), 0);
+}
+
+#[test]
+fn a_deletion_removes_what_a_broken_chain_does_not_lead_to() {
+    for damage in ["DELETE FROM turns WHERE seq = 10", "UPDATE turns SET previous = NULL WHERE seq = 20"] {
+        let (connection, retention) = (connection(), Retention::default());
+        let (damaged, other) = (keyed("a"), keyed("b"));
+        add(&connection, &damaged, 30, 0, &retention);
+        connection.execute(damage, []).unwrap();
+        add(&connection, &other, 3, 0, &retention);
+        delete(&connection, &damaged, 0, &retention).unwrap();
+        assert_eq!(numbers(&connection, "turns"), 3, "{damage}");
+    }
+}
+
+#[test]
+fn a_long_session_is_swept_in_steps_and_may_begin_anew_between_them() {
+    let retention = Retention { ttl: std::time::Duration::from_millis(10), ..Retention::default() };
+    for begin_anew in [false, true] {
+        let (connection, key, other) = (connection(), keyed("a"), keyed("b"));
+        let swept = SWEPT_TURNS as usize;
+        add(&connection, &key, 2 * swept + 2, 0, &retention);
+        add(&connection, &other, 1, 1000, &retention);
+        assert!(sweep(&connection, 100).unwrap(), "more is left");
+        assert_eq!(numbers(&connection, "turns"), swept as i64 + 3);
+        if begin_anew {
+            add(&connection, &key, 2, 100, &retention);
+            assert_eq!(numbers(&connection, "turns"), 3, "of the old ones none is left");
+            continue;
+        }
+        assert!(sweep(&connection, 100).unwrap(), "more is left");
+        assert!(!sweep(&connection, 100).unwrap());
+        assert_eq!((numbers(&connection, "turns"), numbers(&connection, "sessions")), (1, 1));
     }
 }
 

@@ -1,0 +1,222 @@
+//! The table of turns.
+//!
+//! A session's turns are a chain: the session's row names the place of the newest, and each turn the place of the one
+//! before. So an append writes at the end of the table and to the session's row, where an index of all turns would
+//! change a page of its own for each session that speaks. Loads want the newest turns. For what is far from them every
+//! sixteenth turn of a session is in an index.
+//!
+//! Each step is checked: a chain that leads to the turn of another session, or to none, is damaged or ends there.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::log::Session;
+use crate::{
+    history::{Turn, TurnId},
+    store::retention::Retention,
+};
+
+/// What an append executes.
+pub(super) const INSERT: &str =
+    "INSERT INTO turns (session, seq, previous, id, highest, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+pub(super) const STEP: &str =
+    "SELECT previous, id, coalesce(highest, id) FROM turns WHERE place = ?1 AND session = ?2 AND seq = ?3";
+const READ: &str = "
+    SELECT previous, id, iif(length(record) <= ?4, record, NULL) FROM turns
+    WHERE place = ?1 AND session = ?2 AND seq = ?3";
+const SIXTEENTH: &str = "
+    SELECT place, seq FROM turns WHERE session = ?1 AND seq % 16 = 0 AND seq >= ?2 ORDER BY seq LIMIT 1";
+
+/// The turns after some place of a log, with the ids that their rows name.
+pub(super) struct Records {
+    pub(super) records: Vec<(TurnId, Bytes)>,
+    /// The turn at that place, if it is known.
+    pub(super) before: Option<TurnId>,
+}
+
+/// Adds a turn behind all others, of whichever session; answers its place. `highest` is the highest id of the session's
+/// turns with this one.
+pub(super) fn insert(
+    connection: &Connection,
+    session: i64,
+    seq: u64,
+    previous: Option<i64>,
+    turn: &Turn,
+    highest: Option<TurnId>,
+) -> rusqlite::Result<i64> {
+    let highest = highest.filter(|highest| *highest != turn.id());
+    connection.prepare_cached(INSERT)?.execute(params![
+        session,
+        seq as i64,
+        previous,
+        turn.id().as_bytes(),
+        highest.as_ref().map(TurnId::as_bytes),
+        &turn.record()[..]
+    ])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// The turn's number in the log, kept or trimmed. The newest are looked at first, and none that are older than all
+/// that can have this id.
+pub(super) fn number_of(
+    connection: &Connection,
+    session: &Session,
+    id: TurnId,
+) -> rusqlite::Result<Option<u64>> {
+    let mut step = connection.prepare_cached(STEP)?;
+    let mut at = session.newest();
+    while let Some((place, seq)) = at {
+        let found = step
+            .query_row(params![place, session.row, seq as i64], |row| {
+                let id = |column| row.get(column).map(TurnId::from_bytes);
+                Ok((row.get(0)?, id(1)?, id(2)?))
+            })
+            .optional()?;
+        let Some((previous, this, highest)) = found else { break };
+        if this == id {
+            return Ok(Some(seq));
+        }
+        if highest < id {
+            break;
+        }
+        at = before(previous, seq);
+    }
+    Ok(None)
+}
+
+/// The records after that many turns; fewer where one is missing, or larger than so many bytes.
+pub(super) fn records(
+    connection: &Connection,
+    session: &Session,
+    skipped: u64,
+    largest: usize,
+) -> rusqlite::Result<Records> {
+    let largest = i64::try_from(largest).unwrap_or(i64::MAX);
+    let mut read = connection.prepare_cached(READ)?;
+    let (mut records, mut at) = (Vec::new(), session.newest());
+    let known = loop {
+        let Some((place, seq)) = at else { break None };
+        if seq <= skipped {
+            break id_at(connection, session.row, place, seq)?;
+        }
+        let found = read
+            .query_row(params![place, session.row, seq as i64, largest], |row| {
+                let record = row.get_ref(2)?.as_blob_or_null()?.map(Bytes::copy_from_slice);
+                Ok((row.get(0)?, TurnId::from_bytes(row.get(1)?), record))
+            })
+            .optional()?;
+        let Some((previous, id, Some(record))) = found else { break None };
+        records.push((id, record));
+        at = before(previous, seq);
+    };
+    records.reverse();
+    Ok(Records { records, before: known })
+}
+
+/// Forgets the records of the turns after the one and up to the other, and those turns that were trimmed long ago.
+pub(super) fn trim(
+    connection: &Connection,
+    session: &Session,
+    after: u64,
+    upto: u64,
+) -> rusqlite::Result<()> {
+    let mut at = find(connection, session, upto)?;
+    while let Some((place, seq)) = at.filter(|(_, seq)| *seq > after) {
+        connection.prepare_cached("UPDATE turns SET record = NULL WHERE place = ?1")?.execute([place])?;
+        at = step(connection, session.row, place, seq)?;
+    }
+    let forgotten = upto.saturating_sub(Retention::REMEMBERED as u64);
+    if let Some((place, _)) = find(connection, session, forgotten)? {
+        remove(connection, session.row, place, u64::MAX)?;
+    }
+    Ok(())
+}
+
+/// What [`remove`] did.
+pub(super) struct Removed {
+    pub(super) turns: u64,
+    /// The number of the oldest of them.
+    oldest: Option<u64>,
+    /// The place of the newest that is left.
+    pub(super) left: Option<i64>,
+}
+
+impl Removed {
+    /// Whether a log of which so many turns were trimmed is gone with these, or its chain is broken.
+    fn is_all(&self, trimmed: u64) -> bool {
+        self.oldest.is_some_and(|oldest| oldest <= 1 + trimmed.saturating_sub(Retention::REMEMBERED as u64))
+    }
+}
+
+/// Removes at most so many of the turns of a session, the newest first. Where the chain is broken the whole table is
+/// looked through: nothing of a conversation is left behind.
+pub(super) fn clear(
+    connection: &Connection,
+    session: i64,
+    newest: i64,
+    trimmed: u64,
+    most: u64,
+) -> rusqlite::Result<Removed> {
+    let removed = remove(connection, session, newest, most)?;
+    if removed.left.is_none() && !removed.is_all(trimmed) {
+        connection.prepare_cached("DELETE FROM turns WHERE session = ?1")?.execute([session])?;
+    }
+    Ok(removed)
+}
+
+/// Removes at most so many turns, from this place backwards.
+fn remove(connection: &Connection, session: i64, newest: i64, most: u64) -> rusqlite::Result<Removed> {
+    let mut look =
+        connection.prepare_cached("SELECT previous, seq FROM turns WHERE place = ?1 AND session = ?2")?;
+    let mut delete = connection.prepare_cached("DELETE FROM turns WHERE place = ?1")?;
+    let mut removed = Removed { turns: 0, oldest: None, left: None };
+    let mut at = Some(newest);
+    while let Some(place) = at {
+        let found = look.query_row([place, session], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
+        let Some((previous, seq)) = found.optional()? else { break };
+        if removed.turns == most {
+            removed.left = at;
+            break;
+        }
+        removed.turns += delete.execute([place])? as u64;
+        (removed.oldest, at) = (Some(seq), previous);
+    }
+    Ok(removed)
+}
+
+/// Where the turn of this number is. Zero is nowhere.
+fn find(connection: &Connection, session: &Session, number: u64) -> rusqlite::Result<Option<(i64, u64)>> {
+    if number == 0 {
+        return Ok(None);
+    }
+    let near = connection
+        .prepare_cached(SIXTEENTH)?
+        .query_row([session.row, number as i64], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))
+        .optional()?;
+    let mut at = near.or_else(|| session.newest());
+    while let Some((place, seq)) = at.filter(|(_, seq)| *seq > number) {
+        at = step(connection, session.row, place, seq)?;
+    }
+    Ok(at)
+}
+
+/// The turn before.
+fn step(connection: &Connection, session: i64, place: i64, seq: u64) -> rusqlite::Result<Option<(i64, u64)>> {
+    let previous = connection
+        .prepare_cached(STEP)?
+        .query_row([place, session, seq as i64], |row| row.get(0))
+        .optional()?;
+    Ok(before(previous.flatten(), seq))
+}
+
+fn id_at(connection: &Connection, session: i64, place: i64, seq: u64) -> rusqlite::Result<Option<TurnId>> {
+    connection
+        .prepare_cached(STEP)?
+        .query_row([place, session, seq as i64], |row| row.get(1).map(TurnId::from_bytes))
+        .optional()
+}
+
+fn before(previous: Option<i64>, seq: u64) -> Option<(i64, u64)> {
+    previous.map(|place| (place, seq.saturating_sub(1)))
+}
