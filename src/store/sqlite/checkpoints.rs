@@ -115,11 +115,11 @@ impl Checkpoints {
     fn start_over(&mut self, connection: &Connection) -> Result<(), Trouble> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let log = checkpoint(connection, "PRAGMA wal_checkpoint(RESTART)")?;
-            if !log.busy {
+            if !checkpoint(connection, "PRAGMA wal_checkpoint(RESTART)")?.busy {
                 self.due = self.limits.begin;
                 return Ok(());
             }
+            let log = look(connection)?;
             if log.pages < self.limits.wait || Instant::now() > deadline {
                 self.due = self.later(log);
                 return Ok(());
@@ -163,7 +163,7 @@ fn look(connection: &Connection) -> rusqlite::Result<Log> {
 
 fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<Log> {
     connection.prepare_cached(pragma)?.query_row([], |row| {
-        // -1 where there is no log yet.
+        // -1 where nobody has looked: there is no log yet, or somebody else is at it.
         let pages = |column| row.get(column).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
         Ok(Log { busy: row.get::<_, i64>(0)? != 0, pages: pages(1)?, moved: pages(2)? })
     })

@@ -215,27 +215,33 @@ fn turns(
     };
     if let Some((known, id)) = known {
         match newer(connection, key, session, known, most)? {
-            Some((turns, before)) if before == id => return Ok(Some((false, turns))),
+            Some(Newer { turns, before }) if before == id => return Ok(Some((false, turns))),
             Some(_) => {}
             None => return Ok(None),
         }
     }
-    Ok(newer(connection, key, session, trimmed, most)?.map(|(turns, _)| (true, turns)))
+    Ok(newer(connection, key, session, trimmed, most)?.map(|newer| (true, newer.turns)))
 }
 
-/// The turns after that many, which must all be there, and the id of the one before them; `None` when that is more
-/// than may be read.
+/// The end of a log.
+struct Newer {
+    turns: Vec<Turn>,
+    /// The turn before them, if it is known.
+    before: Option<TurnId>,
+}
+
+/// The turns after that many, which must all be there; `None` when that is more than may be read.
 fn newer(
     connection: &Connection,
     key: &SessionKey,
     session: &log::Session,
     skipped: u64,
     most: Most,
-) -> Result<Option<(Vec<Turn>, Option<TurnId>)>, StoreError> {
+) -> Result<Option<Newer>, StoreError> {
     let Head { count, newest, .. } = session.head;
     let expected = count - skipped;
     if expected == 0 {
-        return Ok(Some((Vec::new(), newest)));
+        return Ok(Some(Newer { turns: Vec::new(), before: newest }));
     }
     if expected > most.turns {
         return Ok(None);
@@ -252,5 +258,5 @@ fn newer(
         .collect::<Result<_, _>>()?;
     let whole = turns.len() as u64 == expected && turns.last().map(Turn::id) == newest;
     // Of a part, whoever may read all tells whether it is too large or damaged.
-    if whole { Ok(Some((turns, before))) } else { Ok(None) }
+    if whole { Ok(Some(Newer { turns, before })) } else { Ok(None) }
 }

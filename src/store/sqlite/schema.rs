@@ -22,8 +22,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// a session's newest turn, which orders the sessions by commit, whatever the clock did. A trimmed turn keeps its id
 /// for a while and loses its record.
 ///
-/// An append writes to as few pages as can be: the table of turns at its end, their index, and the session's row.
-/// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_at` of `expiry`.
+/// An append writes to as few pages as can be: the table of turns at its end, and the session's row. So a session's turns
+/// are in no index but every sixteenth; each names the place of the one before ([`chain`](super::chain)), and the highest
+/// id up to it where that is not its own. The other indexes are of roundings that change rarely: `slot` of `touched`, and
+/// `sweep_at` of `expiry`.
 ///
 /// `expiry` was `expires_at` in version 1, and each call of that version names it: a program that still has the file
 /// open when it is brought up to date fails in all it does, and does not go on with loads whose appends are lost.
