@@ -117,6 +117,10 @@ async fn a_damaged_record_is_an_error_of_its_session_alone_and_a_deletion_heals_
         "UPDATE turns SET record = NULL WHERE session = 1 AND seq = 2",
         "DELETE FROM turns WHERE session = 1 AND seq = 2",
         "DELETE FROM turns WHERE session = 1 AND seq = 3",
+        "UPDATE turns SET previous = (SELECT place FROM turns WHERE session = 2) WHERE session = 1 AND seq = 2",
+        "UPDATE turns SET previous = place WHERE session = 1 AND seq = 2",
+        "UPDATE turns SET previous = NULL WHERE session = 1 AND seq = 2",
+        "UPDATE sessions SET touched = 1 WHERE row = 1",
         "UPDATE sessions SET epoch = x'00' WHERE row = 1",
         "UPDATE sessions SET count = -1 WHERE row = 1",
         "UPDATE sessions SET newest = NULL WHERE row = 1",
@@ -136,6 +140,13 @@ async fn a_damaged_record_is_an_error_of_its_session_alone_and_a_deletion_heals_
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}");
         assert!(!all_texts(&error).contains("secret"), "content in an error: {}", all_texts(&error));
         assert_eq!(texts(&store, "b").await, ["other"], "{damage}");
+        if damage.starts_with("UPDATE turns SET previous") || damage.starts_with("DELETE") {
+            store.delete(&key("a")).await.unwrap();
+            let left =
+                sqlite.query_row("SELECT count(*) FROM turns", [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(left, 1, "{damage}");
+            assert_eq!(texts(&store, "b").await, ["other"], "{damage}");
+        }
         sqlite.execute_batch("DELETE FROM turns; DELETE FROM sessions").unwrap();
     }
 }

@@ -196,7 +196,7 @@ pub(super) mod tests {
         *,
     };
 
-    const FEW: Limits = Limits { begin: 16, wait: 64 };
+    const FEW: Limits = Limits { begin: 64, wait: 256 };
 
     impl Checkpoints {
         /// As if one had run and failed so.
@@ -215,7 +215,8 @@ pub(super) mod tests {
             Setup { synchronous: Synchronous::Full, busy_timeout: Duration::from_secs(5), max_bytes: None };
         schema::prepare(&path).unwrap();
         let connection = schema::open_writer(&path, &setup).unwrap();
-        connection.execute_batch("CREATE TABLE pages (page BLOB)").unwrap();
+        // These tests write much, and no machine dies in them.
+        connection.execute_batch("PRAGMA synchronous = OFF; CREATE TABLE pages (page BLOB)").unwrap();
         let checkpoints = Checkpoints::new(path.clone(), FileId::of(&path), limits);
         (directory, connection, checkpoints)
     }
@@ -265,7 +266,7 @@ pub(super) mod tests {
     fn a_log_that_grows_faster_than_it_is_moved_waits_for_that_and_stays_bounded() {
         let (_directory, connection, mut checkpoints) = file(FEW);
         let mut longest = 0;
-        for _ in 0..500 {
+        for _ in 0..1000 {
             if checkpoints.running.is_none() {
                 // One that is too slow: it ends only when somebody waits for it.
                 let path = checkpoints.path.clone();
@@ -293,15 +294,16 @@ pub(super) mod tests {
         let reader = schema::open_beside(&checkpoints.path).unwrap();
         reader.execute_batch("BEGIN; SELECT count(*) FROM pages").unwrap();
         let mut tries = 0;
-        for _ in 0..10 * FEW.begin {
+        for _ in 0..6 * FEW.begin {
             write(&connection);
             let ran = checkpoints.is_running();
             checkpoints.tend(&connection).unwrap();
             tries += u64::from(!ran && checkpoints.is_running());
+            wait_until(|| checkpoints.running.as_ref().is_none_or(JoinHandle::is_finished));
         }
         let log = look(&connection).unwrap();
         assert!(log.pages > FEW.wait && log.left() > FEW.wait, "{log:?}");
-        assert!((2..100).contains(&tries), "it is tried again, and not all the time: {tries}");
+        assert!((2..60).contains(&tries), "it is tried again, and not all the time: {tries}");
         reader.execute_batch("COMMIT").unwrap();
         wait_until(|| {
             write(&connection);

@@ -119,7 +119,7 @@ fn a_turn_that_comes_late_is_told_from_a_retry_by_a_look_at_the_newest() {
     let (connection, key, retention) = (connection(), keyed("a"), Retention::default());
     let said = add(&connection, &key, 500, 0, &retention);
     let late = turn(&key);
-    add(&connection, &key, 5, 0, &retention);
+    let since = add(&connection, &key, 5, 0, &retention);
     let session = find(&connection, &key).unwrap().unwrap();
     let before = steps(&connection);
     assert_eq!(chain::number_of(&connection, &session, late.id()).unwrap(), None);
@@ -127,7 +127,7 @@ fn a_turn_that_comes_late_is_told_from_a_retry_by_a_look_at_the_newest() {
     append(&connection, &key, &session.head.cursor(), &late, 0, &retention).unwrap();
     // Now ids do not grow along the chain.
     let session = find(&connection, &key).unwrap().unwrap();
-    for (number, turn) in (1..).zip(&said) {
+    for (number, turn) in (1..).zip(said.iter().chain(&since)) {
         assert_eq!(chain::number_of(&connection, &session, turn.id()).unwrap(), Some(number));
     }
     assert_eq!(chain::number_of(&connection, &session, late.id()).unwrap(), Some(506));
