@@ -3,7 +3,7 @@
 //! They are few and plain, since they are what an append costs: SQLite prepares a statement with an `ON CONFLICT` and
 //! a partial index anew for each execution, which took a quarter of the time.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
 
 use super::{chain, error::store_error, schema::SLOT};
 use crate::{
@@ -35,10 +35,21 @@ impl Session {
 const FIND: &str = "
     SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expiry, sweep_at FROM sessions
     WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
+/// What no index is made of. Its parameters, and those of the two that follow, are [`write`]'s.
 const TOUCH: &str = "
-    UPDATE sessions SET count = ?2, trimmed = ?3, newest = ?4, highest = ?5, touched = ?6, updated_at = ?7,
-                        expiry = ?8
-    WHERE row = ?1";
+    UPDATE sessions SET count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7, updated_at = ?9,
+                        expiry = ?10
+    WHERE row = ?12";
+
+const REWRITE: &str = "
+    UPDATE sessions SET epoch = ?1, fresh = ?2, count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7,
+                        slot = ?8, created_at = iif(?3 > 1, created_at, ?9), updated_at = ?9, expiry = ?10,
+                        sweep_at = ?11
+    WHERE row = ?12";
+const CREATE: &str = "
+    INSERT INTO sessions (epoch, fresh, count, trimmed, newest, highest, touched, slot, created_at, updated_at,
+                          expiry, sweep_at, namespace, principal, id)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// What one round of the sweep removes at most.
 const SWEPT_SESSIONS: i64 = 64;
@@ -115,7 +126,7 @@ pub(super) fn delete(
     match find(connection, key).map_err(store_error)? {
         Some(session) => {
             clear(connection, &session).map_err(store_error)?;
-            rewrite(connection, session.row, &tombstone, 0, &after).map_err(store_error)
+            write(connection, REWRITE, &tombstone, 0, &after, &[&session.row]).map_err(store_error)
         }
         None => create(connection, key, &tombstone, &after).map(drop).map_err(store_error),
     }
@@ -204,28 +215,8 @@ fn create(connection: &Connection, key: &SessionKey, head: &Head, after: &After)
             .prepare_cached("SELECT coalesce(max(place), 0) + 1 FROM turns")?
             .query_row([], |row| row.get(0))?,
     };
-    connection
-        .prepare_cached(
-            "INSERT INTO sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, highest,
-                                   touched, slot, created_at, updated_at, expiry, sweep_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14)",
-        )?
-        .execute(params![
-            key.namespace(),
-            key.principal().as_str(),
-            key.id().as_str(),
-            head.epoch.as_bytes(),
-            head.fresh,
-            head.count as i64,
-            head.trimmed as i64,
-            head.newest.as_ref().map(TurnId::as_bytes),
-            after.highest.as_ref().map(TurnId::as_bytes),
-            touched,
-            slot(head, touched),
-            after.now,
-            after.expires,
-            after.sweep,
-        ])?;
+    let key: [&dyn ToSql; 3] = [&key.namespace(), &key.principal().as_str(), &key.id().as_str()];
+    write(connection, CREATE, head, touched, after, &key)?;
     Ok(connection.last_insert_rowid())
 }
 
@@ -237,51 +228,34 @@ fn touch(
     place: i64,
     after: &After,
 ) -> rusqlite::Result<()> {
-    if slot(head, place) != slot(&session.head, session.touched) || after.sweep != session.sweep {
-        return rewrite(connection, session.row, head, place, after);
-    }
-    // What no index is made of.
-    connection.prepare_cached(TOUCH)?.execute(params![
-        session.row,
+    let indexed = slot(head, place) != slot(&session.head, session.touched) || after.sweep != session.sweep;
+    write(connection, if indexed { REWRITE } else { TOUCH }, head, place, after, &[&session.row])
+}
+
+/// Executes what writes a session's row: the first eleven parameters are what it is to say, the others which it is.
+fn write(
+    connection: &Connection,
+    statement: &str,
+    head: &Head,
+    touched: i64,
+    after: &After,
+    which: &[&dyn ToSql],
+) -> rusqlite::Result<()> {
+    let values = params![
+        head.epoch.as_bytes(),
+        head.fresh,
         head.count as i64,
         head.trimmed as i64,
         head.newest.as_ref().map(TurnId::as_bytes),
         after.highest.as_ref().map(TurnId::as_bytes),
-        place,
+        touched,
+        slot(head, touched),
         after.now,
         after.expires,
-    ])?;
-    Ok(())
-}
-
-fn rewrite(
-    connection: &Connection,
-    row: i64,
-    head: &Head,
-    touched: i64,
-    after: &After,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE sessions SET epoch = ?2, fresh = ?3, count = ?4, trimmed = ?5, newest = ?6, highest = ?7,
-                                 touched = ?8, slot = ?9, created_at = iif(?4 > 1, created_at, ?10),
-                                 updated_at = ?10, expiry = ?11, sweep_at = ?12
-             WHERE row = ?1",
-        )?
-        .execute(params![
-            row,
-            head.epoch.as_bytes(),
-            head.fresh,
-            head.count as i64,
-            head.trimmed as i64,
-            head.newest.as_ref().map(TurnId::as_bytes),
-            after.highest.as_ref().map(TurnId::as_bytes),
-            touched,
-            slot(head, touched),
-            after.now,
-            after.expires,
-            after.sweep,
-        ])?;
+        after.sweep,
+    ];
+    let values = params_from_iter(values.iter().chain(which));
+    connection.prepare_cached(statement)?.execute(values)?;
     Ok(())
 }
 
