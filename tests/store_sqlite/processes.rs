@@ -20,6 +20,8 @@ use crate::support::{File, key, turn};
 
 const FILE: &str = "SESSION_MEMORY_TEST_FILE";
 const TURNS: &str = "SESSION_MEMORY_TEST_TURNS";
+/// A fourth of the bytes of the largest turns.
+const BYTES: &str = "SESSION_MEMORY_TEST_BYTES";
 const SESSIONS: usize = 4;
 const TURNS_EACH: usize = 100;
 
@@ -82,6 +84,33 @@ async fn a_process_killed_at_any_time_has_lost_no_turn_that_it_acknowledged() {
     assert_eq!(damage, "ok");
 }
 
+/// The turns are large, so that logs are moved into the file while processes die.
+#[tokio::test]
+async fn processes_that_are_killed_while_logs_are_moved_into_the_file_lose_no_turn() {
+    let file = File::new();
+    let moved = || std::fs::metadata(file.path()).map_or(0, |metadata| metadata.len());
+    let mut acknowledged = HashSet::new();
+    let mut grew = 0;
+    for kill in 0..5 {
+        let before = moved();
+        let start = || Process::start_with(&file.path(), usize::MAX, 100_000);
+        let (mut killed, mut survivor) = (start(), start());
+        for _ in 0..70 + kill * 7 {
+            acknowledged.extend(killed.line());
+        }
+        acknowledged.extend(killed.kill());
+        for _ in 0..20 {
+            acknowledged.insert(survivor.line().expect("the survivor goes on"));
+        }
+        acknowledged.extend(survivor.kill());
+        grew += usize::from(moved() > before);
+        check(&file.open().await, &acknowledged).await;
+    }
+    assert!(grew > 0, "nothing was moved: the test tests nothing");
+    let damage: String = file.sqlite().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(damage, "ok");
+}
+
 /// Not a test: the process that the tests above start. By itself it appends a few turns to a file of its own.
 #[tokio::test]
 async fn the_process_that_appends() {
@@ -89,6 +118,7 @@ async fn the_process_that_appends() {
     let path = env::var_os(FILE).map_or(own.path(), Into::into);
     let started_by_a_test = env::var_os(FILE).is_some();
     let turns: usize = env::var(TURNS).map_or(10, |turns| turns.parse().unwrap());
+    let bytes: usize = env::var(BYTES).map_or(2000, |bytes| bytes.parse().unwrap());
     let store = SqliteStore::open(path).await.unwrap();
     let mut sessions = JoinSet::new();
     for session in 0..SESSIONS {
@@ -96,7 +126,7 @@ async fn the_process_that_appends() {
         sessions.spawn(async move {
             let mut at = store.load(&key, None).await.unwrap().cursor;
             for number in 0..turns {
-                let turn = turn(&key, &format!("{number} {}", "x".repeat(number % 5 * 2000)));
+                let turn = turn(&key, &format!("{number} {}", "x".repeat(number % 5 * bytes)));
                 match store.append(&key, &at, &turn).await.unwrap() {
                     Appended::Appended(cursor) => at = cursor,
                     other => panic!("{other:?}"),
@@ -156,10 +186,15 @@ struct Process {
 
 impl Process {
     fn start(path: &Path, turns: usize) -> Self {
+        Self::start_with(path, turns, 2000)
+    }
+
+    fn start_with(path: &Path, turns: usize, bytes: usize) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "processes::the_process_that_appends", "--nocapture", "--test-threads=1"])
             .env(FILE, path)
             .env(TURNS, turns.to_string())
+            .env(BYTES, bytes.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
