@@ -122,7 +122,7 @@ impl SqliteBuilder {
     }
 
     /// The file grows to at most so many bytes, in whole pages of 4 KiB; then appends are refused as
-    /// unavailable. Default: until the disk is full. The write-ahead log beside it is not counted.
+    /// unavailable. Default: until the disk is full. The write-ahead log beside it is not counted; it grows to about 64 MiB.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.setup.max_bytes = Some(bytes);
         self
