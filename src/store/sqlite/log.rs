@@ -35,7 +35,7 @@ impl Session {
 const FIND: &str = "
     SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expiry, sweep_at FROM sessions
     WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
-/// What no index is made of. Its parameters, and those of the two that follow, are [`write`]'s.
+/// What no index is made of. Its parameters, and those of the two that follow, are [`write()`]'s.
 const TOUCH: &str = "
     UPDATE sessions SET count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7, updated_at = ?9,
                         expiry = ?10
