@@ -29,7 +29,15 @@ impl<'a> Members<'a> {
     /// Reads one level of an object; `None` if this is no object, or not JSON.
     pub(super) fn read(json: &'a str) -> Option<Self> {
         // What is plainly something else is not parsed: the parser's error would describe all of it.
-        if is_object(json.trim_start()) { serde_json::from_str(json).ok() } else { None }
+        if !is_object(json.trim_start()) {
+            return None;
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        match (MembersOf(json).deserialize(&mut deserializer), deserializer.end()) {
+            (Ok(members), Ok(())) => members,
+            // A name may be escaped.
+            _ => serde_json::from_str(json).ok(),
+        }
     }
 
     /// The value of a name; the last one, if it stands twice, as parsers commonly do.
@@ -60,6 +68,52 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
         deserializer.deserialize_map(Read)
     }
+}
+
+/// The members of an object in a text, or nothing where there is null. A name with an escape sequence in it is an
+/// error.
+pub(super) struct MembersOf<'a>(pub(super) &'a str);
+
+impl<'de> DeserializeSeed<'de> for MembersOf<'de> {
+    type Value = Option<Members<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MembersOf<'de> {
+    type Value = Option<Members<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(4);
+        while let Some((name, value)) = map.next_entry::<&str, &RawValue>()? {
+            let inside = span(self.0, name);
+            let key = self.0.get(inside.start.saturating_sub(1)..inside.end + 1).unwrap_or_default();
+            members.push(Member { key, name: Cow::Borrowed(name), value: value.get() });
+        }
+        Ok(Some(Members(members)))
+    }
+}
+
+/// The object that these members of a text stand in, if there are any.
+pub(super) fn object<'a>(text: &'a str, members: &Members<'a>) -> Option<&'a str> {
+    let (first, last) = (members.0.first()?, members.0.last()?);
+    let start = text[..span(text, first.key).start].rfind('{')?;
+    let end = span(text, last.value).end;
+    Some(&text[start..=end + text[end..].find('}')?])
 }
 
 /// The values of these names in an object, each as [`Members::get`] gives it; `None` if this is no object. It
