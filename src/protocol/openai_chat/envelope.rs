@@ -244,8 +244,9 @@ mod tests {
             let seen = |envelope: Option<Envelope<'_>>| {
                 envelope.map(|Envelope { error, model, usage, choices }| {
                     let error = error.filter(|error| !raw::is_null(error));
-                    let choices = choices
-                        .map(|choices| choices.into_iter().map(|choice| choice.map(shown)).collect::<Vec<_>>());
+                    let choices = choices.map(|choices| {
+                        choices.into_iter().map(|choice| choice.map(shown)).collect::<Vec<_>>()
+                    });
                     format!("{error:?} {model:?} {usage:?} {choices:?}")
                 })
             };

@@ -108,11 +108,10 @@ impl<'de> Visitor<'de> for MembersOf<'de> {
     }
 }
 
-/// The object that these members of a text stand in, if there are any.
-pub(super) fn object<'a>(text: &'a str, members: &Members<'a>) -> Option<&'a str> {
-    let (first, last) = (members.0.first()?, members.0.last()?);
-    let start = text[..span(text, first.key).start].rfind('{')?;
-    let end = span(text, last.value).end;
+/// The object in a text whose first name and last value these are.
+pub(super) fn object<'a>(text: &'a str, first: &str, last: &str) -> Option<&'a str> {
+    let start = text[..span(text, first).start].rfind('{')?;
+    let end = span(text, last).end;
     Some(&text[start..=end + text[end..].find('}')?])
 }
 

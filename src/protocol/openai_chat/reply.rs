@@ -139,7 +139,10 @@ fn reply<'a>(body: &'a str, envelope: Envelope<'a>) -> Result<Reply, Skip> {
 
 /// The message as it can be sent back: the bytes that came, without the members that providers refuse.
 fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Message, Skip> {
-    let json = raw::object(body, members).ok_or(Skip::EmptyMessage)?;
+    let (Some(first), Some(last)) = (members.0.first(), members.0.last()) else {
+        return Err(Skip::EmptyMessage);
+    };
+    let json = raw::object(body, first.key, last.value).ok_or(Skip::Unparseable)?;
     let role = raw::said(members.get("role"));
     let mut about = About::new(role.map_or(Role::Assistant, |role| Role::from(&*raw::decode(role))));
     let mut says = false;
