@@ -176,13 +176,21 @@ fn encode(namespace: &str, principal: &Principal, id: &SessionId) -> String {
     let (principal, id) = (principal.as_str(), id.as_str());
     let mut encoded = String::with_capacity(namespace.len() + principal.len() + id.len() + 12);
     for part in [namespace, principal] {
-        encoded.push_str(&part.len().to_string());
+        push_decimal(&mut encoded, part.len());
         encoded.push(':');
         encoded.push_str(part);
         encoded.push(':');
     }
     encoded.push_str(id);
     encoded
+}
+
+/// Adds a number's digits.
+pub(crate) fn push_decimal(text: &mut String, number: usize) {
+    if number >= 10 {
+        push_decimal(text, number / 10);
+    }
+    text.push(char::from(b"0123456789"[number % 10]));
 }
 
 impl fmt::Debug for SessionKey {
