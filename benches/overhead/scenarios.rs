@@ -82,17 +82,17 @@ pub(crate) fn all() -> Vec<Scenario> {
         ..chat(16, 0, of(conversations, 1), of(0, 0))
     };
     vec![
-        Scenario { targets: FIRST, ..chat(1, 0, of(600, 1), of(40, 1)) },
-        chat(1, 20, of(60, 8), of(6, 5)),
-        chat(1, 200, of(24, 8), of(2, 6)),
-        chat(16, 0, of(2400, 1), of(96, 1)),
-        chat(16, 20, of(160, 8), of(32, 2)),
-        chat(16, 200, of(48, 8), of(16, 2)),
-        chat(64, 0, of(2560, 1), of(128, 1)),
-        chat(64, 20, of(160, 8), of(64, 1)),
-        chat(64, 200, of(64, 8), of(64, 1)),
-        Scenario { manner: Stream, ..chat(16, 20, of(96, 5), of(16, 3)) },
-        Scenario { manner: Long, targets: OURS, peer_load: None, ..chat(16, 0, of(96, 1), of(0, 0)) },
+        Scenario { targets: FIRST, ..chat(1, 0, of(3000, 1), of(40, 1)) },
+        chat(1, 20, of(200, 8), of(6, 5)),
+        chat(1, 200, of(48, 8), of(2, 6)),
+        chat(16, 0, of(9600, 1), of(96, 1)),
+        chat(16, 20, of(480, 8), of(32, 2)),
+        chat(16, 200, of(96, 8), of(16, 2)),
+        chat(64, 0, of(9600, 1), of(128, 1)),
+        chat(64, 20, of(480, 8), of(64, 1)),
+        chat(64, 200, of(128, 8), of(64, 1)),
+        Scenario { manner: Stream, ..chat(16, 20, of(192, 5), of(16, 3)) },
+        Scenario { manner: Long, targets: OURS, peer_load: None, ..chat(16, 0, of(192, 1), of(0, 0)) },
         Scenario { manner: Paced, targets: PACED, peer_load: None, ..chat(16, 0, of(32, 1), of(0, 0)) },
         Scenario {
             group: Group::Large,
@@ -101,9 +101,9 @@ pub(crate) fn all() -> Vec<Scenario> {
             peer_load: None,
             ..chat(16, LARGE.0, of(16, 8), of(0, 0))
         },
-        body(200, 3000),
-        body(16_000, 2400),
-        body(256_000, 480),
+        body(200, 9600),
+        body(16_000, 9600),
+        body(256_000, 960),
         body(1_600_000, 96),
     ]
 }

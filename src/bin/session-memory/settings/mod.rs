@@ -1,15 +1,17 @@
 //! Every setting, once: the table below is the TOML file's keys, the flags, the environment variables, what
 //! `check` prints and the README's table.
 
+mod place;
 mod show;
 mod source;
 mod value;
 
+pub(crate) use place::{Listen, Origin, PathSuffix, StoreUrl, UpstreamUrl};
 pub(crate) use show::{list, markdown};
 pub(crate) use source::{SettingsError, Source, arguments, read_file, resolve, unknown_variables};
 pub(crate) use value::{
-    Filter, Listen, LogFormat, MissingSession, OnAppend, OnDrop, OnLoad, Origin, PathSuffix, PrincipalFrom,
-    RememberInstructions, StoreUrl, Threads, UpstreamUrl, Value,
+    Filter, LogFormat, MissingSession, OnAppend, OnDrop, OnLoad, PrincipalFrom, RememberInstructions,
+    Threads, Value,
 };
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
