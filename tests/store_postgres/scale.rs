@@ -6,6 +6,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use serde_json::Value;
 use tower_session_memory::{
+    history::TurnId,
     session::{Principal, SessionKey},
     store::{
         Cursor, Epoch, HistoryStore, Page, PostgresStore, Scope, StoreErrorKind, TtlRefresh,
@@ -107,6 +108,44 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
     store.close().await;
     // At most 64 sessions, here of 20 turns each, from two tables and their six indexes.
     costs.check(true, "a round of the sweep", "\"sweep\"(", 64 * 20 * 8, &plans(&server.log()[from..]));
+}
+
+/// Most sessions have a turn or two, and the server's statistics say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_in_a_long_session_is_found_without_reading_the_old_where_most_sessions_are_short() {
+    let server = Postgres::start_with(&["fsync=off", "autovacuum=off"]);
+    let costs = Costs { server: &server };
+    let store = costs.builder().connect().await.unwrap();
+    say(&store, &key("long"), "one").await;
+    server.psql(
+        "INSERT INTO session_memory.turns SELECT session, n, gen_random_uuid(), 'x'
+         FROM session_memory.sessions, generate_series(2, 5000) n;
+         UPDATE session_memory.sessions SET count = 5000",
+    );
+    server.psql(&SESSIONS.replace("{}", "50000"));
+    server.psql(
+        "SET session_replication_role = replica; INSERT INTO session_memory.turns
+         SELECT session, 1, gen_random_uuid(), 'x' FROM session_memory.sessions WHERE id LIKE 'session-%'",
+    );
+    server.psql("ANALYZE");
+    let at = server.psql("SELECT epoch FROM session_memory.sessions WHERE id = 'long'");
+    let newest = server.psql("SELECT id FROM session_memory.turns WHERE seq = 4999");
+    let bytes = |uuid: &str| *uuid::Uuid::parse_str(uuid).unwrap().as_bytes();
+    let at = Cursor {
+        epoch: Epoch::from_bytes(bytes(&at)),
+        count: 4999,
+        newest: Some(TurnId::from_bytes(bytes(&newest))),
+    };
+    let long = key("long");
+    for round in 0..ROUNDS {
+        let (print, from) = (round == ROUNDS - 1, server.log().len());
+        let load =
+            costs.call(print, "load of one new turn of 5,000", "AS known", 25, store.load(&long, Some(&at)));
+        assert_eq!(load.await.unwrap_err().kind(), StoreErrorKind::Corrupt, "what fills the table was found");
+        let log = &server.log()[from..];
+        assert!(log.contains("(namespace = $1)"), "it is planned once, for any values: {log}");
+    }
+    store.close().await;
 }
 
 fn session(number: u64) -> SessionKey {

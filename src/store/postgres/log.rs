@@ -37,9 +37,9 @@ const SWEPT_SESSIONS: i64 = 64;
 const SWEPT_TURNS: i64 = 2048;
 
 /// One snapshot: the head and the turns after the cursor, or all of them where the cursor says nothing here. A
-/// session without such turns is one row whose record is null.
+/// session without such turns is one row whose record is null. Materialized, so that the cursor is looked up once.
 const LOAD: &str = "
-    WITH s AS (
+    WITH s AS MATERIALIZED (
         SELECT session, epoch, count, trimmed, newest, expires_at,
                epoch = $4 AND (
                    ($6 IS NULL AND $5 = 0 AND trimmed = 0)

@@ -36,7 +36,9 @@ CREATE TABLE {turns} (
     record     bytea,
     CONSTRAINT {.turns_by_seq} PRIMARY KEY (session, seq)
 );
-CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (session, id);
+-- The id first: ids grow with time, so new ones go to the end of the index; and where the sessions are short no load
+-- takes this index for the other, to walk through all turns of a long one.
+CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (id, session);
 
 -- The session's row, locked; made if it is not there, as one that has expired. The statements of a function
 -- that is volatile each see what was committed before they began: after the lock is held, the newest.
