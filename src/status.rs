@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::session::push_decimal;
+
 /// Ours in both directions: what a request asks for, and what a response says.
 pub(crate) const SESSION_MEMORY: HeaderName = HeaderName::from_static("session-memory");
 
@@ -64,26 +66,28 @@ impl Status {
     fn text(&self) -> String {
         let mut text = String::with_capacity(128);
         text.push_str(self.word());
-        let mut add = |name: &str, value: &str| {
-            for part in ["; ", name, "=", value] {
-                text.push_str(part);
-            }
-        };
         match self {
-            Self::Bypass { reason } | Self::Degraded { reason } => add("reason", reason),
+            Self::Bypass { reason } | Self::Degraded { reason } => add(&mut text, "reason", reason),
             Self::Remembered(Remembered { client, turns, messages, sent, store, settled, unrecorded }) => {
                 if !settled {
-                    add("reason", "pending");
+                    add(&mut text, "reason", "pending");
                 }
-                add("client", client);
-                add("turns", &turns.to_string());
-                add("messages", &messages.to_string());
-                add("sent", &sent.to_string());
-                add("store", store);
-                unrecorded.iter().for_each(|reason| add("unrecorded", reason));
+                add(&mut text, "client", client);
+                for (name, count) in [("turns", turns), ("messages", messages), ("sent", sent)] {
+                    add(&mut text, name, "");
+                    push_decimal(&mut text, *count);
+                }
+                add(&mut text, "store", store);
+                unrecorded.iter().for_each(|reason| add(&mut text, "unrecorded", reason));
             }
         }
         text
+    }
+}
+
+fn add(text: &mut String, name: &str, value: &str) {
+    for part in ["; ", name, "=", value] {
+        text.push_str(part);
     }
 }
 

@@ -16,8 +16,12 @@ use crate::{
 /// The name that OpenTelemetry's semantic conventions give to the session.
 const CONVERSATION: &str = "gen_ai.conversation.id";
 
-/// Adds to a counter. Without the feature `metrics` it costs nothing.
+/// Adds to a counter. Without the feature `metrics` it costs nothing; with labels that are literals, no allocation.
 macro_rules! count {
+    ($name:literal, $key:literal => $value:literal) => {
+        #[cfg(feature = "metrics")]
+        metrics::counter!($name, $key => $value).increment(1);
+    };
     ($name:literal $(, $key:literal => $value:expr)*) => {
         #[cfg(feature = "metrics")]
         metrics::counter!($name $(, $key => $value)*).increment(1);
@@ -108,11 +112,19 @@ pub(crate) fn disconnected(key: &SessionKey, kept: bool) {
 /// The store has answered an append.
 pub(crate) fn committed(key: &SessionKey, appended: Appended, elapsed: Duration) {
     let outcome = match appended {
-        Appended::Appended(_) => "stored",
-        Appended::AlreadyThere(_) => "already_there",
-        Appended::Gone => "gone",
+        Appended::Appended(_) => {
+            count!("session_memory_turns_total", "outcome" => "stored");
+            "stored"
+        }
+        Appended::AlreadyThere(_) => {
+            count!("session_memory_turns_total", "outcome" => "already_there");
+            "already_there"
+        }
+        Appended::Gone => {
+            count!("session_memory_turns_total", "outcome" => "gone");
+            "gone"
+        }
     };
-    count!("session_memory_turns_total", "outcome" => outcome);
     record!("session_memory_commit_seconds", elapsed.as_secs_f64());
     if appended == Appended::Gone {
         warn!({ CONVERSATION } = %key.digest(), "a turn was not stored: its session was deleted, or its parent is gone");

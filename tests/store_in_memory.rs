@@ -170,6 +170,21 @@ async fn a_session_that_fills_the_store_alone_loses_its_oldest_turns() {
 }
 
 #[tokio::test]
+async fn a_turn_is_known_again_however_long_its_session_is_and_after_it_was_trimmed() {
+    for store in [InMemoryStore::new(), InMemoryStore::new().with_max_turns(3.try_into().unwrap())] {
+        let mut said = Vec::new();
+        for _ in 0..40 {
+            said.push(say(&store, &key("a"), 10).await);
+            let at = store.load(&key("a"), None).await.unwrap().cursor;
+            for turn in &said {
+                let again = store.append(&key("a"), &at, turn).await.unwrap();
+                assert_eq!(again, Appended::AlreadyThere(at), "one of {} turns", said.len());
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_record_larger_than_the_store_is_refused_and_nothing_is_dropped_for_it() {
     let store = InMemoryStore::new().with_max_bytes(100_000);
     say(&store, &key("a"), 20_000).await;

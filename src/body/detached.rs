@@ -10,6 +10,9 @@ const SMALL: usize = 8 * 1024;
 /// Messages that are kept until a reply has ended, which may take minutes: in memory of their own, so that the body they
 /// were cut out of need not stay. As they are, where that is mostly they, or where there is no room for both.
 pub(crate) fn detached(messages: &[Message], body: usize, room: &Room) -> Vec<Message> {
+    if messages.is_empty() {
+        return Vec::new();
+    }
     let bytes: usize = messages.iter().map(|message| message.raw().len()).sum();
     let mut held = room.hold();
     if bytes > SMALL.max(body / 2) || held.grow(bytes).is_err() {

@@ -37,8 +37,9 @@ impl<B> RequestBody<B> {
     }
 
     /// A body of these pieces, one after the other.
-    pub(crate) fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        Self::with_trailers(pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), None)
+    pub(crate) fn pieces(mut pieces: Vec<Bytes>) -> Self {
+        pieces.retain(|piece| !piece.is_empty());
+        Self::with_trailers(pieces.into(), None)
     }
 
     /// The client's body, collected and otherwise as it came.
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     fn frames(pieces: &[Bytes]) -> Vec<Bytes> {
-        let mut body = RequestBody::<Empty<Bytes>>::pieces(pieces.iter().cloned());
+        let mut body = RequestBody::<Empty<Bytes>>::pieces(pieces.to_vec());
         let mut frames = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         while !body.is_end_stream() {

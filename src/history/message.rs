@@ -134,6 +134,11 @@ impl Message {
         &self.about
     }
 
+    /// What was read out of it, without the bytes.
+    pub(crate) fn into_about(self) -> About {
+        self.about
+    }
+
     /// Who speaks.
     #[must_use]
     pub fn role(&self) -> &Role {

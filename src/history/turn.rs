@@ -2,6 +2,7 @@
 //! put around them is documented in `store/format.md`.
 
 mod envelope;
+mod header;
 mod memory;
 
 pub use envelope::Envelope;
@@ -13,10 +14,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use self::header::{Entry, Header};
 use super::{About, Message, Role};
 use crate::session::{KeyDigest, SessionKey};
 
@@ -79,6 +81,16 @@ pub enum TurnState {
     Complete,
     /// The client left first; the reply is what it was sent.
     Interrupted,
+}
+
+impl TurnState {
+    /// As records hold it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// One turn: the client's new messages and the reply, whole or not at all.
@@ -147,107 +159,42 @@ pub enum RecordError {
     Misplaced,
 }
 
-const VERSION: &str = "1.0";
-
-#[derive(Serialize, Deserialize)]
-struct Header {
-    v: String,
-    id: TurnId,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    parent: Option<Option<TurnId>>,
-    session: String,
-    at: u64,
-    state: TurnState,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    finish_reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    model: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    usage: Option<Box<RawValue>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    instructions: Vec<Entry>,
-    messages: Vec<Entry>,
-    sent: usize,
-    #[serde(skip)]
-    envelope: Option<envelope::About>,
-}
-
-/// One object in the header. Written and read by hand: flattened, its members would be collected first.
-struct Entry {
-    about: About,
-    len: usize,
-}
-
-impl Serialize for Entry {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let About { role, calls, answers } = &self.about;
-        let mut entry = serializer.serialize_map(None)?;
-        entry.serialize_entry("role", role)?;
-        if !calls.is_empty() {
-            entry.serialize_entry("calls", calls)?;
-        }
-        if let Some(answers) = answers {
-            entry.serialize_entry("answers", answers)?;
-        }
-        entry.serialize_entry("len", &self.len)?;
-        entry.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Flat {
-            role: Role,
-            #[serde(default)]
-            calls: Vec<String>,
-            #[serde(default)]
-            answers: Option<String>,
-            len: usize,
-        }
-        let Flat { role, calls, answers, len } = Flat::deserialize(deserializer)?;
-        Ok(Self { about: About { role, calls, answers }, len })
-    }
-}
-
 impl TurnParts {
     /// Builds the turn and its record for this session.
     #[must_use]
-    pub fn into_turn(self, key: &SessionKey) -> Turn {
-        let sent = self.sent.len();
-        let mut messages = self.sent;
-        messages.push(self.reply);
-        let header = Header {
-            v: VERSION.to_owned(),
-            id: self.id,
-            parent: match self.parent {
-                Parent::Previous => None,
-                Parent::Root => Some(None),
-                Parent::Turn(id) => Some(Some(id)),
-            },
-            session: key.digest().to_hex(),
-            at: self.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64),
-            state: self.state,
-            finish_reason: self.finish_reason,
-            model: self.model,
-            usage: self.usage.map(on_one_line),
-            instructions: entries(&self.instructions),
-            messages: entries(&messages),
-            sent,
-            envelope: None,
-        };
-        let texts = self.instructions.iter().chain(&messages).map(|message| message.raw().len() + 1);
-        let mut record = Vec::with_capacity(512 + texts.sum::<usize>());
-        // Serialising plain strings and numbers into memory cannot fail; were it to, the record would be
-        // refused by every reader instead of being read wrong.
-        let _ = serde_json::to_writer(&mut record, &header);
+    pub fn into_turn(mut self, key: &SessionKey) -> Turn {
+        self.usage = self.usage.map(header::on_one_line);
+        let messages = || self.sent.iter().chain([&self.reply]);
+        let texts = self.instructions.iter().chain(messages()).map(|message| message.raw().len() + ENTRY);
+        let said = self.model.as_ref().map_or(0, String::len)
+            + self.usage.as_ref().map_or(0, |usage| usage.get().len());
+        let mut record = Vec::with_capacity(HEADER + said + texts.sum::<usize>());
+        let at = self.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64);
+        header::write(&mut record, &self, key.digest(), at);
         record.push(b'\n');
         let instructions_at = record.len();
         join(&mut record, &self.instructions);
         record.push(b'\n');
         let messages_at = record.len();
-        join(&mut record, &messages);
+        join(&mut record, messages());
         let record = Bytes::from(record);
+        let sent = self.sent.len();
+        let mut messages = Vec::with_capacity(sent + 1);
+        messages.extend(self.sent.into_iter().chain([self.reply]).map(Entry::of));
+        let header = Header {
+            id: self.id,
+            parent: self.parent,
+            session: key.digest(),
+            at,
+            state: self.state,
+            finish_reason: self.finish_reason,
+            model: self.model,
+            usage: self.usage,
+            instructions: self.instructions.into_iter().map(Entry::of).collect(),
+            messages,
+            sent,
+            envelope: None,
+        };
         Turn(Arc::new(Decoded {
             header: Arc::new(header),
             instructions: record.slice(instructions_at..messages_at - 1),
@@ -256,6 +203,10 @@ impl TurnParts {
         }))
     }
 }
+
+/// What a header takes without model and usage, and what a message takes of it: about.
+const HEADER: usize = 208;
+const ENTRY: usize = 36;
 
 impl Turn {
     /// Reads a record and checks that it belongs to this session.
@@ -266,13 +217,10 @@ impl Turn {
     /// of another session.
     pub fn decode(record: Bytes, session: KeyDigest) -> Result<Self, RecordError> {
         let end = memchr::memchr(b'\n', &record).ok_or(RecordError::Malformed("no header line"))?;
-        let header = match Header::read(&record[..end]) {
-            Ok(header) => header,
+        let header = match header::Text::read(&record[..end]) {
+            Ok(header) => header.of(session)?,
             Err(error) => return envelope::decode(record, end, session).unwrap_or(Err(error)),
         };
-        if !session.is_hex(&header.session) {
-            return Err(RecordError::Foreign);
-        }
         if header.sent.checked_add(1) != Some(header.messages.len()) {
             return Err(RecordError::Malformed("the number of messages is wrong"));
         }
@@ -297,7 +245,7 @@ impl Turn {
     /// Whether it was made for this session.
     #[must_use]
     pub fn belongs_to(&self, session: KeyDigest) -> bool {
-        session.is_hex(&self.0.header.session)
+        session == self.0.header.session
     }
 
     /// The turn's id.
@@ -309,11 +257,7 @@ impl Turn {
     /// The turn that it continues.
     #[must_use]
     pub fn parent(&self) -> Parent {
-        match self.0.header.parent {
-            None => Parent::Previous,
-            Some(None) => Parent::Root,
-            Some(Some(id)) => Parent::Turn(id),
-        }
+        self.0.header.parent
     }
 
     /// When it was made, by the clock of the replica that made it.
@@ -425,62 +369,14 @@ impl fmt::Debug for Turn {
     }
 }
 
-#[derive(Deserialize)]
-struct Version {
-    v: String,
-}
-
-impl Header {
-    fn read(line: &[u8]) -> Result<Self, RecordError> {
-        match serde_json::from_slice::<Self>(line) {
-            Ok(header) if is_known(&header.v) => Ok(header),
-            Ok(header) => Err(unknown_version(header.v)),
-            // What cannot be read may be of a version that looks otherwise.
-            Err(error) => Err(match serde_json::from_slice::<Version>(line) {
-                Ok(version) if !is_known(&version.v) => unknown_version(version.v),
-                _ => header_error(error),
-            }),
-        }
+impl Entry {
+    fn of(message: Message) -> Self {
+        Self { len: message.raw().len(), about: message.into_about() }
     }
 }
 
-fn is_known(version: &str) -> bool {
-    version.split('.').next() == Some("1")
-}
-
-/// Tells `"parent":null` from an absent `parent`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<TurnId>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-fn header_error(error: serde_json::Error) -> RecordError {
-    RecordError::Header(error.column())
-}
-
-/// A damaged record may name anything as its version: only what looks like one is repeated.
-fn unknown_version(version: String) -> RecordError {
-    let plausible = version.len() <= 16 && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    match plausible {
-        true => RecordError::Version(version),
-        false => RecordError::Malformed("its version is no version"),
-    }
-}
-
-/// Line ends between the tokens of raw JSON become spaces, since a line feed ends the header. Inside strings
-/// JSON has none.
-fn on_one_line(json: Box<RawValue>) -> Box<RawValue> {
-    match json.get().contains(['\n', '\r']) {
-        true => RawValue::from_string(json.get().replace(['\n', '\r'], " ")).unwrap_or(json),
-        false => json,
-    }
-}
-
-fn entries(messages: &[Message]) -> Vec<Entry> {
-    messages.iter().map(|m| Entry { about: m.about().clone(), len: m.raw().len() }).collect()
-}
-
-fn join(into: &mut Vec<u8>, messages: &[Message]) {
-    for (index, message) in messages.iter().enumerate() {
+fn join<'a>(into: &mut Vec<u8>, messages: impl IntoIterator<Item = &'a Message>) {
+    for (index, message) in messages.into_iter().enumerate() {
         if index > 0 {
             into.push(b',');
         }

@@ -173,9 +173,24 @@ impl Hash for SessionKey {
 }
 
 fn encode(namespace: &str, principal: &Principal, id: &SessionId) -> String {
-    let principal = principal.as_str();
-    let lengths = [namespace.len().to_string(), principal.len().to_string()];
-    [&lengths[0], ":", namespace, ":", &lengths[1], ":", principal, ":", id.as_str()].concat()
+    let (principal, id) = (principal.as_str(), id.as_str());
+    let mut encoded = String::with_capacity(namespace.len() + principal.len() + id.len() + 12);
+    for part in [namespace, principal] {
+        push_decimal(&mut encoded, part.len());
+        encoded.push(':');
+        encoded.push_str(part);
+        encoded.push(':');
+    }
+    encoded.push_str(id);
+    encoded
+}
+
+/// Adds a number's digits.
+pub(crate) fn push_decimal(text: &mut String, number: usize) {
+    if number >= 10 {
+        push_decimal(text, number / 10);
+    }
+    text.push(char::from(b"0123456789"[number % 10]));
 }
 
 impl fmt::Debug for SessionKey {
@@ -188,7 +203,7 @@ impl KeyDigest {
     /// All 32 hex digits, as records hold them.
     #[must_use]
     pub fn to_hex(self) -> String {
-        self.hex_digits().map(char::from).collect()
+        self.hex_digits().map(char::from).iter().collect()
     }
 
     /// The 16 bytes.
@@ -204,12 +219,18 @@ impl KeyDigest {
 
     /// Whether this is the text that [`to_hex`](Self::to_hex) gives; every record of a load is asked.
     pub(crate) fn is_hex(self, text: &str) -> bool {
-        self.hex_digits().eq(text.bytes())
+        self.hex_digits() == *text.as_bytes()
     }
 
-    fn hex_digits(&self) -> impl Iterator<Item = u8> {
+    /// The same as [`to_hex`](Self::to_hex), as bytes.
+    pub(crate) fn hex_digits(self) -> [u8; 32] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.0.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        digits
     }
 }
 

@@ -144,10 +144,10 @@ fn credential(headers: &HeaderMap) -> Option<&'static HeaderName> {
 
 /// Name and values are preceded by their length, so no two headers digest alike.
 fn digest(secret: Option<&[u8]>, name: &HeaderName, headers: &HeaderMap) -> Principal {
-    let mut input = Vec::new();
-    for part in
-        std::iter::once(name.as_str().as_bytes()).chain(headers.get_all(name).iter().map(|v| v.as_bytes()))
-    {
+    let values = headers.get_all(name);
+    let parts = || std::iter::once(name.as_str().as_bytes()).chain(values.iter().map(|v| v.as_bytes()));
+    let mut input = Vec::with_capacity(parts().map(|part| 8 + part.len()).sum());
+    for part in parts() {
         input.extend_from_slice(&(part.len() as u64).to_be_bytes());
         input.extend_from_slice(part);
     }

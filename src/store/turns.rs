@@ -1,4 +1,8 @@
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, LazyLock},
+};
 
 use crate::history::{Log, Turn};
 
@@ -13,6 +17,9 @@ pub struct Turns {
     /// A log, and the place from which on its turns are these.
     shared: Option<(Arc<Log>, usize)>,
 }
+
+/// The log of every session that has none.
+static NOTHING: LazyLock<Arc<Log>> = LazyLock::new(Arc::default);
 
 impl Turns {
     /// The turns of a log from this place on.
@@ -43,6 +50,7 @@ impl Turns {
         match self.shared {
             Some((log, 0)) => log,
             Some((log, from)) => Arc::new(log.turns()[from..].iter().cloned().collect()),
+            None if self.listed.is_empty() => Arc::clone(&NOTHING),
             None => Arc::new(self.listed.into_iter().collect()),
         }
     }

@@ -27,7 +27,7 @@ async fn replicas_that_start_at_once_make_the_tables_once() {
         }
         starting.join_all().await;
         assert_eq!(texts(&schema.connect().await, &key("a")).await.len(), 8);
-        assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 1);
+        assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 2, "each step once");
     }
 }
 
@@ -39,9 +39,9 @@ async fn tables_are_made_only_where_that_is_wanted() {
     assert_eq!(schema.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{}'").await, 0);
 
     let migrated = schema.builder().migrate().await.unwrap();
-    assert_eq!((migrated.from, migrated.to), (0, 1));
+    assert_eq!((migrated.from, migrated.to), (0, 2));
     let again = schema.builder().migrate().await.unwrap();
-    assert_eq!((again.from, again.to), (1, 1));
+    assert_eq!((again.from, again.to), (2, 2));
     let store = schema.builder().with_migration(false).connect().await.unwrap();
     say(&store, &key("a"), "one").await;
 }
@@ -53,9 +53,38 @@ async fn tables_of_a_later_version_are_refused_and_left_alone() {
     schema.run("INSERT INTO {}.schema_version (version) VALUES (7)").await;
     for builder in [schema.builder(), schema.builder().with_migration(false)] {
         let refused = builder.connect().await.unwrap_err();
-        assert!(matches!(refused.problem(), ConnectProblem::NewerSchema { found: 7, known: 1 }), "{refused}");
+        assert!(matches!(refused.problem(), ConnectProblem::NewerSchema { found: 7, known: 2 }), "{refused}");
     }
-    assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 2);
+    assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 3);
+}
+
+#[tokio::test]
+async fn tables_of_version_1_get_another_index_and_keep_their_turns() {
+    let schema = Schema::new();
+    say(&schema.connect().await, &key("a"), "one").await;
+    schema
+        .run(
+            "DROP INDEX {}.turns_by_id;
+             CREATE UNIQUE INDEX turns_by_id ON {}.turns (session, id);
+             DELETE FROM {}.schema_version WHERE version = 2",
+        )
+        .await;
+    let refused = schema.builder().with_migration(false).connect().await.unwrap_err();
+    assert!(matches!(refused.problem(), ConnectProblem::NeedsMigration { found: 1, .. }), "{refused}");
+
+    let migrated = schema.builder().migrate().await.unwrap();
+    assert_eq!((migrated.from, migrated.to), (1, 2));
+    let store = schema.builder().with_migration(false).connect().await.unwrap();
+    say(&store, &key("a"), "two").await;
+    assert_eq!(texts(&store, &key("a")).await, ["one", "two"]);
+    let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND indexdef LIKE '%(id, session)'";
+    assert_eq!(schema.number(index).await, 1);
+    assert_eq!(
+        schema
+            .number("SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND tablename = 'turns'")
+            .await,
+        2
+    );
 }
 
 #[tokio::test]

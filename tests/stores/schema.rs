@@ -23,7 +23,7 @@ async fn replicas_that_start_at_once_on_an_empty_database_share_it() {
         let turns = answer.told("turns");
         assert_eq!(turns.parse(), Ok(round), "each replica sees the turns of all others");
     }
-    assert_eq!(server.psql("SELECT count(*) FROM session_memory.schema_version"), "1");
+    assert_eq!(server.psql("SELECT count(*) FROM session_memory.schema_version"), "2");
     assert_eq!(server.psql("SELECT count(*) FROM session_memory.turns"), REPLICAS.to_string());
 }
 

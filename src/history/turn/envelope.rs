@@ -3,7 +3,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Decoded, Header, RecordError, Turn, TurnId, TurnState, VERSION, is_known, present};
+use super::{
+    Decoded, Header, Parent, RecordError, Turn, TurnId, TurnState,
+    header::{self, VERSION, is_known, present},
+};
 use crate::session::KeyDigest;
 
 /// A record that a store wrapper has changed, and what names the change.
@@ -68,8 +71,12 @@ impl Turn {
         let header = EnvelopeHeader {
             v: VERSION.to_owned(),
             id: self.0.header.id,
-            parent: self.0.header.parent,
-            session: self.0.header.session.clone(),
+            parent: match self.0.header.parent {
+                Parent::Previous => None,
+                Parent::Root => Some(None),
+                Parent::Turn(id) => Some(Some(id)),
+            },
+            session: self.0.header.session.to_hex(),
             at: self.0.header.at,
             coding: coding.to_owned(),
             key: key.map(str::to_owned),
@@ -81,7 +88,7 @@ impl Turn {
         let body = body(&record)?;
         record.reserve_exact(body.len());
         record.extend_from_slice(&body);
-        Ok(header.into_turn(Bytes::from(record), head))
+        Ok(header.into_turn(Bytes::from(record), head, self.0.header.session))
     }
 
     /// The turn that this envelope holds, from its record as it was before it was changed.
@@ -106,16 +113,15 @@ pub(super) fn decode(record: Bytes, end: usize, session: KeyDigest) -> Option<Re
     if !session.is_hex(&header.session) {
         return Some(Err(RecordError::Foreign));
     }
-    Some(Ok(header.into_turn(record, end + 1)))
+    Some(Ok(header.into_turn(record, end + 1, session)))
 }
 
 impl EnvelopeHeader {
-    fn into_turn(self, record: Bytes, head: usize) -> Turn {
+    fn into_turn(self, record: Bytes, head: usize, session: KeyDigest) -> Turn {
         let header = Header {
-            v: self.v,
             id: self.id,
-            parent: self.parent,
-            session: self.session,
+            parent: header::parent(self.parent),
+            session,
             at: self.at,
             state: TurnState::Complete,
             finish_reason: None,

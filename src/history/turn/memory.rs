@@ -32,8 +32,6 @@ impl Turn {
             + mem::size_of::<Header>()
             + self.0.record.len()
             + BYTES_SHARED
-            + header.v.len()
-            + header.session.len()
             + optional(&header.finish_reason)
             + optional(&header.model)
             + header.usage.as_ref().map_or(0, |usage| usage.get().len())

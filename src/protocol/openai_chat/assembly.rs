@@ -1,6 +1,7 @@
 //! The assistant message that a stream's deltas add up to.
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
 use super::{
     budget::{Budget, Full},
@@ -36,11 +37,11 @@ pub(super) struct Assembly {
 }
 
 /// What a reply says beside its message.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Outcome {
     pub(super) finish_reason: Option<String>,
     model: Option<String>,
-    usage: Option<String>,
+    usage: Option<Box<RawValue>>,
 }
 
 #[derive(Default)]
@@ -69,10 +70,9 @@ impl Assembly {
 
     /// Takes a delta of choice 0. Answers the string literal that was added to the content, if nothing else was
     /// done that a second time would change anything.
-    pub(super) fn merge<'d>(&mut self, delta: &'d str) -> Result<Option<&'d str>, Skip> {
-        let members = Members::read(delta).ok_or(Skip::Unparseable)?;
+    pub(super) fn merge<'d>(&mut self, delta: &Members<'d>) -> Result<Option<&'d str>, Skip> {
         let (mut text, mut only) = (None, true);
-        for member in members.0.iter().filter(|member| !raw::is_null(member.value)) {
+        for member in delta.0.iter().filter(|member| !raw::is_null(member.value)) {
             self.merge_member(member)?;
             match &*member.name {
                 "content" if text.is_none() && raw::is_string(member.value) => text = Some(member.value),
@@ -163,7 +163,7 @@ impl Assembly {
         self.calls.settle();
         let about = About { calls: self.calls.ids(), ..About::new(self.role()) };
         let message = Message::new(Bytes::from(self.json()), about);
-        Ok(self.outcome.reply(message))
+        Ok(self.outcome.clone().reply(message))
     }
 
     /// A thought alone is no answer: most upstreams refuse a message that holds nothing else.
@@ -248,11 +248,11 @@ impl Content {
 
 impl Outcome {
     /// Takes what a chunk or a whole reply tells at its top level.
-    pub(super) fn read(&mut self, model: Option<&str>, usage: Option<&str>) {
+    pub(super) fn read(&mut self, model: Option<&str>, usage: Option<&RawValue>) {
         if self.model.is_none() {
             self.model = raw::said(model).map(|model| raw::decode(model).into_owned());
         }
-        if let Some(usage) = usage.filter(|usage| raw::is_object(usage)) {
+        if let Some(usage) = usage.filter(|usage| raw::is_object(usage.get())) {
             self.usage = Some(usage.to_owned());
         }
     }
@@ -270,13 +270,9 @@ impl Outcome {
         Ok(())
     }
 
-    pub(super) fn reply(&self, message: Message) -> Reply {
-        Reply {
-            message,
-            finish_reason: self.finish_reason.clone(),
-            model: self.model.clone(),
-            usage: self.usage.clone().and_then(|usage| serde_json::value::RawValue::from_string(usage).ok()),
-        }
+    pub(super) fn reply(self, message: Message) -> Reply {
+        let Self { finish_reason, model, usage } = self;
+        Reply { message, finish_reason, model, usage }
     }
 }
 

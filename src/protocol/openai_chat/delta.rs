@@ -6,7 +6,7 @@ use super::{
     OpenAiChat,
     again::Around,
     assembly::{Assembly, is_zero},
-    envelope::Envelope,
+    envelope::{Choice, Envelope},
     raw,
 };
 use crate::protocol::{
@@ -149,13 +149,13 @@ fn chunk(assembly: &mut Assembly, around: &mut Around, json: &str) -> Result<(),
     let choices = choices.ok_or(Skip::Unparseable)?;
     let alone = choices.len() == 1;
     for choice in choices {
-        let [index, finish_reason, delta] = choice.ok_or(Skip::Unparseable)?;
+        let Choice { index, finish_reason, said } = choice.ok_or(Skip::Unparseable)?;
         if !is_zero(index) {
             continue;
         }
         assembly.outcome.read_finish_reason(finish_reason)?;
-        if let Some(delta) = delta.filter(|delta| !raw::is_null(delta))
-            && let Some(text) = assembly.merge(delta)?.filter(|_| alone)
+        if let Some(delta) = said.members()?
+            && let Some(text) = assembly.merge(&delta)?.filter(|_| alone)
         {
             around.set(json, text);
         }

@@ -1,4 +1,6 @@
-//! What stands around a message in a reply or a chunk: read in one pass, since chunks are read by the thousand.
+//! A reply or a chunk down to the members of what it says: read in one pass, since chunks are read by the thousand.
+
+use std::fmt;
 
 use serde::{
     Deserializer,
@@ -6,21 +8,35 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::raw;
+use super::raw::{self, Members, MembersOf};
+use crate::protocol::Skip;
 
 /// A `chat.completion` or a chunk of one. A member that is null counts as absent.
 pub(super) struct Envelope<'a> {
     pub(super) error: Option<&'a str>,
     pub(super) model: Option<&'a str>,
-    pub(super) usage: Option<&'a str>,
-    /// `None` where there is something else than a list.
-    pub(super) choices: Option<Vec<Choice<'a>>>,
+    pub(super) usage: Option<&'a RawValue>,
+    /// `None` where there is something else than a list; an element is `None` if it is no object.
+    pub(super) choices: Option<Vec<Option<Choice<'a>>>>,
 }
 
-/// `None` for an element that is no object.
-pub(super) type Choice<'a> = Option<Picked<'a, 3>>;
+/// What is looked at of a choice.
+#[derive(Default)]
+pub(super) struct Choice<'a> {
+    pub(super) index: Option<&'a str>,
+    pub(super) finish_reason: Option<&'a str>,
+    pub(super) said: Said<'a>,
+}
 
-type Picked<'a, const N: usize> = [Option<&'a str>; N];
+/// The message of a choice, or its delta.
+#[derive(Default)]
+pub(super) enum Said<'a> {
+    #[default]
+    Nothing,
+    Members(Members<'a>),
+    /// It is no object.
+    Other,
+}
 
 const MEMBERS: [&str; 4] = ["choices", "error", "model", "usage"];
 
@@ -28,30 +44,63 @@ impl<'a> Envelope<'a> {
     /// Reads an object; `None` if this is none. Of each choice it takes `index`, `finish_reason` and the member of
     /// this name.
     pub(super) fn read(json: &'a str, said: &'static str) -> Option<Self> {
-        let members = ["index", "finish_reason", said];
-        Self::at_once(json, members).or_else(|| Self::step_by_step(json, members))
+        Self::at_once(json, said).or_else(|| Self::step_by_step(json, said))
     }
 
-    fn at_once(json: &'a str, members: [&str; 3]) -> Option<Self> {
+    /// Reads what is as it should be; `None` for anything else.
+    pub(super) fn at_once(json: &'a str, said: &'static str) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_str(json);
-        let envelope = Whole(members).deserialize(&mut deserializer).ok()?;
+        let envelope = Whole { json, said }.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
         Some(envelope)
     }
 
     /// What is not as it should be is read as far as it can be.
-    fn step_by_step(json: &'a str, members: [&str; 3]) -> Option<Self> {
+    fn step_by_step(json: &'a str, said: &'static str) -> Option<Self> {
         let [choices, error, model, usage] = raw::pick(json, MEMBERS)?;
         let choices = choices.filter(|choices| !raw::is_null(choices)).unwrap_or("[]");
         let choices = raw::elements(choices)
-            .map(|choices| choices.into_iter().map(|choice| raw::pick(choice, members)).collect());
+            .map(|choices| choices.into_iter().map(|choice| Choice::read(choice, said)).collect());
+        let usage = usage.and_then(|usage| serde_json::from_str(usage).ok());
         Some(Self { error, model, usage, choices })
     }
 }
 
-struct Whole<'n>([&'n str; 3]);
+impl<'a> Choice<'a> {
+    fn read(json: &'a str, said: &'static str) -> Option<Self> {
+        let [index, finish_reason, said] = raw::pick(json, ["index", "finish_reason", said])?;
+        let said = match said.filter(|said| !raw::is_null(said)) {
+            None => Said::Nothing,
+            Some(said) => Members::read(said).map_or(Said::Other, Said::Members),
+        };
+        Some(Self { index, finish_reason, said })
+    }
+}
 
-impl<'de> DeserializeSeed<'de> for Whole<'_> {
+impl<'a> Said<'a> {
+    /// Its members, if it says anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Skip::Unparseable`] if it is no object.
+    pub(super) fn members(self) -> Result<Option<Members<'a>>, Skip> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Members(members) => Ok(Some(members)),
+            Self::Other => Err(Skip::Unparseable),
+        }
+    }
+}
+
+/// An envelope; and with what it is made of, in the same pass.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    json: &'a str,
+    /// The name of what a choice says.
+    said: &'static str,
+}
+
+impl<'de> DeserializeSeed<'de> for Whole<'de> {
     type Value = Envelope<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -59,49 +108,44 @@ impl<'de> DeserializeSeed<'de> for Whole<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Whole<'_> {
+impl<'de> Visitor<'de> for Whole<'de> {
     type Value = Envelope<'de>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut envelope = Envelope { error: None, model: None, usage: None, choices: Some(Vec::new()) };
         while let Some(at) = map.next_key_seed(raw::Position(&MEMBERS))? {
-            let member = match at {
-                Some(0) => {
-                    envelope.choices = Some(map.next_value_seed(Choices(self.0))?);
-                    continue;
-                }
-                Some(1) => &mut envelope.error,
-                Some(2) => &mut envelope.model,
-                Some(_) => &mut envelope.usage,
+            match at {
+                Some(0) => envelope.choices = Some(map.next_value_seed(Choices(self))?),
+                Some(1) => envelope.error = Some(map.next_value::<&RawValue>()?.get()),
+                Some(2) => envelope.model = Some(map.next_value::<&RawValue>()?.get()),
+                Some(_) => envelope.usage = Some(map.next_value()?),
                 None => {
                     map.next_value::<IgnoredAny>()?;
-                    continue;
                 }
-            };
-            *member = Some(map.next_value::<&RawValue>()?.get());
+            }
         }
         Ok(envelope)
     }
 }
 
-struct Choices<'n>([&'n str; 3]);
+struct Choices<'a>(Whole<'a>);
 
-impl<'de> DeserializeSeed<'de> for Choices<'_> {
-    type Value = Vec<Choice<'de>>;
+impl<'de> DeserializeSeed<'de> for Choices<'de> {
+    type Value = Vec<Option<Choice<'de>>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_option(self)
     }
 }
 
-impl<'de> Visitor<'de> for Choices<'_> {
-    type Value = Vec<Choice<'de>>;
+impl<'de> Visitor<'de> for Choices<'de> {
+    type Value = Vec<Option<Choice<'de>>>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of objects")
     }
 
@@ -114,11 +158,47 @@ impl<'de> Visitor<'de> for Choices<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut choices = Vec::new();
-        while let Some(choice) = seq.next_element_seed(raw::Pick(self.0))? {
+        let mut choices = Vec::with_capacity(1);
+        while let Some(choice) = seq.next_element_seed(OneChoice(self.0))? {
             choices.push(Some(choice));
         }
         Ok(choices)
+    }
+}
+
+struct OneChoice<'a>(Whole<'a>);
+
+impl<'de> DeserializeSeed<'de> for OneChoice<'de> {
+    type Value = Choice<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OneChoice<'de> {
+    type Value = Choice<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut choice = Choice::default();
+        while let Some(at) = map.next_key_seed(raw::Position(&["index", "finish_reason", self.0.said]))? {
+            match at {
+                Some(0) => choice.index = Some(map.next_value::<&RawValue>()?.get()),
+                Some(1) => choice.finish_reason = Some(map.next_value::<&RawValue>()?.get()),
+                Some(_) => {
+                    let members = map.next_value_seed(MembersOf(self.0.json))?;
+                    choice.said = members.map_or(Said::Nothing, Said::Members);
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(choice)
     }
 }
 
@@ -126,9 +206,19 @@ impl<'de> Visitor<'de> for Choices<'_> {
 mod tests {
     use super::*;
 
+    fn shown(choice: Choice<'_>) -> String {
+        let Choice { index, finish_reason, said } = choice;
+        let said = said.members().map(|said| {
+            said.map(|Members(members)| {
+                let members = members.iter().map(|member| (member.key, &*member.name, member.value));
+                format!("{:?}", members.collect::<Vec<_>>())
+            })
+        });
+        format!("{index:?} {finish_reason:?} {said:?}")
+    }
+
     #[test]
     fn both_ways_of_reading_say_the_same() {
-        let members = ["index", "finish_reason", "delta"];
         let mut at_once = 0;
         for json in [
             "{}",
@@ -146,21 +236,26 @@ mod tests {
             r#"{"choices":[{"index":0}]} x"#,
             r#" { "choices" : [ { "index" : 1e999 } ] , "usage" : "u" } "#,
             r#"{"choices":[{"index":0]}"#,
+            r#"{"choices":[{"delta":null},{"delta":{}},{"delta":{"a":[1],"b":"\n","a":{"b":2}}}]}"#,
+            r#"{"choices":[{"delta":{"\u0061":1}}]}"#,
+            r#"{"choices":[{"delta":{"a":1},"delta":null}]}"#,
+            r#"{"choices":[{"delta":[]}]}"#,
         ] {
             let seen = |envelope: Option<Envelope<'_>>| {
                 envelope.map(|Envelope { error, model, usage, choices }| {
-                    format!(
-                        "{:?} {model:?} {usage:?} {choices:?}",
-                        error.filter(|error| !raw::is_null(error))
-                    )
+                    let error = error.filter(|error| !raw::is_null(error));
+                    let choices = choices.map(|choices| {
+                        choices.into_iter().map(|choice| choice.map(shown)).collect::<Vec<_>>()
+                    });
+                    format!("{error:?} {model:?} {usage:?} {choices:?}")
                 })
             };
-            let quick = seen(Envelope::at_once(json, members));
+            let quick = seen(Envelope::at_once(json, "delta"));
             at_once += usize::from(quick.is_some());
             if quick.is_some() {
-                assert_eq!(quick, seen(Envelope::step_by_step(json, members)), "{json}");
+                assert_eq!(quick, seen(Envelope::step_by_step(json, "delta")), "{json}");
             }
         }
-        assert_eq!(at_once, 7, "what is as it should be is read at once");
+        assert_eq!(at_once, 8, "what is as it should be is read at once");
     }
 }

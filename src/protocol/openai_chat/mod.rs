@@ -8,6 +8,7 @@ mod delta;
 mod envelope;
 mod fields;
 mod lossless;
+mod members;
 mod nesting;
 mod parts;
 mod raw;

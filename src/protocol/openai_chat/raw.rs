@@ -4,131 +4,12 @@
 //! send (lone surrogates, 30-digit numbers, `1e999`, deep nesting, duplicate names). Everything here works on
 //! slices of the JSON text itself. `RawValue` skips values iteratively, so depth costs no stack.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
-};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// One member of an object.
-pub(super) struct Member<'a> {
-    /// The name as it was sent: a string literal with its quotes.
-    pub(super) key: &'a str,
-    /// The name, decoded.
-    pub(super) name: Cow<'a, str>,
-    /// The value as it was sent.
-    pub(super) value: &'a str,
-}
-
-/// The members of an object, in order, duplicates included.
-pub(super) struct Members<'a>(pub(super) Vec<Member<'a>>);
-
-impl<'a> Members<'a> {
-    /// Reads one level of an object; `None` if this is no object, or not JSON.
-    pub(super) fn read(json: &'a str) -> Option<Self> {
-        // What is plainly something else is not parsed: the parser's error would describe all of it.
-        if is_object(json.trim_start()) { serde_json::from_str(json).ok() } else { None }
-    }
-
-    /// The value of a name; the last one, if it stands twice, as parsers commonly do.
-    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().rev().find(|member| member.name == name).map(|member| member.value)
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-
-        impl<'de> Visitor<'de> for Read {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(12);
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    members.push(Member { key: key.get(), name: decode(key.get()), value: value.get() });
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Read)
-    }
-}
-
-/// The values of these names in an object, each as [`Members::get`] gives it; `None` if this is no object. It
-/// costs less than reading every member, and chunks are read by the thousand.
-pub(super) fn pick<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let picked = Pick(names).deserialize(&mut deserializer);
-    if let (Ok(picked), Ok(())) = (picked, deserializer.end()) {
-        return Some(picked);
-    }
-    // A name may hold a lone surrogate, which only this way of reading minds.
-    let members = Members::read(json)?;
-    Some(names.map(|name| members.get(name)))
-}
-
-/// The values of these names in an object.
-pub(super) struct Pick<'n, const N: usize>(pub(super) [&'n str; N]);
-
-impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
-    type Value = [Option<&'de str>; N];
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
-    type Value = [Option<&'de str>; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut picked = [None; N];
-        while let Some(at) = map.next_key_seed(Position(&self.0))? {
-            match at.and_then(|at| picked.get_mut(at)) {
-                Some(value) => *value = Some(map.next_value::<&RawValue>()?.get()),
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(picked)
-    }
-}
-
-/// Reads a name as its place among those that are picked.
-pub(super) struct Position<'n>(pub(super) &'n [&'n str]);
-
-impl<'de> DeserializeSeed<'de> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|picked| *picked == name))
-    }
-}
+pub(super) use super::members::{Member, Members, MembersOf, Position, object, pick};
 
 /// The elements of an array; `None` if this is no array, or not JSON.
 pub(super) fn elements(json: &str) -> Option<Vec<&str>> {
@@ -337,31 +218,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
-
-    #[test]
-    fn names_and_values_are_slices_of_what_was_sent() {
-        let json = r#" { "a" : 1e999, "\u0062":"\ud83d", "a":[ 1 ] } "#;
-        let members = Members::read(json).unwrap();
-        let seen: Vec<_> = members.0.iter().map(|m| (m.key, &*m.name, m.value)).collect();
-        let sent = [("\"a\"", "a", "1e999"), ("\"\\u0062\"", "b", "\"\\ud83d\""), ("\"a\"", "a", "[ 1 ]")];
-        assert_eq!(seen, sent);
-        assert_eq!(members.get("a"), Some("[ 1 ]"), "the last of two counts");
-    }
-
-    #[test]
-    fn picking_finds_what_reading_every_member_finds() {
-        for json in [
-            r#" {"b":1,"a":[{"b":2}],"\u0062": "x" } "#,
-            r#"{"\ud83d":0,"a":null,"b":1e999}"#,
-            "{}",
-            "[]",
-            r#"{"a":1}x"#,
-            r#"{"a":1"#,
-        ] {
-            let read = Members::read(json).map(|members| ["a", "b"].map(|name| members.get(name)));
-            assert_eq!(pick(json, ["a", "b"]), read, "{json}");
-        }
-    }
 
     #[test]
     fn a_million_levels_cost_no_stack() {

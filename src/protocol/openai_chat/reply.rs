@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     assembly::{DROPPED, Outcome, is_zero},
     budget::Budget,
-    envelope::Envelope,
+    envelope::{Choice, Envelope},
     nesting::Nesting,
     raw::{self, Member, Members},
     tool_calls,
@@ -18,6 +18,9 @@ use crate::{
 };
 
 const BOM: &[u8] = "\u{feff}".as_bytes();
+
+/// What a choice of a whole reply says.
+const MESSAGE: &str = "message";
 
 /// Takes the message of choice 0 out of a `chat.completion`.
 ///
@@ -47,6 +50,15 @@ impl JsonReply {
 impl Recorder for JsonReply {
     fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         let State::Open(body) = &mut self.state else { return None };
+        // Most replies come whole: their end need not be looked for.
+        if body.is_empty()
+            && bytes.len() <= self.limit
+            && let Some((reply, end)) = read_whole(bytes)
+        {
+            let terminal = Some(end).filter(|_| reply.is_ok());
+            self.state = State::Read(reply);
+            return terminal;
+        }
         let end = self.nesting.feed(bytes);
         let bytes = end.map_or(bytes, |end| &bytes[..=end]);
         if body.len().saturating_add(bytes.len()) > self.limit {
@@ -91,52 +103,73 @@ impl fmt::Debug for JsonReply {
     }
 }
 
+/// The reply, if these bytes are all of it and as it should be, and where its closing brace stands.
+fn read_whole(body: &[u8]) -> Option<(Result<Reply, Skip>, usize)> {
+    let end = body.trim_ascii_end().len().checked_sub(1).filter(|end| body[*end] == b'}')?;
+    let body = str::from_utf8(body).ok()?;
+    Some((reply(body, Envelope::at_once(body, MESSAGE)?), end))
+}
+
 fn read(body: &[u8]) -> Result<Reply, Skip> {
     let body = body.strip_prefix(BOM).unwrap_or(body);
     let body = str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
-    let reply = Envelope::read(&body, "message").ok_or(Skip::Unparseable)?;
-    let Envelope { error, model, usage, choices } = reply;
+    reply(&body, Envelope::read(&body, MESSAGE).ok_or(Skip::Unparseable)?)
+}
+
+/// What the envelope in this text says.
+fn reply<'a>(body: &'a str, envelope: Envelope<'a>) -> Result<Reply, Skip> {
+    let Envelope { error, model, usage, choices } = envelope;
     if error.is_some_and(raw::is_truthy) {
         return Err(Skip::ErrorBody);
     }
-    let mut outcome = Outcome::default();
-    outcome.read(model, usage);
     for choice in choices.ok_or(Skip::Unparseable)? {
-        let [index, finish_reason, message] = choice.ok_or(Skip::Unparseable)?;
+        let Choice { index, finish_reason, said } = choice.ok_or(Skip::Unparseable)?;
         if is_zero(index) {
+            let mut outcome = Outcome::default();
             outcome.read_finish_reason(finish_reason)?;
             let finish_reason = outcome.finish_reason.as_deref().ok_or(Skip::NoFinishReason)?;
             let cut = matches!(finish_reason, "length" | "content_filter");
-            let message = message.filter(|message| !raw::is_null(message)).ok_or(Skip::EmptyMessage)?;
-            return Ok(outcome.reply(replayable(message, cut)?));
+            let message = replayable(body, &said.members()?.ok_or(Skip::EmptyMessage)?, cut)?;
+            outcome.read(model, usage);
+            return Ok(outcome.reply(message));
         }
     }
     Err(Skip::NoFinishReason)
 }
 
 /// The message as it can be sent back: the bytes that came, without the members that providers refuse.
-fn replayable(json: &str, cut: bool) -> Result<Message, Skip> {
-    let members = Members::read(json).ok_or(Skip::Unparseable)?;
+fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Message, Skip> {
+    let (Some(first), Some(last)) = (members.0.first(), members.0.last()) else {
+        return Err(Skip::EmptyMessage);
+    };
+    let json = raw::object(body, first.key, last.value).ok_or(Skip::Unparseable)?;
     let role = raw::said(members.get("role"));
     let mut about = About::new(role.map_or(Role::Assistant, |role| Role::from(&*raw::decode(role))));
     let mut says = false;
-    let mut edit = Edit::new(json);
+    let mut edit = Edit::new(json, if role.is_none() { r#""role":"assistant""# } else { "" });
     for member in &members.0 {
         let value = member.value;
         match &*member.name {
-            "content" => says |= content_says(value),
+            "content" => {
+                says |= content_says(value);
+                edit.keep(member);
+            }
             _ if raw::is_null(value) => edit.remove(member),
             "role" if role.is_none() => edit.remove(member),
-            "refusal" => says |= raw::is_truthy(value),
+            "refusal" => {
+                says |= raw::is_truthy(value);
+                edit.keep(member);
+            }
             "function_call" => {
                 says = true;
                 check_arguments(Some(value), cut)?;
+                edit.keep(member);
             }
             "audio" => {
                 match Members::read(value).and_then(|audio| audio.get("id").and_then(tool_calls::id)) {
                     Some(id) => {
                         says = true;
-                        edit.replace(member, format!("{{\"id\":{id}}}"));
+                        edit.replace(member, &format!("{{\"id\":{id}}}"));
                     }
                     None => edit.remove(member),
                 }
@@ -149,19 +182,19 @@ fn replayable(json: &str, cut: bool) -> Result<Message, Skip> {
                 }
                 says = true;
                 about.calls = ids;
-                if let Some(calls) = calls {
-                    edit.replace(member, calls);
+                match calls {
+                    Some(calls) => edit.replace(member, &calls),
+                    None => edit.keep(member),
                 }
             }
             name if DROPPED.contains(&name) => edit.remove(member),
-            _ => {}
+            _ => edit.keep(member),
         }
     }
     if !says {
         return Err(Skip::EmptyMessage);
     }
-    let first = if role.is_none() { r#""role":"assistant""# } else { "" };
-    Ok(Message::new(Bytes::from(edit.finish(&members.0, first)), about))
+    Ok(Message::new(Bytes::from(edit.finish()), about))
 }
 
 fn content_says(content: &str) -> bool {
@@ -185,29 +218,32 @@ fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String
         return Err(Skip::TooLarge);
     }
     let mut ids = Vec::with_capacity(calls.len());
-    let mut out = String::with_capacity(json.len());
+    let mut out = String::new();
     let mut copied = 0;
     for call in calls {
         let members = Members::read(call).ok_or(Skip::Unparseable)?;
         check_arguments(members.get("function"), cut)?;
         let id = members.get("id").and_then(tool_calls::id);
-        let mut edit = Edit::new(call);
-        for member in &members.0 {
-            if member.name == "index" || (member.name == "id" && id.is_none()) {
-                edit.remove(member);
-            }
+        ids.push(id.map(|id| raw::decode(id).into_owned()).unwrap_or_default());
+        if id.is_some() && members.get("index").is_none() {
+            continue;
         }
         let first = match id {
             Some(_) => String::new(),
             None => format!("\"id\":\"{}\"", tool_calls::mint()),
         };
-        ids.push(id.map(|id| raw::decode(id).into_owned()).unwrap_or_default());
-        if edit.is_needed() || !first.is_empty() {
-            let at = raw::span(json, call);
-            out.push_str(&json[copied..at.start]);
-            out.push_str(&edit.finish(&members.0, &first));
-            copied = at.end;
+        let mut edit = Edit::new(call, &first);
+        for member in &members.0 {
+            if member.name == "index" || (member.name == "id" && id.is_none()) {
+                edit.remove(member);
+            } else {
+                edit.keep(member);
+            }
         }
+        let at = raw::span(json, call);
+        out.push_str(&json[copied..at.start]);
+        out.push_str(&edit.finish());
+        copied = at.end;
     }
     if copied == 0 {
         return Ok((None, ids));
@@ -227,62 +263,57 @@ fn check_arguments(function: Option<&str>, cut: bool) -> Result<(), Skip> {
     if whole { Ok(()) } else { Err(Skip::IncompleteToolCall) }
 }
 
-/// Takes members out of an object, or replaces their values, and leaves every other byte as it is.
+/// Takes members out of an object, or replaces their values, and leaves every other byte as it is. Each member is
+/// kept, removed or replaced, in their order.
 struct Edit<'a> {
     json: &'a str,
-    /// By the position of the member's key.
-    removed: Vec<usize>,
-    replaced: Vec<(usize, String)>,
+    out: String,
+    /// What was looked at so far. From there to the next member stand white space and a comma.
+    read: usize,
+    /// Whether there is no member yet.
+    empty: bool,
 }
 
 impl<'a> Edit<'a> {
-    fn new(json: &'a str) -> Self {
-        Self { json, removed: Vec::new(), replaced: Vec::new() }
+    /// `first` is a member to put before all others, or empty.
+    fn new(json: &'a str, first: &str) -> Self {
+        let mut out = String::with_capacity(json.len() + first.len());
+        out.push('{');
+        out.push_str(first);
+        Self { json, out, read: 1, empty: first.is_empty() }
     }
 
     fn remove(&mut self, member: &Member<'_>) {
-        self.removed.push(raw::span(self.json, member.key).start);
+        self.read = raw::span(self.json, member.value).end;
     }
 
-    fn replace(&mut self, member: &Member<'_>, value: String) {
-        self.replaced.push((raw::span(self.json, member.key).start, value));
+    fn keep(&mut self, member: &Member<'_>) {
+        let key = self.come_to(member);
+        self.out.push_str(&self.json[key..self.read]);
     }
 
-    fn is_needed(&self) -> bool {
-        !self.removed.is_empty() || !self.replaced.is_empty()
+    fn replace(&mut self, member: &Member<'_>, value: &str) {
+        let key = self.come_to(member);
+        self.out.push_str(&self.json[key..raw::span(self.json, member.value).start]);
+        self.out.push_str(value);
     }
 
-    /// The object after the edit; `first` is a member to put before all others, or empty. Members are visited
-    /// in the order in which they were edited, so both lists are sorted.
-    fn finish(self, members: &[Member<'_>], first: &str) -> String {
-        let mut out = String::with_capacity(self.json.len() + first.len());
-        out.push('{');
-        out.push_str(first);
-        let mut empty = first.is_empty();
-        let (mut removed, mut replaced) =
-            (self.removed.into_iter().peekable(), self.replaced.into_iter().peekable());
-        // What stands between a member and the one before it: white space and a comma.
-        let mut gap = 1;
-        for member in members {
-            let (key, value) = (raw::span(self.json, member.key), raw::span(self.json, member.value));
-            let before = &self.json[mem::replace(&mut gap, value.end)..key.start];
-            if removed.next_if_eq(&key.start).is_some() {
-                continue;
-            }
-            match (mem::take(&mut empty), before.contains(',')) {
-                (true, true) => {}
-                (true, false) | (false, true) => out.push_str(before),
-                (false, false) => out.push(','),
-            }
-            match replaced.next_if(|(at, _)| *at == key.start) {
-                Some((_, new)) => {
-                    out.push_str(&self.json[key.start..value.start]);
-                    out.push_str(&new);
-                }
-                None => out.push_str(&self.json[key.start..value.end]),
-            }
+    /// Writes what stands before a member, and answers where it begins.
+    fn come_to(&mut self, member: &Member<'_>) -> usize {
+        let key = raw::span(self.json, member.key).start;
+        let end = raw::span(self.json, member.value).end;
+        let before = &self.json[mem::replace(&mut self.read, end)..key];
+        match (mem::take(&mut self.empty), before.contains(',')) {
+            (true, true) => {}
+            (true, false) | (false, true) => self.out.push_str(before),
+            (false, false) => self.out.push(','),
         }
-        out.push_str(&self.json[gap..]);
-        out
+        key
+    }
+
+    /// The object after the edit.
+    fn finish(mut self) -> String {
+        self.out.push_str(&self.json[self.read..]);
+        self.out
     }
 }

@@ -5,6 +5,8 @@
 //! because the upstream may take the first where we take the last. Keys may be escaped; `messages` members deeper down
 //! do not count. The work is linear in the body's length and needs no stack for its depth.
 
+mod at_once;
+
 use std::str;
 
 use bytes::Bytes;
@@ -26,17 +28,10 @@ const MAX_MESSAGES: usize = 65_536;
 
 pub(super) fn read(body: &Bytes) -> Result<Draft, Uneditable> {
     let json = str::from_utf8(body).map_err(|_| Uneditable::NotJson)?;
-    let found = find(json)?;
-    let mut messages = Vec::with_capacity(found.len());
-    let mut calls = 0;
-    for raw in found {
-        let about = about(raw.get()).ok_or(Uneditable::NotMessages)?;
-        calls += about.calls.len();
-        if calls > MAX_MESSAGES {
-            return Err(Uneditable::TooManyMessages);
-        }
-        messages.push(Message::new(body.slice_ref(raw.get().as_bytes()), about));
-    }
+    let messages = match at_once::read(body, json) {
+        Some(messages) => messages,
+        None => step_by_step(body, json)?,
+    };
     let Some(last) = messages.last() else { return Err(Uneditable::EmptyMessages) };
     if *last.role() == Role::Assistant {
         return Err(Uneditable::Prefill);
@@ -49,30 +44,27 @@ pub(super) fn read(body: &Bytes) -> Result<Draft, Uneditable> {
     Ok(Draft { body: body.clone(), messages, leading, insert_at })
 }
 
+/// The messages; where [`at_once`] finds that something is not as it should be, this tells what.
+fn step_by_step(body: &Bytes, json: &str) -> Result<Vec<Message>, Uneditable> {
+    let found = find(json)?;
+    let mut messages = Vec::with_capacity(found.len());
+    let mut calls = 0;
+    for raw in found {
+        let about = about(raw.get()).ok_or(Uneditable::NotMessages)?;
+        calls += about.calls.len();
+        if calls > MAX_MESSAGES {
+            return Err(Uneditable::TooManyMessages);
+        }
+        messages.push(Message::new(body.slice_ref(raw.get().as_bytes()), about));
+    }
+    Ok(messages)
+}
+
 /// What must be known of a message; `None` if it is none.
 pub(super) fn about(message: &str) -> Option<About> {
     let mut found = Found::default();
     members(message, |key, value| found.take(&key, value)).ok()?;
-    if found.twice {
-        return None;
-    }
-    let role = string(found.role?)?;
-    let role = Role::from(str::from_utf8(&role).ok()?);
-    let mut about = About::new(role);
-    match about.role {
-        Role::Assistant => {
-            if let Some(calls) = found.tool_calls.filter(|calls| calls.get().starts_with('[')) {
-                about.calls = elements_up_to(calls, Budget::ENTRIES)?.into_iter().map(id).collect();
-            }
-            if found.function_call.is_some_and(|call| !is_null(call)) {
-                about.calls.push(String::new());
-            }
-        }
-        Role::Tool => about.answers = Some(found.tool_call_id.map(text).unwrap_or_default()),
-        Role::Function => about.answers = Some(String::new()),
-        _ => {}
-    }
-    Some(about)
+    found.about()
 }
 
 /// The elements of `messages`.
@@ -123,6 +115,30 @@ impl<'a> Found<'a> {
             _ => return,
         };
         self.twice |= member.replace(value).is_some();
+    }
+
+    /// What they tell of the message; `None` if it is none.
+    fn about(&self) -> Option<About> {
+        if self.twice {
+            return None;
+        }
+        let role = string(self.role?)?;
+        let role = Role::from(str::from_utf8(&role).ok()?);
+        let mut about = About::new(role);
+        match about.role {
+            Role::Assistant => {
+                if let Some(calls) = self.tool_calls.filter(|calls| calls.get().starts_with('[')) {
+                    about.calls = elements_up_to(calls, Budget::ENTRIES)?.into_iter().map(id).collect();
+                }
+                if self.function_call.is_some_and(|call| !is_null(call)) {
+                    about.calls.push(String::new());
+                }
+            }
+            Role::Tool => about.answers = Some(self.tool_call_id.map(text).unwrap_or_default()),
+            Role::Function => about.answers = Some(String::new()),
+            _ => {}
+        }
+        Some(about)
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Session {
     log: Arc<Log>,
     /// Ids of trimmed turns, the newest last.
     forgotten: VecDeque<TurnId>,
-    /// Ids of the log and of `forgotten`.
+    /// Ids of the log and of `forgotten`; none until there are so many that looking at each would take longer.
     ids: HashSet<TurnId>,
     /// Counts the changes of the whole store; the order of listings and evictions.
     touched: u64,
@@ -59,8 +59,10 @@ impl Sessions {
         now: i64,
         retention: &Retention,
     ) -> Appended {
-        if let Some(session) = self.live(key, now) {
-            if session.ids.contains(&turn.id()) {
+        let known = self.by_key.get(key);
+        let live = known.filter(|session| session.expires > now);
+        if let Some(session) = live {
+            if session.has(turn.id()) {
                 return Appended::AlreadyThere(session.head.cursor());
             }
             if !session.head.accepts(at) || !session.has_parent_of(turn) {
@@ -69,10 +71,9 @@ impl Sessions {
         } else if matches!(turn.parent(), Parent::Turn(_)) {
             return Appended::Gone;
         }
-        let mut session = match self.remove(key).filter(|session| session.expires > now) {
-            Some(session) => session,
-            None => Session::new(Head::fresh()),
-        };
+        let (known, live) = (known.is_some(), live.is_some());
+        let removed = if known { self.remove(key) } else { None };
+        let mut session = removed.filter(|_| live).unwrap_or_else(|| Session::new(Head::fresh()));
         session.push(turn.clone());
         session.trim(session.head.excess(retention.max_turns));
         let cursor = session.head.cursor();
@@ -221,6 +222,13 @@ impl Session {
         }
     }
 
+    fn has(&self, id: TurnId) -> bool {
+        match self.ids.is_empty() {
+            true => self.log.turns().iter().any(|turn| turn.id() == id),
+            false => self.ids.contains(&id),
+        }
+    }
+
     fn has_parent_of(&self, turn: &Turn) -> bool {
         match turn.parent() {
             Parent::Previous | Parent::Root => true,
@@ -231,14 +239,27 @@ impl Session {
     fn push(&mut self, turn: Turn) {
         self.head = self.head.with(turn.id());
         self.bytes += weight(&turn);
-        self.ids.insert(turn.id());
+        if !self.ids.is_empty() {
+            self.ids.insert(turn.id());
+        }
         Arc::make_mut(&mut self.log).push(turn);
+        if self.log.turns().len() > LOOKED_AT {
+            self.index();
+        }
+    }
+
+    /// Sees to it that the ids are in a table.
+    fn index(&mut self) {
+        if self.ids.is_empty() {
+            self.ids.extend(self.log.turns().iter().map(Turn::id));
+        }
     }
 
     fn trim(&mut self, excess: u64) {
         if excess == 0 {
             return;
         }
+        self.index();
         let log = Arc::make_mut(&mut self.log);
         let excess = usize::try_from(excess).unwrap_or(usize::MAX).min(log.turns().len());
         for turn in &log.turns()[..excess] {
@@ -257,6 +278,8 @@ impl Session {
 }
 
 const SWEPT_PER_CHANGE: usize = 16;
+/// Turns whose ids are looked at one by one.
+const LOOKED_AT: usize = 16;
 const OVERHEAD: u64 = 512;
 const FORGOTTEN_WEIGHT: u64 = 64;
 

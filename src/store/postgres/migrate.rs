@@ -9,7 +9,7 @@ use super::{ConnectProblem, names::Names, pool::Connections};
 
 /// Each brings the schema from the version before to its own; the first begins with nothing. A migration that
 /// has been released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// The version that this program needs, and the newest that it knows.
 pub(super) const NEWEST: i32 = MIGRATIONS.len() as i32;

@@ -122,3 +122,38 @@ fn a_body_of_more_messages_or_calls_than_a_conversation_has_is_left_alone() {
     let all = vec![calling(Budget::ENTRIES); MAX_MESSAGES / Budget::ENTRIES + 1].join(",");
     assert_eq!(read(&body(&format!("{all},{user}"))).unwrap_err(), Uneditable::TooManyMessages);
 }
+
+#[test]
+fn what_is_read_at_once_is_what_is_read_step_by_step() {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    let message = select(vec![
+        r#"{"role":"user"}"#,
+        r#"{ "role" : "user" , "content" : "{\"}\u00e9" } "#,
+        r#"{"x":[{"role":"}"}],"role":"syst\u0065m","y":{"z":"{"}}"#,
+        r#"{"role":"assistant","tool_calls":[{"id":"a"},{}],"function_call":{}}"#,
+        r#"{"tool_call_id":"b","role":"tool","x":null,"x":1e999}"#,
+        r#"{"role":"user","role":"user"}"#,
+        r#"{"r\u006fle":"user"}"#,
+        r#"{"role":7}"#,
+        "{}",
+        "7",
+    ]);
+    let other =
+        select(vec!["", r#""a":[{"messages":0}],"#, r#""conversation":null,"#, r#""messages":[],"#, "x"]);
+    let body = (other, vec(message, 0..5), select(vec![",", " , "])).prop_map(|(other, messages, comma)| {
+        Bytes::from(format!(r#" {{ {other}"messages":[{}]}} "#, messages.join(comma)))
+    });
+    let read_at_once = |body: &Bytes| at_once::read(body, str::from_utf8(body).unwrap());
+    proptest!(|(body in body)| {
+        let places = |messages: &[Message]| messages.iter().map(|m| m.raw().as_ptr()).collect::<Vec<_>>();
+        if let Some(at_once) = read_at_once(&body) {
+            let step_by_step = step_by_step(&body, str::from_utf8(&body).unwrap());
+            prop_assert_eq!(Ok(&at_once), step_by_step.as_ref());
+            prop_assert_eq!(places(&at_once), places(&step_by_step.unwrap()));
+        }
+    });
+    let usual =
+        br#"{"model":"m","messages":[{"role":"system","content":"S"},{"role":"user","content":[{}]}],"n":1}"#;
+    assert_eq!(read_at_once(&Bytes::from_static(usual)).unwrap().len(), 2);
+}

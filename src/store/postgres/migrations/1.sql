@@ -36,9 +36,7 @@ CREATE TABLE {turns} (
     record     bytea,
     CONSTRAINT {.turns_by_seq} PRIMARY KEY (session, seq)
 );
--- The id first: ids grow with time, so new ones go to the end of the index; and where the sessions are short no load
--- takes this index for the other, to walk through all turns of a long one.
-CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (id, session);
+CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (session, id);
 
 -- The session's row, locked; made if it is not there, as one that has expired. The statements of a function
 -- that is volatile each see what was committed before they began: after the lock is held, the newest.
