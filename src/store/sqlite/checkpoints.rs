@@ -80,9 +80,14 @@ impl Checkpoints {
         self.running.is_some()
     }
 
-    /// Waits for what runs, and moves the rest.
+    /// Waits for what runs, and moves the rest: all of it where what ran did not succeed. After a failed sync it moves
+    /// nothing, and neither may the [connection](super::writer::Writer::fail) when it is closed.
     pub(super) fn end(&mut self, connection: &Connection) -> Result<(), Trouble> {
-        self.wait()?;
+        if let Err(trouble) = self.wait()
+            && is_fatal(&trouble)
+        {
+            return Err(trouble);
+        }
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
     }
@@ -103,12 +108,13 @@ impl Checkpoints {
     }
 
     fn finish(&mut self, connection: &Connection) -> Result<(), Trouble> {
-        let ended = self.wait();
-        if ended.is_err() {
-            self.due = self.later(look(connection)?);
+        let Err(trouble) = self.wait() else { return self.start_over(connection) };
+        // First of all: whatever else fails must not hide it.
+        if is_fatal(&trouble) {
+            return Err(trouble);
         }
-        ended?;
-        self.start_over(connection)
+        self.due = self.later(look(connection)?);
+        Err(trouble)
     }
 
     /// Moves what is left, so that the next transaction writes the log from its start.
@@ -189,6 +195,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(super) mod tests {
+    use rusqlite::ffi;
     use tempfile::TempDir;
 
     use super::{
@@ -221,7 +228,7 @@ pub(super) mod tests {
         (directory, connection, checkpoints)
     }
 
-    fn write(connection: &Connection) {
+    pub(in super::super) fn write(connection: &Connection) {
         connection.execute("INSERT INTO pages VALUES (zeroblob(4000))", []).unwrap();
     }
 
@@ -283,6 +290,31 @@ pub(super) mod tests {
         }
         assert!((FEW.wait..FEW.wait + 8).contains(&longest), "{longest}");
         write_to(&connection, FEW.wait);
+        checkpoints.end(&connection).unwrap();
+        assert_eq!(look(&connection).unwrap().pages, 0);
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_whatever_else_fails() {
+        let (_directory, connection, mut checkpoints) = file(FEW);
+        write(&connection);
+        let sync = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None);
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(look(&connection).is_err(), "in a transaction nobody may look at the log");
+        checkpoints.fail(sync());
+        assert!(is_fatal(&checkpoints.tend(&connection).unwrap_err()));
+        connection.execute_batch("COMMIT").unwrap();
+        checkpoints.fail(sync());
+        assert!(is_fatal(&checkpoints.end(&connection).unwrap_err()));
+        let log = look(&connection).unwrap();
+        assert!(log.left() > 0, "nothing is moved after it: {log:?}");
+    }
+
+    #[test]
+    fn the_end_moves_what_a_checkpoint_in_trouble_has_left() {
+        let (_directory, connection, mut checkpoints) = file(FEW);
+        write(&connection);
+        checkpoints.fail(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
         checkpoints.end(&connection).unwrap();
         assert_eq!(look(&connection).unwrap().pages, 0);
     }

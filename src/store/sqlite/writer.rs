@@ -105,7 +105,7 @@ impl Writer {
             self.tend_the_log();
         }
         drop(end);
-        for reader in self.readers {
+        for reader in self.readers.drain(..) {
             // A reader that panicked has said so; there is nothing to add.
             let _ = reader.join();
         }
@@ -114,8 +114,13 @@ impl Writer {
             drop(self.checkpoints.wait());
             return;
         }
-        if let Err(error) = self.checkpoints.end(&self.connection) {
-            tracing::warn!(%error, "the session database was closed without a checkpoint; no turn is lost");
+        match self.checkpoints.end(&self.connection) {
+            Ok(()) => {}
+            // As ever: SQLite, too, is not to move the log when the connection is closed.
+            Err(trouble) if checkpoints::is_fatal(&trouble) => self.fail(Vec::new(), &trouble),
+            Err(error) => {
+                tracing::warn!(%error, "the session database was closed without a checkpoint; no turn is lost");
+            }
         }
     }
 
@@ -329,8 +334,12 @@ mod tests {
 
     /// A store that has just one thread: the test's.
     fn writer() -> Writer {
-        let (_directory, connection, checkpoints) = checkpoints::tests::file(schema::WAL);
-        Writer {
+        writer_and_file().1
+    }
+
+    fn writer_and_file() -> (tempfile::TempDir, Writer) {
+        let (directory, connection, checkpoints) = checkpoints::tests::file(schema::WAL);
+        let writer = Writer {
             connection,
             checkpoints,
             writes: Arc::new(Queue::new(8)),
@@ -343,7 +352,8 @@ mod tests {
             file: FileId::of(std::path::Path::new("/")),
             failed: false,
             last: Batch::default(),
-        }
+        };
+        (directory, writer)
     }
 
     #[tokio::test]
@@ -376,6 +386,19 @@ mod tests {
         writer.tend_the_log();
         assert!(writer.failed);
         assert!(writer.writes.push(deletion().0).await.is_err(), "the store takes nothing more");
+    }
+
+    #[test]
+    fn after_a_failed_sync_of_a_checkpoint_the_log_stays_when_the_store_is_closed() {
+        for (code, stays) in [(ffi::SQLITE_IOERR_FSYNC, true), (ffi::SQLITE_FULL, false)] {
+            let (directory, mut writer) = writer_and_file();
+            checkpoints::tests::write(&writer.connection);
+            writer.checkpoints.fail(error(code));
+            writer.writes.close();
+            writer.run();
+            let log = std::fs::metadata(directory.path().join("sessions.db-wal"));
+            assert_eq!(log.is_ok_and(|log| log.len() > 4000), stays, "{code}");
+        }
     }
 
     #[test]
