@@ -52,6 +52,8 @@ struct Log {
 
 impl Checkpoints {
     pub(super) fn new(path: PathBuf, file: FileId, limits: Limits) -> Self {
+        // Absolute, as SQLite's own: the process may go to another directory.
+        let path = std::path::absolute(&path).unwrap_or(path);
         Self { path, file, limits, running: None, due: limits.begin }
     }
 
@@ -113,7 +115,12 @@ impl Checkpoints {
         if is_fatal(&trouble) {
             return Err(trouble);
         }
-        self.due = self.later(look(connection)?);
+        let log = look(connection)?;
+        self.due = self.later(log);
+        if log.pages >= self.limits.wait {
+            // What keeps the thread from its work (no file can be opened any more, say) need not keep the writer.
+            self.start_over(connection)?;
+        }
         Err(trouble)
     }
 
@@ -292,6 +299,31 @@ pub(super) mod tests {
         write_to(&connection, FEW.wait);
         checkpoints.end(&connection).unwrap();
         assert_eq!(look(&connection).unwrap().pages, 0);
+    }
+
+    #[test]
+    fn a_log_that_no_thread_can_open_is_moved_by_the_writer() {
+        let (directory, connection, mut checkpoints) = file(FEW);
+        checkpoints.path = directory.path().join("none.db");
+        let (mut longest, mut tries) = (0, 0);
+        for _ in 0..4 * FEW.wait {
+            write(&connection);
+            if let Err(trouble) = checkpoints.tend(&connection) {
+                assert!(!is_fatal(&trouble), "{trouble}");
+                tries += 1;
+            }
+            wait_until(|| checkpoints.running.as_ref().is_none_or(JoinHandle::is_finished));
+            longest = longest.max(look(&connection).unwrap().pages);
+        }
+        assert!((FEW.wait..FEW.wait + FEW.begin / 2).contains(&longest), "{longest}");
+        assert!((4..200).contains(&tries), "it is tried again, and not all the time: {tries}");
+    }
+
+    #[test]
+    fn a_relative_path_is_the_same_file_wherever_the_process_goes() {
+        let (_directory, _connection, checkpoints) = file(FEW);
+        let relative = Checkpoints::new(PathBuf::from("sessions.db"), checkpoints.file.clone(), FEW);
+        assert!(relative.path.is_absolute(), "{:?}", relative.path);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Writer {
             Ok(()) => {}
             Err(trouble) if checkpoints::is_fatal(&trouble) => self.fail(Vec::new(), &trouble),
             Err(error) => {
-                tracing::warn!(%error, "the write-ahead log could not be moved into the session database yet");
+                tracing::warn!(%error, "a checkpoint of the session database failed; another comes when the log has grown");
             }
         }
     }
