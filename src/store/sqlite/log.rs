@@ -33,22 +33,22 @@ impl Session {
 
 /// What an append executes.
 const FIND: &str = "
-    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expiry, sweep_at FROM sessions
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from FROM sessions
     WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
 /// What no index is made of. Its parameters, and those of the two that follow, are [`write()`]'s.
 const TOUCH: &str = "
     UPDATE sessions SET count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7, updated_at = ?9,
-                        expiry = ?10
+                        expires = ?10
     WHERE row = ?12";
 
 const REWRITE: &str = "
     UPDATE sessions SET epoch = ?1, fresh = ?2, count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7,
-                        slot = ?8, created_at = iif(?3 > 1, created_at, ?9), updated_at = ?9, expiry = ?10,
-                        sweep_at = ?11
+                        slot = ?8, created_at = iif(?3 > 1, created_at, ?9), updated_at = ?9, expires = ?10,
+                        sweep_from = ?11
     WHERE row = ?12";
 const CREATE: &str = "
     INSERT INTO sessions (epoch, fresh, count, trimmed, newest, highest, touched, slot, created_at, updated_at,
-                          expiry, sweep_at, namespace, principal, id)
+                          expires, sweep_from, namespace, principal, id)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// What one round of the sweep removes at most.
@@ -141,8 +141,8 @@ pub(super) fn refresh(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE sessions SET expiry = max(expiry, ?4), sweep_at = max(sweep_at, ?5)
-             WHERE namespace = ?1 AND principal = ?2 AND id = ?3 AND expiry > ?6 AND count > 0",
+            "UPDATE sessions SET expires = max(expires, ?4), sweep_from = max(sweep_from, ?5)
+             WHERE namespace = ?1 AND principal = ?2 AND id = ?3 AND expires > ?6 AND count > 0",
         )?
         .execute(params![
             key.namespace(),
@@ -160,7 +160,7 @@ pub(super) fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<bool>
     let expired: Vec<(i64, Option<i64>, u64)> = connection
         .prepare_cached(
             "SELECT row, iif(count > 0, touched, NULL), trimmed FROM sessions
-             WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2",
+             WHERE sweep_from <= ?1 ORDER BY sweep_from LIMIT ?2",
         )?
         .query_map(params![now, SWEPT_SESSIONS], |row| Ok((row.get(0)?, row.get(1)?, count(row, 2)?)))?
         .collect::<Result<_, _>>()?;
