@@ -23,8 +23,8 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// for a while and loses its record.
 ///
 /// An append writes to as few pages as can be: the table of turns at its end, and the session's row. So a session's
-/// turns are in no index but every sixteenth; each names the place of the one before ([`chain`](super::chain)), and
-/// the highest id up to it where that is not its own. The other indexes are of roundings that change rarely: `slot` of
+/// turns are in no index but every sixteenth and those few that have a lower id than one before them; each names the
+/// place of the one before ([`chain`](super::chain)), and the highest id up to it where that is not its own. The other indexes are of roundings that change rarely: `slot` of
 /// `touched`, and `sweep_from` of `expires`.
 ///
 /// `expires` was `expires_at` in version 1 and `expiry` in version 2 (and `sweep_from` was `sweep_at`), and each call
@@ -62,7 +62,8 @@ pub(super) const SCHEMA: &str = "
         highest    BLOB,
         record     BLOB
     ) STRICT;
-    CREATE INDEX turns_by_sixteenth ON turns (session, seq) WHERE seq % 16 = 0;
+    CREATE INDEX turns_by_sixteenth ON turns (session, seq, highest, id) WHERE seq % 16 = 0;
+    CREATE INDEX turns_late ON turns (session, id) WHERE highest IS NOT NULL;
 ";
 
 /// Of an older version: its tables get other names, and its indexes make room. Version 2 was that of three layouts, of
