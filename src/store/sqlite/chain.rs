@@ -37,6 +37,10 @@ pub(super) const PROBE: &str = "
     SELECT place, coalesce(highest, id) FROM turns WHERE session = ?1 AND seq % 16 = 0 AND seq = ?2";
 const LATE: &str = "SELECT seq FROM turns WHERE session = ?1 AND id = ?2 AND highest IS NOT NULL";
 
+pub(super) const REMOVE_BROKEN: &str = "
+    DELETE FROM turns WHERE place IN (
+        SELECT place FROM turns WHERE session IN (SELECT value FROM json_each(?1)) LIMIT ?2)";
+
 /// The turns after some place of a log, with the ids that their rows name.
 pub(super) struct Records {
     pub(super) records: Vec<(TurnId, Bytes)>,
@@ -174,30 +178,35 @@ pub(super) struct Removed {
 }
 
 impl Removed {
-    /// Whether a log of which so many turns were trimmed is gone with these, or its chain is broken.
-    fn is_all(&self, trimmed: u64) -> bool {
-        self.oldest.is_some_and(|oldest| oldest <= 1 + trimmed.saturating_sub(Retention::REMEMBERED as u64))
+    /// Whether the chain of a log of which so many turns were trimmed ended too early: turns may be left that it does not
+    /// lead to.
+    pub(super) fn met_a_gap(&self, trimmed: u64) -> bool {
+        let oldest = 1 + trimmed.saturating_sub(Retention::REMEMBERED as u64);
+        self.left.is_none() && self.oldest.is_none_or(|reached| reached > oldest)
     }
 }
 
-/// Removes at most so many of the turns of a session, the newest first. Where the chain is broken the whole table is
-/// looked through: nothing of a conversation is left behind.
-pub(super) fn clear(
-    connection: &Connection,
-    session: i64,
-    newest: i64,
-    trimmed: u64,
-    most: u64,
-) -> rusqlite::Result<Removed> {
-    let removed = remove(connection, session, newest, most)?;
-    if removed.left.is_none() && !removed.is_all(trimmed) {
-        connection.prepare_cached("DELETE FROM turns WHERE session = ?1")?.execute([session])?;
-    }
-    Ok(removed)
+/// Removes at most so many of the turns of sessions whose chains are broken; how many. The whole table is looked
+/// through for them: nothing of a conversation is left behind.
+pub(super) fn remove_broken(connection: &Connection, sessions: &[i64], most: u64) -> rusqlite::Result<u64> {
+    tracing::warn!(
+        rows = ?sessions,
+        "turns of sessions that are removed are missing from the session database, which is damaged or was changed \
+         by another program: all of it is looked through for the rest"
+    );
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let removed =
+        connection.prepare_cached(REMOVE_BROKEN)?.execute(params![format!("{sessions:?}"), most])?;
+    Ok(removed as u64)
 }
 
 /// Removes at most so many turns, from this place backwards.
-fn remove(connection: &Connection, session: i64, newest: i64, most: u64) -> rusqlite::Result<Removed> {
+pub(super) fn remove(
+    connection: &Connection,
+    session: i64,
+    newest: i64,
+    most: u64,
+) -> rusqlite::Result<Removed> {
     let mut look =
         connection.prepare_cached("SELECT previous, seq FROM turns WHERE place = ?1 AND session = ?2")?;
     let mut delete = connection.prepare_cached("DELETE FROM turns WHERE place = ?1")?;

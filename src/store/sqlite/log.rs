@@ -165,9 +165,10 @@ pub(super) fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<bool>
         .query_map(params![now, SWEPT_SESSIONS], |row| Ok((row.get(0)?, row.get(1)?, count(row, 2)?)))?
         .collect::<Result<_, _>>()?;
     let mut room = SWEPT_TURNS;
+    let mut broken = Vec::new();
     for (row, newest, trimmed) in &expired {
         if let Some(newest) = newest {
-            let removed = chain::clear(connection, *row, *newest, *trimmed, room)?;
+            let removed = chain::remove(connection, *row, *newest, room)?;
             if removed.left.is_some() {
                 connection
                     .prepare_cached("UPDATE sessions SET touched = ?2 WHERE row = ?1")?
@@ -175,10 +176,27 @@ pub(super) fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<bool>
                 return Ok(true);
             }
             room -= removed.turns;
+            if removed.met_a_gap(*trimmed) {
+                broken.push(*row);
+                continue;
+            }
         }
-        connection.prepare_cached("DELETE FROM sessions WHERE row = ?1")?.execute([row])?;
+        forget(connection, *row)?;
+    }
+    if !broken.is_empty() {
+        // All at once: to find them takes a look at every turn of the table.
+        if chain::remove_broken(connection, &broken, room)? == room {
+            return Ok(true);
+        }
+        broken.iter().try_for_each(|row| forget(connection, *row))?;
     }
     Ok(expired.len() as i64 == SWEPT_SESSIONS)
+}
+
+/// Removes a session's row.
+fn forget(connection: &Connection, row: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM sessions WHERE row = ?1")?.execute([row])?;
+    Ok(())
 }
 
 /// What a session's row is to say after a change, beside its head.
@@ -267,7 +285,10 @@ fn slot(head: &Head, touched: i64) -> Option<i64> {
 /// Removes all turns of a session.
 fn clear(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
     let Some((newest, _)) = session.newest() else { return Ok(()) };
-    chain::clear(connection, session.row, newest, session.head.trimmed, u64::MAX)?;
+    let removed = chain::remove(connection, session.row, newest, u64::MAX)?;
+    if removed.met_a_gap(session.head.trimmed) {
+        chain::remove_broken(connection, &[session.row], u64::MAX)?;
+    }
     Ok(())
 }
 

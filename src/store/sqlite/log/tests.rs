@@ -217,6 +217,35 @@ fn a_deletion_removes_what_a_broken_chain_does_not_lead_to() {
 }
 
 #[test]
+fn sessions_whose_chains_are_broken_are_swept_with_one_look_through_the_table_a_round() {
+    let retention = Retention { ttl: std::time::Duration::from_millis(10), ..Retention::default() };
+    let connection = connection();
+    let (broken, swept) = (10, SWEPT_TURNS as usize);
+    add(&connection, &keyed("long"), swept + 100, 0, &retention);
+    for number in 1..broken {
+        add(&connection, &keyed(&format!("session-{number}")), 30, 0, &retention);
+    }
+    connection.execute("UPDATE turns SET previous = NULL WHERE seq = 30", []).unwrap();
+    connection.execute("UPDATE turns SET previous = NULL WHERE seq > 2000 AND seq % 7 = 0", []).unwrap();
+    add(&connection, &keyed("live"), 3, 1000, &retention);
+    let looked = || connection.prepare_cached(chain::REMOVE_BROKEN).unwrap().get_status(StatementStatus::Run);
+    let (mut before, mut rounds) = (numbers(&connection, "turns"), 0);
+    loop {
+        let more = sweep(&connection, 100).unwrap();
+        rounds += 1;
+        assert!(looked() <= rounds, "{} looks through the table in {rounds} rounds", looked());
+        let left = numbers(&connection, "turns");
+        assert!(before - left <= swept as i64, "{} turns are removed in one round", before - left);
+        before = left;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((rounds, looked()), (2, 2));
+    assert_eq!((numbers(&connection, "turns"), numbers(&connection, "sessions")), (3, 1));
+}
+
+#[test]
 fn a_long_session_is_swept_in_steps_and_may_begin_anew_between_them() {
     let retention = Retention { ttl: std::time::Duration::from_millis(10), ..Retention::default() };
     for begin_anew in [false, true] {
