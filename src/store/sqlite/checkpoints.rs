@@ -1,9 +1,10 @@
 //! Moves the write-ahead log into the file while the writer goes on.
 //!
-//! To move a log of 16 MiB takes tens of milliseconds, nearly all of them waits for the disk. So a thread of its own does
-//! it, in rounds: what was written meanwhile is little, and is moved in the next one. The last little the writer moves
-//! itself, between two transactions, since only when all is moved does the log start over. Should the disk not keep up,
-//! or somebody read for so long that the log cannot start over, the writer waits for it, so that the log stays bounded.
+//! To move a log of 16 MiB takes tens of milliseconds, nearly all of them waits for the disk. So a thread of its own
+//! does it, in rounds: what was written meanwhile is little, and is moved in the next one. The last little the
+//! writer moves itself, between two transactions, since only when all is moved does the log start over. Should the
+//! disk not keep up, or somebody read for so long that the log cannot start over, the writer waits for it, so that
+//! the log stays bounded. Where the thread fails for good, the writer moves the log itself when it is that long.
 //!
 //! Thread and connection live as long as one checkpoint: a store at rest has neither.
 
@@ -188,7 +189,7 @@ impl Log {
     }
 }
 
-/// At least so many rounds, so that one of them syncs, and at most.
+/// At least so many rounds, so that most likely one of them syncs, and at most.
 const ROUNDS: usize = 5;
 const MOST_ROUNDS: usize = 16;
 

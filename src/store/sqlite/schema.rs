@@ -23,9 +23,9 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// for a while and loses its record.
 ///
 /// An append writes to as few pages as can be: the table of turns at its end, and the session's row. So a session's
-/// turns are in no index but every sixteenth and those few that have a lower id than one before them; each names the
-/// place of the one before ([`chain`](super::chain)), and the highest id up to it where that is not its own. The other indexes are of roundings that change rarely: `slot` of
-/// `touched`, and `sweep_from` of `expires`.
+/// turns are in no index but every sixteenth, and those few that have a lower id than one before them; each names
+/// the place of the one before ([`chain`](super::chain)), and the highest id up to it where that is not its own.
+/// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_from` of `expires`.
 ///
 /// `expires` was `expires_at` in version 1 and `expiry` in version 2 (and `sweep_from` was `sweep_at`), and each call
 /// of those versions names one of them: a program that still has the file open when it is brought up to date fails in
@@ -305,7 +305,7 @@ const MIGRATION: Duration = Duration::from_secs(60);
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
 /// A write-ahead log of so many pages is moved into the file: 16 MiB. Pages that were written more than once are moved
-/// once, and the file is synced as rarely. It grows to 64 MiB at most, and by what one transaction holds.
+/// once, and the file is synced as rarely. It grows to about 64 MiB, and what one transaction or one long read holds.
 pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
 
 /// Pages that a connection keeps in memory. The system keeps them, too, and a reader's are forgotten at each commit.
