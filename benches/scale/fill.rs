@@ -107,7 +107,7 @@ const SQLITE: &str = "
     CREATE TEMP TABLE base AS SELECT coalesce(max(place), 0) - $FROM + 1 AS at FROM turns;
     CREATE TEMP TABLE start AS SELECT coalesce(max(row), 0) AS row FROM sessions;
     INSERT INTO sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, highest, touched, slot,
-                          created_at, updated_at, expiry, sweep_at)
+                          created_at, updated_at, expires, sweep_from)
         WITH RECURSIVE numbers (n) AS (SELECT $FROM UNION ALL SELECT n + 1 FROM numbers WHERE n < $TO)
         SELECT 'test', 'principal-' || (n % 1000), 'filler-' || n, randomblob(16), 1, 1, 0, randomblob(16), NULL,
                base.at + n, (base.at + n) / 16384, 0, 0, 9000000000000, 9000000000000 + n % 1000
