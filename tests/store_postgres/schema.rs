@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower_session_memory::{
     session::Principal,
     store::{HistoryStore, Page, PostgresStore, Scope, TtlRefresh, postgres::ConnectProblem},
@@ -27,7 +28,7 @@ async fn replicas_that_start_at_once_make_the_tables_once() {
         }
         starting.join_all().await;
         assert_eq!(texts(&schema.connect().await, &key("a")).await.len(), 8);
-        assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 2, "each step once");
+        assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 3, "each step once");
     }
 }
 
@@ -39,9 +40,9 @@ async fn tables_are_made_only_where_that_is_wanted() {
     assert_eq!(schema.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{}'").await, 0);
 
     let migrated = schema.builder().migrate().await.unwrap();
-    assert_eq!((migrated.from, migrated.to), (0, 2));
+    assert_eq!((migrated.from, migrated.to), (0, 3));
     let again = schema.builder().migrate().await.unwrap();
-    assert_eq!((again.from, again.to), (2, 2));
+    assert_eq!((again.from, again.to), (3, 3));
     let store = schema.builder().with_migration(false).connect().await.unwrap();
     say(&store, &key("a"), "one").await;
 }
@@ -53,38 +54,57 @@ async fn tables_of_a_later_version_are_refused_and_left_alone() {
     schema.run("INSERT INTO {}.schema_version (version) VALUES (7)").await;
     for builder in [schema.builder(), schema.builder().with_migration(false)] {
         let refused = builder.connect().await.unwrap_err();
-        assert!(matches!(refused.problem(), ConnectProblem::NewerSchema { found: 7, known: 2 }), "{refused}");
+        assert!(matches!(refused.problem(), ConnectProblem::NewerSchema { found: 7, known: 3 }), "{refused}");
     }
-    assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 3);
+    assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 4);
 }
 
-#[tokio::test]
-async fn tables_of_version_1_get_another_index_and_keep_their_turns() {
+/// As version 1 made the tables.
+const FROM_1: &str = "
+    DROP INDEX {}.turns_by_id;
+    CREATE UNIQUE INDEX turns_by_id ON {}.turns (session, id);
+    DELETE FROM {}.schema_version WHERE version > 1";
+
+/// While other replicas go on to add turns.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_version_1_get_another_index_and_lose_no_turn() {
     let schema = Schema::new();
-    say(&schema.connect().await, &key("a"), "one").await;
+    let store = schema.connect().await;
+    say(&store, &key("long"), "one").await;
+    // So many that to make an index takes a while.
     schema
         .run(
-            "DROP INDEX {}.turns_by_id;
-             CREATE UNIQUE INDEX turns_by_id ON {}.turns (session, id);
-             DELETE FROM {}.schema_version WHERE version = 2",
+            "INSERT INTO {}.turns SELECT session, n, gen_random_uuid(), 'x'
+             FROM {}.sessions, generate_series(2, 300000) n",
         )
         .await;
+    schema.run(FROM_1).await;
     let refused = schema.builder().with_migration(false).connect().await.unwrap_err();
     assert!(matches!(refused.problem(), ConnectProblem::NeedsMigration { found: 1, .. }), "{refused}");
 
-    let migrated = schema.builder().migrate().await.unwrap();
-    assert_eq!((migrated.from, migrated.to), (1, 2));
-    let store = schema.builder().with_migration(false).connect().await.unwrap();
-    say(&store, &key("a"), "two").await;
-    assert_eq!(texts(&store, &key("a")).await, ["one", "two"]);
-    let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND indexdef LIKE '%(id, session)'";
-    assert_eq!(schema.number(index).await, 1);
-    assert_eq!(
-        schema
-            .number("SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND tablename = 'turns'")
-            .await,
-        2
-    );
+    let (migrated, mut replicas) = (CancellationToken::new(), JoinSet::new());
+    for number in 0..8 {
+        let (store, migrated) = (store.clone(), migrated.clone());
+        replicas.spawn(async move {
+            let (key, mut said) = (key(&format!("session-{number}")), 0);
+            while said < 20 || !migrated.is_cancelled() {
+                say(&store, &key, &said.to_string()).await;
+                said += 1;
+            }
+            (key, said)
+        });
+    }
+    let done = schema.builder().migrate().await.unwrap();
+    migrated.cancel();
+    assert_eq!((done.from, done.to), (1, 3));
+    let after = schema.builder().with_migration(false).connect().await.unwrap();
+    for (key, said) in replicas.join_all().await {
+        let expected: Vec<String> = (0..said).map(|number| number.to_string()).collect();
+        assert_eq!(texts(&after, &key).await, expected);
+    }
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND tablename = 'turns'";
+    assert_eq!(schema.number(indexes).await, 2);
+    assert_eq!(schema.number(&format!("{indexes} AND indexdef LIKE '%(id, session)'")).await, 1);
 }
 
 #[tokio::test]

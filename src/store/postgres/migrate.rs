@@ -7,9 +7,10 @@ use tokio_postgres::types::Type;
 
 use super::{ConnectProblem, names::Names, pool::Connections};
 
-/// Each brings the schema from the version before to its own; the first begins with nothing. A migration that
-/// has been released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+/// Each brings the schema from the version before to its own, in a transaction of its own; the first begins with
+/// nothing. A migration that has been released is never changed.
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
 /// The version that this program needs, and the newest that it knows.
 pub(super) const NEWEST: i32 = MIGRATIONS.len() as i32;
@@ -36,7 +37,18 @@ pub(super) async fn migrate(connections: &Connections, names: &Names) -> Result<
     timeout(LONGEST, raise(&client, names)).await.map_err(|_| ConnectProblem::Timeout)?
 }
 
+/// Brings the schema from wherever it is to the newest version; where it was.
 async fn raise(client: &Client, names: &Names) -> Result<i32, ConnectProblem> {
+    let found = step(client, names).await?;
+    let mut at = found;
+    while at < NEWEST {
+        at = step(client, names).await?;
+    }
+    Ok(found)
+}
+
+/// Takes the next step, if there is one; the version before it.
+async fn step(client: &Client, names: &Names) -> Result<i32, ConnectProblem> {
     client.batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {PATIENCE}")).await?;
     let (class, name) = (LOCK, names.full(""));
     client
@@ -49,7 +61,7 @@ async fn raise(client: &Client, names: &Names) -> Result<i32, ConnectProblem> {
     if found == 0 {
         create_schema(client, names).await?;
     }
-    for (step, number) in MIGRATIONS.iter().zip(1..).filter(|(_, number)| *number > found) {
+    if let Some((step, number)) = MIGRATIONS.iter().zip(1..).find(|(_, number)| *number > found) {
         client.batch_execute(&names.fill(step)).await?;
         let record = names.fill("INSERT INTO {schema_version} (version) VALUES ($1)");
         client.query_typed(&record, &[(&number, Type::INT4)]).await?;

@@ -71,7 +71,8 @@
 //! | round of the sweep: 64 sessions, 1,280 turns | 8,100 | `sessions_by_expiry`, `turns_by_seq`, `sessions_pkey` |
 //!
 //! Each connection plans a statement once (`plan_cache_mode = force_generic_plan`) and never as a walk through a table
-//! (`enable_seqscan = off`).
+//! (`enable_seqscan = off`). Behind a [pooler](PostgresBuilder::with_transaction_pooler) each call is planned anew, and the
+//! settings are the role's.
 //!
 //! An append writes its session's row anew, and as the time of the newest turn is in an index, never in place
 //! (HOT). `sessions` is therefore cleaned up as soon as a fiftieth of it has changed

@@ -5,10 +5,14 @@
 //! change a page of its own for each session that speaks. Loads want the newest turns. For what is far from them every
 //! sixteenth turn of a session is in an index.
 //!
+//! A turn is found by its id in a few steps, too. Ids grow along the chain, but for those of turns that came late or after
+//! one from a clock that was ahead. The highest id up to a turn never falls: it tells where an id belongs. Turns
+//! that are not where their ids belong are in another index.
+//!
 //! Each step is checked: a chain that leads to the turn of another session, or to none, is damaged or ends there.
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::log::Session;
 use crate::{
@@ -27,6 +31,15 @@ const READ: &str = "
     WHERE place = ?1 AND session = ?2 AND seq = ?3";
 const SIXTEENTH: &str = "
     SELECT place, seq FROM turns WHERE session = ?1 AND seq % 16 = 0 AND seq >= ?2 ORDER BY seq LIMIT 1";
+
+/// What [`reaching`] looks at.
+pub(super) const PROBE: &str = "
+    SELECT place, coalesce(highest, id) FROM turns WHERE session = ?1 AND seq % 16 = 0 AND seq = ?2";
+const LATE: &str = "SELECT seq FROM turns WHERE session = ?1 AND id = ?2 AND highest IS NOT NULL";
+
+pub(super) const REMOVE_BROKEN: &str = "
+    DELETE FROM turns WHERE place IN (
+        SELECT place FROM turns WHERE session IN (SELECT value FROM json_each(?1)) LIMIT ?2)";
 
 /// The turns after some place of a log, with the ids that their rows name.
 pub(super) struct Records {
@@ -57,15 +70,14 @@ pub(super) fn insert(
     Ok(connection.last_insert_rowid())
 }
 
-/// The turn's number in the log, kept or trimmed. The newest are looked at first, and none that are older than all
-/// that can have this id.
+/// The turn's number in the log, kept or trimmed.
 pub(super) fn number_of(
     connection: &Connection,
     session: &Session,
     id: TurnId,
 ) -> rusqlite::Result<Option<u64>> {
     let mut step = connection.prepare_cached(STEP)?;
-    let mut at = session.newest();
+    let mut at = reaching(connection, session, id)?;
     while let Some((place, seq)) = at {
         let found = step
             .query_row(params![place, session.row, seq as i64], |row| {
@@ -82,7 +94,30 @@ pub(super) fn number_of(
         }
         at = before(previous, seq);
     }
-    Ok(None)
+    connection
+        .prepare_cached(LATE)?
+        .query_row(params![session.row, id.as_bytes()], |row| row.get::<_, i64>(0).map(|seq| seq as u64))
+        .optional()
+}
+
+/// A turn up to which an id that high was there, and at most sixteen turns before it none was: the newest or, where
+/// sixteenths tell, one of those. It is looked for from the newest on in longer and longer strides, then by halves.
+fn reaching(connection: &Connection, session: &Session, id: TurnId) -> rusqlite::Result<Option<(i64, u64)>> {
+    let mut probe = connection.prepare_cached(PROBE)?;
+    let mut found = session.newest();
+    let (mut low, mut high, mut stride) = (1, session.head.count / 16 + 1, 1);
+    while low < high {
+        let middle = high.saturating_sub(stride).max(low + (high - low) / 2);
+        let highest = |row: &Row<'_>| Ok((row.get(0)?, TurnId::from_bytes(row.get(1)?)));
+        // What is not there was trimmed long ago.
+        match probe.query_row(params![session.row, 16 * middle as i64], highest).optional()? {
+            Some((place, highest)) if highest >= id => {
+                (found, high, stride) = (Some((place, 16 * middle)), middle, 2 * stride);
+            }
+            _ => low = middle + 1,
+        }
+    }
+    Ok(found)
 }
 
 /// The records after that many turns; fewer where one is missing, or larger than so many bytes.
@@ -143,30 +178,35 @@ pub(super) struct Removed {
 }
 
 impl Removed {
-    /// Whether a log of which so many turns were trimmed is gone with these, or its chain is broken.
-    fn is_all(&self, trimmed: u64) -> bool {
-        self.oldest.is_some_and(|oldest| oldest <= 1 + trimmed.saturating_sub(Retention::REMEMBERED as u64))
+    /// Whether the chain of a log of which so many turns were trimmed ended too early: turns may be left that it does not
+    /// lead to.
+    pub(super) fn met_a_gap(&self, trimmed: u64) -> bool {
+        let oldest = 1 + trimmed.saturating_sub(Retention::REMEMBERED as u64);
+        self.left.is_none() && self.oldest.is_none_or(|reached| reached > oldest)
     }
 }
 
-/// Removes at most so many of the turns of a session, the newest first. Where the chain is broken the whole table is
-/// looked through: nothing of a conversation is left behind.
-pub(super) fn clear(
-    connection: &Connection,
-    session: i64,
-    newest: i64,
-    trimmed: u64,
-    most: u64,
-) -> rusqlite::Result<Removed> {
-    let removed = remove(connection, session, newest, most)?;
-    if removed.left.is_none() && !removed.is_all(trimmed) {
-        connection.prepare_cached("DELETE FROM turns WHERE session = ?1")?.execute([session])?;
-    }
-    Ok(removed)
+/// Removes at most so many of the turns of sessions whose chains are broken; how many. The whole table is looked
+/// through for them: nothing of a conversation is left behind.
+pub(super) fn remove_broken(connection: &Connection, sessions: &[i64], most: u64) -> rusqlite::Result<u64> {
+    tracing::warn!(
+        rows = ?sessions,
+        "turns of sessions that are removed are missing from the session database, which is damaged or was changed \
+         by another program: all of it is looked through for the rest"
+    );
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let removed =
+        connection.prepare_cached(REMOVE_BROKEN)?.execute(params![format!("{sessions:?}"), most])?;
+    Ok(removed as u64)
 }
 
 /// Removes at most so many turns, from this place backwards.
-fn remove(connection: &Connection, session: i64, newest: i64, most: u64) -> rusqlite::Result<Removed> {
+pub(super) fn remove(
+    connection: &Connection,
+    session: i64,
+    newest: i64,
+    most: u64,
+) -> rusqlite::Result<Removed> {
     let mut look =
         connection.prepare_cached("SELECT previous, seq FROM turns WHERE place = ?1 AND session = ?2")?;
     let mut delete = connection.prepare_cached("DELETE FROM turns WHERE place = ?1")?;

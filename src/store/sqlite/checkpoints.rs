@@ -1,9 +1,10 @@
 //! Moves the write-ahead log into the file while the writer goes on.
 //!
-//! To move a log of 16 MiB takes tens of milliseconds, nearly all of them waits for the disk. So a thread of its own does
-//! it, in rounds: what was written meanwhile is little, and is moved in the next one. The last little the writer moves
-//! itself, between two transactions, since only when all is moved does the log start over. Should the disk not keep up,
-//! or somebody read for so long that the log cannot start over, the writer waits for it, so that the log stays bounded.
+//! To move a log of 16 MiB takes tens of milliseconds, nearly all of them waits for the disk. So a thread of its own
+//! does it, in rounds: what was written meanwhile is little, and is moved in the next one. The last little the
+//! writer moves itself, between two transactions, since only when all is moved does the log start over. Should the
+//! disk not keep up, or somebody read for so long that the log cannot start over, the writer waits for it, so that
+//! the log stays bounded. Where the thread fails for good, the writer moves the log itself when it is that long.
 //!
 //! Thread and connection live as long as one checkpoint: a store at rest has neither.
 
@@ -52,6 +53,8 @@ struct Log {
 
 impl Checkpoints {
     pub(super) fn new(path: PathBuf, file: FileId, limits: Limits) -> Self {
+        // Absolute, as SQLite's own: the process may go to another directory.
+        let path = std::path::absolute(&path).unwrap_or(path);
         Self { path, file, limits, running: None, due: limits.begin }
     }
 
@@ -80,9 +83,14 @@ impl Checkpoints {
         self.running.is_some()
     }
 
-    /// Waits for what runs, and moves the rest.
+    /// Waits for what runs, and moves the rest: all of it where what ran did not succeed. After a failed sync it moves
+    /// nothing, and neither may the [connection](super::writer::Writer::fail) when it is closed.
     pub(super) fn end(&mut self, connection: &Connection) -> Result<(), Trouble> {
-        self.wait()?;
+        if let Err(trouble) = self.wait()
+            && is_fatal(&trouble)
+        {
+            return Err(trouble);
+        }
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
     }
@@ -103,12 +111,18 @@ impl Checkpoints {
     }
 
     fn finish(&mut self, connection: &Connection) -> Result<(), Trouble> {
-        let ended = self.wait();
-        if ended.is_err() {
-            self.due = self.later(look(connection)?);
+        let Err(trouble) = self.wait() else { return self.start_over(connection) };
+        // First of all: whatever else fails must not hide it.
+        if is_fatal(&trouble) {
+            return Err(trouble);
         }
-        ended?;
-        self.start_over(connection)
+        let log = look(connection)?;
+        self.due = self.later(log);
+        if log.pages >= self.limits.wait {
+            // What keeps the thread from its work (no file can be opened any more, say) need not keep the writer.
+            self.start_over(connection)?;
+        }
+        Err(trouble)
     }
 
     /// Moves what is left, so that the next transaction writes the log from its start.
@@ -175,7 +189,7 @@ impl Log {
     }
 }
 
-/// At least so many rounds, so that one of them syncs, and at most.
+/// At least so many rounds, so that most likely one of them syncs, and at most.
 const ROUNDS: usize = 5;
 const MOST_ROUNDS: usize = 16;
 
@@ -189,6 +203,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(super) mod tests {
+    use rusqlite::ffi;
     use tempfile::TempDir;
 
     use super::{
@@ -221,7 +236,7 @@ pub(super) mod tests {
         (directory, connection, checkpoints)
     }
 
-    fn write(connection: &Connection) {
+    pub(in super::super) fn write(connection: &Connection) {
         connection.execute("INSERT INTO pages VALUES (zeroblob(4000))", []).unwrap();
     }
 
@@ -283,6 +298,56 @@ pub(super) mod tests {
         }
         assert!((FEW.wait..FEW.wait + 8).contains(&longest), "{longest}");
         write_to(&connection, FEW.wait);
+        checkpoints.end(&connection).unwrap();
+        assert_eq!(look(&connection).unwrap().pages, 0);
+    }
+
+    #[test]
+    fn a_log_that_no_thread_can_open_is_moved_by_the_writer() {
+        let (directory, connection, mut checkpoints) = file(FEW);
+        checkpoints.path = directory.path().join("none.db");
+        let (mut longest, mut tries) = (0, 0);
+        for _ in 0..4 * FEW.wait {
+            write(&connection);
+            if let Err(trouble) = checkpoints.tend(&connection) {
+                assert!(!is_fatal(&trouble), "{trouble}");
+                tries += 1;
+            }
+            wait_until(|| checkpoints.running.as_ref().is_none_or(JoinHandle::is_finished));
+            longest = longest.max(look(&connection).unwrap().pages);
+        }
+        assert!((FEW.wait..FEW.wait + FEW.begin / 2).contains(&longest), "{longest}");
+        assert!((4..200).contains(&tries), "it is tried again, and not all the time: {tries}");
+    }
+
+    #[test]
+    fn a_relative_path_is_the_same_file_wherever_the_process_goes() {
+        let (_directory, _connection, checkpoints) = file(FEW);
+        let relative = Checkpoints::new(PathBuf::from("sessions.db"), checkpoints.file.clone(), FEW);
+        assert!(relative.path.is_absolute(), "{:?}", relative.path);
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_whatever_else_fails() {
+        let (_directory, connection, mut checkpoints) = file(FEW);
+        write(&connection);
+        let sync = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None);
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(look(&connection).is_err(), "in a transaction nobody may look at the log");
+        checkpoints.fail(sync());
+        assert!(is_fatal(&checkpoints.tend(&connection).unwrap_err()));
+        connection.execute_batch("COMMIT").unwrap();
+        checkpoints.fail(sync());
+        assert!(is_fatal(&checkpoints.end(&connection).unwrap_err()));
+        let log = look(&connection).unwrap();
+        assert!(log.left() > 0, "nothing is moved after it: {log:?}");
+    }
+
+    #[test]
+    fn the_end_moves_what_a_checkpoint_in_trouble_has_left() {
+        let (_directory, connection, mut checkpoints) = file(FEW);
+        write(&connection);
+        checkpoints.fail(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
         checkpoints.end(&connection).unwrap();
         assert_eq!(look(&connection).unwrap().pages, 0);
     }

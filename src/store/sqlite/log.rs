@@ -33,22 +33,22 @@ impl Session {
 
 /// What an append executes.
 const FIND: &str = "
-    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expiry, sweep_at FROM sessions
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from FROM sessions
     WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
 /// What no index is made of. Its parameters, and those of the two that follow, are [`write()`]'s.
 const TOUCH: &str = "
     UPDATE sessions SET count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7, updated_at = ?9,
-                        expiry = ?10
+                        expires = ?10
     WHERE row = ?12";
 
 const REWRITE: &str = "
     UPDATE sessions SET epoch = ?1, fresh = ?2, count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7,
-                        slot = ?8, created_at = iif(?3 > 1, created_at, ?9), updated_at = ?9, expiry = ?10,
-                        sweep_at = ?11
+                        slot = ?8, created_at = iif(?3 > 1, created_at, ?9), updated_at = ?9, expires = ?10,
+                        sweep_from = ?11
     WHERE row = ?12";
 const CREATE: &str = "
     INSERT INTO sessions (epoch, fresh, count, trimmed, newest, highest, touched, slot, created_at, updated_at,
-                          expiry, sweep_at, namespace, principal, id)
+                          expires, sweep_from, namespace, principal, id)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// What one round of the sweep removes at most.
@@ -141,8 +141,8 @@ pub(super) fn refresh(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE sessions SET expiry = max(expiry, ?4), sweep_at = max(sweep_at, ?5)
-             WHERE namespace = ?1 AND principal = ?2 AND id = ?3 AND expiry > ?6 AND count > 0",
+            "UPDATE sessions SET expires = max(expires, ?4), sweep_from = max(sweep_from, ?5)
+             WHERE namespace = ?1 AND principal = ?2 AND id = ?3 AND expires > ?6 AND count > 0",
         )?
         .execute(params![
             key.namespace(),
@@ -160,14 +160,15 @@ pub(super) fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<bool>
     let expired: Vec<(i64, Option<i64>, u64)> = connection
         .prepare_cached(
             "SELECT row, iif(count > 0, touched, NULL), trimmed FROM sessions
-             WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2",
+             WHERE sweep_from <= ?1 ORDER BY sweep_from LIMIT ?2",
         )?
         .query_map(params![now, SWEPT_SESSIONS], |row| Ok((row.get(0)?, row.get(1)?, count(row, 2)?)))?
         .collect::<Result<_, _>>()?;
     let mut room = SWEPT_TURNS;
+    let mut broken = Vec::new();
     for (row, newest, trimmed) in &expired {
         if let Some(newest) = newest {
-            let removed = chain::clear(connection, *row, *newest, *trimmed, room)?;
+            let removed = chain::remove(connection, *row, *newest, room)?;
             if removed.left.is_some() {
                 connection
                     .prepare_cached("UPDATE sessions SET touched = ?2 WHERE row = ?1")?
@@ -175,10 +176,27 @@ pub(super) fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<bool>
                 return Ok(true);
             }
             room -= removed.turns;
+            if removed.met_a_gap(*trimmed) {
+                broken.push(*row);
+                continue;
+            }
         }
-        connection.prepare_cached("DELETE FROM sessions WHERE row = ?1")?.execute([row])?;
+        forget(connection, *row)?;
+    }
+    if !broken.is_empty() {
+        // All at once: to find them takes a look at every turn of the table.
+        if chain::remove_broken(connection, &broken, room)? == room {
+            return Ok(true);
+        }
+        broken.iter().try_for_each(|row| forget(connection, *row))?;
     }
     Ok(expired.len() as i64 == SWEPT_SESSIONS)
+}
+
+/// Removes a session's row.
+fn forget(connection: &Connection, row: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM sessions WHERE row = ?1")?.execute([row])?;
+    Ok(())
 }
 
 /// What a session's row is to say after a change, beside its head.
@@ -267,7 +285,10 @@ fn slot(head: &Head, touched: i64) -> Option<i64> {
 /// Removes all turns of a session.
 fn clear(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
     let Some((newest, _)) = session.newest() else { return Ok(()) };
-    chain::clear(connection, session.row, newest, session.head.trimmed, u64::MAX)?;
+    let removed = chain::remove(connection, session.row, newest, u64::MAX)?;
+    if removed.met_a_gap(session.head.trimmed) {
+        chain::remove_broken(connection, &[session.row], u64::MAX)?;
+    }
     Ok(())
 }
 

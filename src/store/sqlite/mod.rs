@@ -5,9 +5,9 @@
 //! waiting for the writer. Several processes may use one file on a local disk at once; WAL does not work over
 //! a network share.
 //!
-//! When the write-ahead log has 16 MiB a thread of its own moves it into the file, while turns are taken on; the log
-//! grows to 64 MiB at most, then the writer waits for that. Longer it becomes only while another program reads the file in
-//! a transaction that does not end.
+//! When the write-ahead log has 16 MiB a thread of its own moves it into the file, while turns are taken on. At
+//! 64 MiB the writer waits for that: the log grows to about 64 MiB, and what one transaction or one long read
+//! holds. Longer it becomes only while another program reads the file in a transaction that does not end.
 //!
 //! No write and no long read blocks the async runtime. A load that finds little new is answered on the spot: a few pages
 //! that are nearly always in memory, in some microseconds, where handing it to another thread and back takes

@@ -99,8 +99,8 @@ impl SqliteBuilder {
         self
     }
 
-    /// Expired sessions are removed so often, at least once a day, in small steps between the appends. Default: a minute. Until
-    /// then they take room, but are not to be seen.
+    /// Expired sessions are removed so often, at least once a day, in small steps between the appends. Default: a
+    /// minute. Until then they take room, but are not to be seen.
     pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
         self.sweep_interval = interval.min(LONGEST);
         self
@@ -122,7 +122,8 @@ impl SqliteBuilder {
     }
 
     /// The file grows to at most so many bytes, in whole pages of 4 KiB; then appends are refused as
-    /// unavailable. Default: until the disk is full. The write-ahead log beside it is not counted; it grows to about 64 MiB.
+    /// unavailable. Default: until the disk is full. The write-ahead log beside it is not counted; it grows to
+    /// about 64 MiB, and what one transaction or one long read holds.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.setup.max_bytes = Some(bytes);
         self

@@ -147,7 +147,7 @@ impl Reader {
         self.connection
             .prepare_cached(
                 "SELECT id, count - trimmed, updated_at, touched FROM sessions
-                 WHERE namespace = ?1 AND principal = ?2 AND slot <= ?3 AND touched < ?4 AND expiry > ?5
+                 WHERE namespace = ?1 AND principal = ?2 AND slot <= ?3 AND touched < ?4 AND expires > ?5
                  ORDER BY slot DESC, touched DESC LIMIT ?6",
             )?
             .query_map(

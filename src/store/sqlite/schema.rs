@@ -14,7 +14,7 @@ use crate::store::Durability;
 /// `PRAGMA application_id`: "TSM1".
 const APPLICATION_ID: i64 = 0x5453_4D31;
 /// `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// The first SQLite without the WAL-reset bug: <https://www.sqlite.org/wal.html#walresetbug>.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
@@ -22,13 +22,14 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// a session's newest turn, which orders the sessions by commit, whatever the clock did. A trimmed turn keeps its id
 /// for a while and loses its record.
 ///
-/// An append writes to as few pages as can be: the table of turns at its end, and the session's row. So a session's turns
-/// are in no index but every sixteenth; each names the place of the one before ([`chain`](super::chain)), and the highest
-/// id up to it where that is not its own. The other indexes are of roundings that change rarely: `slot` of `touched`, and
-/// `sweep_at` of `expiry`.
+/// An append writes to as few pages as can be: the table of turns at its end, and the session's row. So a session's
+/// turns are in no index but every sixteenth, and those few that have a lower id than one before them; each names
+/// the place of the one before ([`chain`](super::chain)), and the highest id up to it where that is not its own.
+/// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_from` of `expires`.
 ///
-/// `expiry` was `expires_at` in version 1, and each call of that version names it: a program that still has the file
-/// open when it is brought up to date fails in all it does, and does not go on with loads whose appends are lost.
+/// `expires` was `expires_at` in version 1 and `expiry` in version 2 (and `sweep_from` was `sweep_at`), and each call
+/// of those versions names one of them: a program that still has the file open when it is brought up to date fails in
+/// all it does, and does not go on with loads whose appends are lost. So a change of the schema renames `expires`.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE sessions (
         row        INTEGER PRIMARY KEY,
@@ -45,12 +46,12 @@ pub(super) const SCHEMA: &str = "
         slot       INTEGER,
         created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL,
-        expiry     INTEGER NOT NULL,
-        sweep_at   INTEGER NOT NULL
+        expires    INTEGER NOT NULL,
+        sweep_from INTEGER NOT NULL
     ) STRICT;
     CREATE UNIQUE INDEX sessions_by_key ON sessions (namespace, principal, id);
     CREATE INDEX sessions_by_slot ON sessions (namespace, principal, slot) WHERE slot IS NOT NULL;
-    CREATE INDEX sessions_by_sweep ON sessions (sweep_at);
+    CREATE INDEX sessions_by_sweep ON sessions (sweep_from);
 
     CREATE TABLE turns (
         place      INTEGER PRIMARY KEY,
@@ -61,30 +62,44 @@ pub(super) const SCHEMA: &str = "
         highest    BLOB,
         record     BLOB
     ) STRICT;
-    CREATE INDEX turns_by_sixteenth ON turns (session, seq) WHERE seq % 16 = 0;
+    CREATE INDEX turns_by_sixteenth ON turns (session, seq, highest, id) WHERE seq % 16 = 0;
+    CREATE INDEX turns_late ON turns (session, id) WHERE highest IS NOT NULL;
 ";
 
-/// From version 1, whose turns had another index for their ids, and whose sessions were not in slots.
-const FROM_1: &str = "
+/// Of an older version: its tables get other names, and its indexes make room. Version 2 was that of three layouts, of
+/// which nothing is needed here but the columns of all.
+const SET_ASIDE: &str = "
     DROP INDEX sessions_by_key;
-    DROP INDEX sessions_by_touch;
-    DROP INDEX sessions_by_expiry;
-    ALTER TABLE sessions RENAME TO sessions_1;
-    ALTER TABLE turns RENAME TO turns_1;
+    DROP INDEX IF EXISTS sessions_by_touch;
+    DROP INDEX IF EXISTS sessions_by_expiry;
+    DROP INDEX IF EXISTS sessions_by_slot;
+    DROP INDEX IF EXISTS sessions_by_sweep;
+    DROP INDEX IF EXISTS turns_by_sixteenth;
+    CREATE INDEX IF NOT EXISTS turns_by_seq ON turns (session, seq);
+    ALTER TABLE sessions RENAME TO old_sessions;
+    ALTER TABLE turns RENAME TO old_turns;
 ";
-const COPY_1: &str = "
-    INSERT INTO turns
-        SELECT rowid, session, seq,
-               (SELECT rowid FROM turns_1 WHERE session = t.session AND seq = t.seq - 1),
-               id, nullif((SELECT max(id) FROM turns_1 WHERE session = t.session), id), record
-        FROM turns_1 AS t ORDER BY rowid;
+/// Version 1 had no slots, and named the highest id nowhere.
+const SESSIONS_OF_1: &str = "
     INSERT INTO sessions
         SELECT row, namespace, principal, id, epoch, fresh, count, trimmed, newest,
-               (SELECT max(id) FROM turns_1 WHERE session = row),
+               (SELECT max(id) FROM old_turns WHERE session = row),
                coalesce(place, 0), place >> 14, created_at, updated_at, expires_at, expires_at
-        FROM (SELECT *, (SELECT rowid FROM turns_1 WHERE session = row AND seq = count) AS place FROM sessions_1);
-    DROP TABLE turns_1;
-    DROP TABLE sessions_1;
+        FROM (SELECT *, (SELECT rowid FROM old_turns WHERE session = row AND seq = count) AS place FROM old_sessions);
+";
+/// Version 2 had these columns in this order, some under other names.
+const SESSIONS_OF_2: &str = "INSERT INTO sessions SELECT * FROM old_sessions;";
+/// Turns keep their places, and are chained.
+const TURNS: &str = "
+    INSERT INTO turns
+        SELECT old.rowid, old.session, old.seq, chain.previous, old.id, nullif(chain.highest, old.id), old.record
+        FROM old_turns AS old CROSS JOIN (
+            SELECT rowid AS place, lag(rowid) OVER log AS previous, max(id) OVER log AS highest
+            FROM old_turns WINDOW log AS (PARTITION BY session ORDER BY seq)
+        ) AS chain ON chain.place = old.rowid
+        ORDER BY old.rowid;
+    DROP TABLE old_turns;
+    DROP TABLE old_sessions;
 ";
 
 /// Places that share a slot: so many appends later, at most, a session moves in the index of the listing. A listing
@@ -150,7 +165,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     }
     // Fails where a file says that it is ours and is not.
     connection.prepare(
-        "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, slot, expiry, sweep_at FROM sessions",
+        "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, slot, expires, sweep_from FROM sessions",
     )?;
     connection.prepare("SELECT place, session, seq, previous, id, highest, record FROM turns")?;
     // Fails where the file can be opened for writing, but not written.
@@ -203,8 +218,8 @@ fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenProble
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Nothing,
-    /// Our schema, of the first version.
-    First,
+    /// Our schema, of this older version.
+    Older(i64),
     Current,
 }
 
@@ -215,7 +230,7 @@ fn identify(connection: &Connection) -> Result<Known, OpenProblem> {
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (application, version) {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(Known::Current),
-        (APPLICATION_ID, 1) => Ok(Known::First),
+        (APPLICATION_ID, 1 | 2) => Ok(Known::Older(version)),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(OpenProblem::NewerSchema { found, known: SCHEMA_VERSION })
         }
@@ -248,11 +263,13 @@ fn create(connection: &Connection, patience: Duration) -> Result<(), OpenProblem
     match identify(&transaction)? {
         Known::Current => return Ok(()),
         Known::Nothing => transaction.execute_batch(SCHEMA)?,
-        Known::First => {
+        Known::Older(version) => {
             tracing::info!(
-                "the SQLite session store is brought up to date from schema version 1, which may take minutes"
+                version,
+                "the SQLite session store is brought up to date from an older schema, which may take minutes"
             );
-            for step in [FROM_1, SCHEMA, COPY_1] {
+            let sessions = if version == 1 { SESSIONS_OF_1 } else { SESSIONS_OF_2 };
+            for step in [SET_ASIDE, SCHEMA, sessions, TURNS] {
                 transaction.execute_batch(step)?;
             }
         }
@@ -288,7 +305,7 @@ const MIGRATION: Duration = Duration::from_secs(60);
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
 /// A write-ahead log of so many pages is moved into the file: 16 MiB. Pages that were written more than once are moved
-/// once, and the file is synced as rarely. It grows to 64 MiB at most, and by what one transaction holds.
+/// once, and the file is synced as rarely. It grows to about 64 MiB, and what one transaction or one long read holds.
 pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
 
 /// Pages that a connection keeps in memory. The system keeps them, too, and a reader's are forgotten at each commit.

@@ -12,9 +12,13 @@ use crate::{
 };
 
 fn turn(key: &SessionKey) -> Turn {
+    turn_of(key, TurnId::new())
+}
+
+fn turn_of(key: &SessionKey, id: TurnId) -> Turn {
     let message = |role| Message::new(Bytes::from_static(b"{}"), About::new(role));
     let parts = TurnParts {
-        id: TurnId::new(),
+        id,
         parent: Parent::Previous,
         at: SystemTime::UNIX_EPOCH,
         instructions: Vec::new(),
@@ -133,6 +137,52 @@ fn a_turn_that_comes_late_is_told_from_a_retry_by_a_look_at_the_newest() {
     assert_eq!(chain::number_of(&connection, &session, late.id()).unwrap(), Some(506));
 }
 
+/// How often the table was looked into for a turn's number.
+fn looks(connection: &Connection) -> i32 {
+    let probes = connection.prepare_cached(chain::PROBE).unwrap().get_status(StatementStatus::Run);
+    steps(connection) + probes
+}
+
+#[test]
+fn a_turn_is_found_by_its_id_in_a_few_steps_however_far_it_is() {
+    let (connection, key, retention) = (connection(), keyed("a"), Retention::default());
+    let mut said = add(&connection, &key, 1500, 0, &retention);
+    let unknown = TurnId::new();
+    said.extend(add(&connection, &key, 2500, 0, &retention));
+    let session = find(&connection, &key).unwrap().unwrap();
+    for (number, turn) in (1..).zip(&said) {
+        let before = looks(&connection);
+        assert_eq!(chain::number_of(&connection, &session, turn.id()).unwrap(), Some(number));
+        let looks = looks(&connection) - before;
+        assert!(looks <= 16 + 2 * 8, "{looks} looks for {number} of 4000");
+    }
+    let before = looks(&connection);
+    assert_eq!(chain::number_of(&connection, &session, unknown).unwrap(), None);
+    let looks = looks(&connection) - before;
+    assert!(looks <= 17 + 2 * 8, "{looks} looks for what was never there");
+}
+
+#[test]
+fn one_id_from_a_clock_that_was_ahead_makes_no_later_append_slow() {
+    let (connection, key, retention) = (connection(), keyed("a"), Retention::default());
+    let mut said = add(&connection, &key, 100, 0, &retention);
+    let mut ahead = *TurnId::new().as_bytes();
+    ahead[0] += 1;
+    let ahead = turn_of(&key, TurnId::from_bytes(ahead));
+    append(&connection, &key, &Cursor::start_of(Epoch::UNBORN), &ahead, 0, &retention).unwrap();
+    said.push(ahead);
+    for _ in 0..2000 {
+        let before = looks(&connection);
+        said.extend(add(&connection, &key, 1, 0, &retention));
+        let looks = looks(&connection) - before;
+        assert!(looks <= 17 + 2 * 7, "{looks} looks for an append to {}", said.len());
+    }
+    let session = find(&connection, &key).unwrap().unwrap();
+    for (number, turn) in (1..).zip(&said) {
+        assert_eq!(chain::number_of(&connection, &session, turn.id()).unwrap(), Some(number));
+    }
+}
+
 #[test]
 fn trimming_takes_a_few_steps_however_many_turns_are_kept() {
     let (connection, key) = (connection(), keyed("a"));
@@ -164,6 +214,35 @@ fn a_deletion_removes_what_a_broken_chain_does_not_lead_to() {
         delete(&connection, &damaged, 0, &retention).unwrap();
         assert_eq!(numbers(&connection, "turns"), 3, "{damage}");
     }
+}
+
+#[test]
+fn sessions_whose_chains_are_broken_are_swept_with_one_look_through_the_table_a_round() {
+    let retention = Retention { ttl: std::time::Duration::from_millis(10), ..Retention::default() };
+    let connection = connection();
+    let (broken, swept) = (10, SWEPT_TURNS as usize);
+    add(&connection, &keyed("long"), swept + 100, 0, &retention);
+    for number in 1..broken {
+        add(&connection, &keyed(&format!("session-{number}")), 30, 0, &retention);
+    }
+    connection.execute("UPDATE turns SET previous = NULL WHERE seq = 30", []).unwrap();
+    connection.execute("UPDATE turns SET previous = NULL WHERE seq > 2000 AND seq % 7 = 0", []).unwrap();
+    add(&connection, &keyed("live"), 3, 1000, &retention);
+    let looked = || connection.prepare_cached(chain::REMOVE_BROKEN).unwrap().get_status(StatementStatus::Run);
+    let (mut before, mut rounds) = (numbers(&connection, "turns"), 0);
+    loop {
+        let more = sweep(&connection, 100).unwrap();
+        rounds += 1;
+        assert!(looked() <= rounds, "{} looks through the table in {rounds} rounds", looked());
+        let left = numbers(&connection, "turns");
+        assert!(before - left <= swept as i64, "{} turns are removed in one round", before - left);
+        before = left;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((rounds, looked()), (2, 2));
+    assert_eq!((numbers(&connection, "turns"), numbers(&connection, "sessions")), (3, 1));
 }
 
 #[test]
