@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use serde_json::{Value, json};
-use tower_session_memory::protocol::{ReplyKind, ReplyLimits, Skip, openai_chat::OpenAiChat};
+use tower_session_memory::protocol::{Protocol, ReplyKind, ReplyLimits, Skip, openai_chat::OpenAiChat};
 
 mod replies;
 
@@ -689,4 +689,29 @@ fn a_reply_past_its_limit_is_not_recorded_and_ends_nothing() {
 fn recorder(kind: ReplyKind) -> Box<dyn tower_session_memory::protocol::Recorder> {
     use tower_session_memory::protocol::Protocol;
     OpenAiChat::default().recorder(kind, replies::LIMITS)
+}
+
+#[test]
+fn what_came_in_escape_sequences_is_kept_in_no_more_memory_than_it_takes() {
+    let escaped = |letter: &str| format!(r"\u00{:x}", letter.as_bytes()[0]).repeat(100);
+    let (id, model, reason) = (escaped("i"), escaped("m"), escaped("s"));
+    let call = format!(
+        r#"{{"index":0,"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}"#
+    );
+    let body = |said: &str| {
+        format!(
+            r#"{{"model":"{model}","choices":[{{"{said}":{{"tool_calls":[{call}]}},"finish_reason":"{reason}"}}]}}"#
+        )
+    };
+    for (kind, body) in
+        [(ReplyKind::Json, body("message")), (ReplyKind::EventStream, format!("data: {}\n\n", body("delta")))]
+    {
+        let limits = ReplyLimits { reply: 1 << 20, event: 1 << 20 };
+        let mut recorder = OpenAiChat::new().recorder(kind, limits);
+        recorder.feed(body.as_bytes());
+        let reply = recorder.finish().unwrap();
+        let kept = [&reply.message.about().calls[0], &reply.model.unwrap(), &reply.finish_reason.unwrap()]
+            .map(|text| (text[..1].to_owned(), text.capacity()));
+        assert_eq!(kept, ["i", "m", "s"].map(|letter| (letter.to_owned(), 100)), "{kind:?}");
+    }
 }

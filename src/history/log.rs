@@ -121,7 +121,9 @@ impl Log {
     }
 
     fn path_to(&self, mut number: Option<usize>) -> Path<'_> {
-        let mut places = Vec::new();
+        // As many as there can be, or as many as cost little if there are few.
+        let most = number.map_or(0, |number| (number + 1).saturating_sub(self.trimmed)).min(4096);
+        let mut places = Vec::with_capacity(most);
         while let Some(place) = number.and_then(|number| number.checked_sub(self.trimmed)) {
             places.push(place);
             number = self.steps[place].parent;

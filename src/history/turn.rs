@@ -3,9 +3,11 @@
 
 mod envelope;
 mod header;
+mod id;
 mod memory;
 
 pub use envelope::Envelope;
+pub use id::TurnId;
 
 use std::{
     fmt,
@@ -16,49 +18,10 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
 use self::header::{Entry, Header};
 use super::{About, Message, Role};
 use crate::session::{KeyDigest, SessionKey};
-
-/// The id of a turn: a UUIDv7. Sending the same turn to a store twice stores it once.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TurnId(Uuid);
-
-impl TurnId {
-    /// A new id; later ids sort after earlier ones of the same process.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "two defaults would not be equal")]
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// The id from its 16 bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    /// The 16 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Display for TurnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for TurnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Which turn a turn continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -179,6 +142,8 @@ impl TurnParts {
         join(&mut record, messages());
         let record = Bytes::from(record);
         let sent = self.sent.len();
+        let mut instructions = Vec::with_capacity(self.instructions.len());
+        instructions.extend(self.instructions.into_iter().map(Entry::of));
         let mut messages = Vec::with_capacity(sent + 1);
         messages.extend(self.sent.into_iter().chain([self.reply]).map(Entry::of));
         let header = Header {
@@ -190,7 +155,7 @@ impl TurnParts {
             finish_reason: self.finish_reason,
             model: self.model,
             usage: self.usage,
-            instructions: self.instructions.into_iter().map(Entry::of).collect(),
+            instructions,
             messages,
             sent,
             envelope: None,

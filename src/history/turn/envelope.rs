@@ -140,6 +140,6 @@ impl EnvelopeHeader {
 impl About {
     /// Bytes on the heap.
     pub(super) fn weight(&self) -> usize {
-        self.coding.len() + self.key.as_ref().map_or(0, String::len)
+        self.coding.capacity() + self.key.as_ref().map_or(0, String::capacity)
     }
 }

@@ -3,6 +3,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 
 use super::{Decoded, Entry, Header, Turn, envelope};
+use crate::history::{About, Role};
 
 impl Turn {
     /// The same turn in memory of its own. A record may be a part of something larger, such as the whole answer
@@ -25,8 +26,8 @@ impl Turn {
     /// Bytes of memory that a detached turn takes, without what the allocator adds.
     pub(crate) fn weight(&self) -> usize {
         let header = &*self.0.header;
-        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let entries = header.instructions.iter().chain(&header.messages).map(Entry::weight);
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        let entries = header.instructions.iter().chain(&header.messages).map(Entry::on_heap);
         mem::size_of::<Self>()
             + mem::size_of::<Decoded>()
             + mem::size_of::<Header>()
@@ -36,16 +37,48 @@ impl Turn {
             + optional(&header.model)
             + header.usage.as_ref().map_or(0, |usage| usage.get().len())
             + header.envelope.as_ref().map_or(0, envelope::About::weight)
+            + (header.instructions.capacity() + header.messages.capacity()) * mem::size_of::<Entry>()
             + entries.sum::<usize>()
     }
 }
 
 impl Entry {
-    fn weight(&self) -> usize {
-        let calls = self.about.calls.iter().map(|call| mem::size_of::<String>() + call.len());
-        mem::size_of::<Self>() + calls.sum::<usize>() + self.about.answers.as_ref().map_or(0, String::len)
+    /// Bytes on the heap.
+    fn on_heap(&self) -> usize {
+        let About { role, calls, answers } = &self.about;
+        let role = if let Role::Other(role) = role { role.capacity() } else { 0 };
+        let ids = calls.iter().chain(answers).map(String::capacity);
+        role + calls.capacity() * mem::size_of::<String>() + ids.sum::<usize>()
     }
 }
 
 /// What `Bytes` allocates beside the bytes once they are shared, and the two counts of an `Arc`.
 const BYTES_SHARED: usize = 5 * mem::size_of::<usize>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{
+        Message, Parent,
+        fixtures::{turn, user},
+    };
+
+    #[test]
+    fn memory_that_is_allocated_counts_whether_it_is_used_or_not() {
+        let roomy = |text: &str| {
+            let mut roomy = String::with_capacity(1000);
+            roomy.push_str(text);
+            roomy
+        };
+        let weight = |text: &dyn Fn(&str) -> String, calls: usize| {
+            let mut about = About::new(Role::Other(text("r")));
+            about.answers = Some(text("b"));
+            about.calls.reserve_exact(calls);
+            about.calls.push(text("a"));
+            turn(Parent::Previous, &[user("x")], Message::new(Bytes::from_static(b"{}"), about)).weight()
+        };
+        let exact = |text: &str| text.to_owned();
+        assert_eq!(weight(&roomy, 1) - weight(&exact, 1), 3 * 999);
+        assert_eq!(weight(&exact, 11) - weight(&exact, 1), 10 * mem::size_of::<String>());
+    }
+}

@@ -250,7 +250,7 @@ impl Outcome {
     /// Takes what a chunk or a whole reply tells at its top level.
     pub(super) fn read(&mut self, model: Option<&str>, usage: Option<&RawValue>) {
         if self.model.is_none() {
-            self.model = raw::said(model).map(|model| raw::decode(model).into_owned());
+            self.model = raw::said(model).map(raw::decode_to_keep);
         }
         if let Some(usage) = usage.filter(|usage| raw::is_object(usage.get())) {
             self.usage = Some(usage.to_owned());
@@ -260,13 +260,13 @@ impl Outcome {
     /// Takes a choice's `finish_reason`. An empty one counts as none: hosts exist that send it with every
     /// chunk, and the official clients ignore it.
     pub(super) fn read_finish_reason(&mut self, reason: Option<&str>) -> Result<(), Skip> {
-        let Some(reason) = reason.filter(|reason| raw::is_truthy(reason)).map(raw::decode) else {
+        let Some(reason) = reason.filter(|reason| raw::is_truthy(reason)).map(raw::decode_to_keep) else {
             return Ok(());
         };
         if reason == "error" {
             return Err(Skip::ErrorFrame);
         }
-        self.finish_reason = Some(reason.into_owned());
+        self.finish_reason = Some(reason);
         Ok(())
     }
 

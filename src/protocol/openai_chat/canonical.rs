@@ -25,7 +25,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::lossless::{elements, is_null, literal, members, string, unescape};
+use super::lossless::{elements, is_null, literal, members, name, string, unescape};
 use crate::protocol::Canonical;
 
 /// Deeper values are compared byte for byte, so that hostile nesting costs neither stack nor time.
@@ -61,7 +61,7 @@ impl<'a> Says<'a> {
     fn read(message: &'a str) -> Option<Self> {
         let mut says = Self::default();
         members(message, |key, value| {
-            let member = match &*key {
+            let member = match &*name(key) {
                 b"role" => &mut says.role,
                 b"content" => &mut says.content,
                 b"refusal" => &mut says.refusal,
@@ -72,8 +72,7 @@ impl<'a> Says<'a> {
                 _ => return,
             };
             *member = Some(value).filter(|value| !is_null(value));
-        })
-        .ok()?;
+        })?;
         Some(says)
     }
 
@@ -191,12 +190,11 @@ fn encode_function(tag: u8, function: &RawValue, to: &mut Encoding) {
 /// The last member of this key, unless it is null.
 fn member<'a>(object: &'a RawValue, key: &[u8]) -> Option<&'a RawValue> {
     let mut found = None;
-    members(object.get(), |name, value| {
-        if *name == *key {
+    members(object.get(), |sent, value| {
+        if *name(sent) == *key {
             found = Some(value);
         }
-    })
-    .ok()?;
+    })?;
     found.filter(|value| !is_null(value))
 }
 
@@ -206,9 +204,8 @@ type Sorted<'a> = BTreeMap<Cow<'a, [u8]>, &'a RawValue>;
 fn sorted_members(json: &RawValue) -> Option<Sorted<'_>> {
     let mut sorted = BTreeMap::new();
     members(json.get(), |key, value| {
-        sorted.insert(key, value);
-    })
-    .ok()?;
+        sorted.insert(string(key).unwrap_or_default(), value);
+    })?;
     Some(sorted)
 }
 

@@ -9,29 +9,40 @@ use std::{borrow::Cow, fmt};
 use serde::de::{Deserializer as _, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Calls `each` with every member of the object in `json`: the decoded key and the value's text.
-///
-/// # Errors
-///
-/// When `json` is no object, or no JSON at all; `each` may have been called by then.
-pub(super) fn members<'a>(
-    json: &'a str,
-    each: impl FnMut(Cow<'a, [u8]>, &'a RawValue),
-) -> serde_json::Result<()> {
+/// Calls `each` with every member of the object in `json`: the key, of which [`name`] or [`string`] make text, and the
+/// value. `None` if it is no object, or no JSON at all; `each` may have been called by then.
+pub(super) fn members<'a>(json: &'a str, each: impl FnMut(&'a RawValue, &'a RawValue)) -> Option<()> {
+    // What is plainly something else is not parsed: the parser's error would describe all of it. So below.
+    if !json.trim_start().starts_with('{') {
+        return None;
+    }
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    deserializer.deserialize_map(Members(each))?;
-    deserializer.end()
+    deserializer.deserialize_map(Members(each)).ok()?;
+    deserializer.end().ok()
 }
 
 /// The elements, if this is an array.
 pub(super) fn elements(json: &RawValue) -> Option<Vec<&RawValue>> {
-    serde_json::from_str(json.get()).ok()
+    is_array(json).then(|| serde_json::from_str(json.get()).ok()).flatten()
 }
 
 /// The elements, if this is an array of at most so many.
 pub(super) fn elements_up_to(json: &RawValue, max: usize) -> Option<Vec<&RawValue>> {
-    serde_json::Deserializer::from_str(json.get()).deserialize_seq(Elements(max)).ok()
+    let read = || serde_json::Deserializer::from_str(json.get()).deserialize_seq(Elements(max)).ok();
+    is_array(json).then(read).flatten()
 }
+
+/// A key, decoded, to compare it with a name. One that is longer than any name stays as it was sent: it is none of
+/// them, and would be decoded into as much memory as it takes.
+pub(super) fn name(key: &RawValue) -> Cow<'_, [u8]> {
+    match literal(key).unwrap_or_default() {
+        long if long.len() > LONG => Cow::Borrowed(long.as_bytes()),
+        key => unescape(key),
+    }
+}
+
+/// No name that is compared with has more bytes than this, were each of its characters an escape sequence.
+const LONG: usize = 144;
 
 /// The string that this is, decoded; `None` for any other value.
 pub(super) fn string(json: &RawValue) -> Option<Cow<'_, [u8]>> {
@@ -41,6 +52,11 @@ pub(super) fn string(json: &RawValue) -> Option<Cow<'_, [u8]>> {
 /// What stands between the quotes, if this is a string.
 pub(super) fn literal(json: &RawValue) -> Option<&str> {
     json.get().strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Whether this is an array.
+pub(super) fn is_array(json: &RawValue) -> bool {
+    json.get().starts_with('[')
 }
 
 /// Whether this is `null`.
@@ -112,7 +128,7 @@ fn low_byte(value: u32) -> u8 {
 
 struct Members<F>(F);
 
-impl<'a, F: FnMut(Cow<'a, [u8]>, &'a RawValue)> Visitor<'a> for Members<F> {
+impl<'a, F: FnMut(&'a RawValue, &'a RawValue)> Visitor<'a> for Members<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,8 +136,8 @@ impl<'a, F: FnMut(Cow<'a, [u8]>, &'a RawValue)> Visitor<'a> for Members<F> {
     }
 
     fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some((key, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
-            (self.0)(string(key).unwrap_or_default(), value);
+        while let Some((key, value)) = map.next_entry()? {
+            (self.0)(key, value);
         }
         Ok(())
     }
@@ -171,7 +187,7 @@ mod tests {
     fn members_come_in_order_with_escaped_keys_decoded_and_duplicates_kept() {
         let mut seen = Vec::new();
         members(r#" {"b" : 1.0, "\u0061":[ ], "b":"\ud800", "\ud800":null} "#, |key, value| {
-            seen.push((key.into_owned(), value.get().to_owned()));
+            seen.push((name(key).into_owned(), value.get().to_owned()));
         })
         .unwrap();
         let expected = [("b", "1.0"), ("a", "[ ]"), ("b", r#""\ud800""#)];
@@ -184,7 +200,18 @@ mod tests {
     #[test]
     fn what_is_no_object_or_has_more_behind_it_is_an_error() {
         for json in ["", "[]", "{", "{}x", r#"{"a":1,}"#, "{\"a\nb\":1}", r#"{"a":"\x"}"#] {
-            assert!(members(json, |_, _| ()).is_err(), "{json:?} is no object");
+            assert!(members(json, |_, _| ()).is_none(), "{json:?} is no object");
         }
+    }
+
+    #[test]
+    fn a_key_is_decoded_if_it_can_be_a_name() {
+        let longest: String =
+            "prompt_cache_breakpoint".bytes().map(|byte| format!("\\u00{byte:x}")).collect();
+        let longer = format!("\\n{}", "x".repeat(LONG));
+        let json = format!(r#"{{"{longest}":0,"{longer}":0}}"#);
+        let mut names = Vec::new();
+        members(&json, |key, _| names.push(name(key).into_owned())).unwrap();
+        assert_eq!(names, [b"prompt_cache_breakpoint".to_vec(), longer.into_bytes()]);
     }
 }

@@ -4,11 +4,17 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
 use super::raw::{decode, is_object, span};
+
+/// Something that is not as it should be, and looked at by other means. The parser's own error would describe it: a
+/// string of any length, several times as long. So where a string is not expected it is read nevertheless, to give this.
+pub(super) fn unusual<E: Error>() -> E {
+    E::custom("")
+}
 
 /// One member of an object.
 pub(super) struct Member<'a> {
@@ -76,7 +82,7 @@ impl<'de> DeserializeSeed<'de> for MembersOf<'de> {
     type Value = Option<Members<'de>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_option(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -87,22 +93,49 @@ impl<'de> Visitor<'de> for MembersOf<'de> {
         f.write_str("an object")
     }
 
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(None)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(unusual())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::with_capacity(4);
-        while let Some((name, value)) = map.next_entry::<&str, &RawValue>()? {
+        while let Some((Unescaped(name), value)) = map.next_entry::<_, &RawValue>()? {
             let inside = span(self.0, name);
             let key = self.0.get(inside.start.saturating_sub(1)..inside.end + 1).unwrap_or_default();
             members.push(Member { key, name: Cow::Borrowed(name), value: value.get() });
         }
         Ok(Some(Members(members)))
+    }
+}
+
+/// A string without an escape sequence in it; any other is an error (after the parser has decoded it).
+pub(super) struct Unescaped<'a>(pub(super) &'a str);
+
+impl<'de> Deserialize<'de> for Unescaped<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = Unescaped<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string without escape sequences")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Unescaped(text))
+            }
+
+            fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+                Err(unusual())
+            }
+        }
+
+        deserializer.deserialize_str(Read)
     }
 }
 
@@ -133,7 +166,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
     type Value = [Option<&'de str>; N];
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -142,6 +175,10 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(unusual())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

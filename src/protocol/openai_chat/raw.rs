@@ -9,7 +9,7 @@ use std::{borrow::Cow, ops::Range};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-pub(super) use super::members::{Member, Members, MembersOf, Position, object, pick};
+pub(super) use super::members::{Member, Members, MembersOf, Position, Unescaped, object, pick, unusual};
 
 /// The elements of an array; `None` if this is no array, or not JSON.
 pub(super) fn elements(json: &str) -> Option<Vec<&str>> {
@@ -72,6 +72,14 @@ pub(super) fn decode(literal: &str) -> Cow<'_, str> {
     }
     let interior = interior(literal);
     if interior.contains('\\') { Cow::Owned(unescape(interior)) } else { Cow::Borrowed(interior) }
+}
+
+/// The same, to be kept: no longer than it must be, though an escape sequence is up to six times as long as what it
+/// stands for.
+pub(super) fn decode_to_keep(literal: &str) -> String {
+    let mut text = decode(literal).into_owned();
+    text.shrink_to_fit();
+    text
 }
 
 /// The inside of a literal, decoded; see [`decode`].

@@ -24,8 +24,8 @@ const MESSAGE: &str = "message";
 
 /// Takes the message of choice 0 out of a `chat.completion`.
 ///
-/// The brace that closes the object is terminal if there is something to store: a client that reads JSON while it comes, or knows its length,
-/// has the whole reply with it. What follows it is ignored.
+/// The brace that closes the object is terminal if there is something to store: a client that reads JSON while it
+/// comes, or knows its length, has the whole reply with it. What follows it is ignored.
 pub(super) struct JsonReply {
     limit: usize,
     nesting: Nesting,
@@ -224,7 +224,7 @@ fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String
         let members = Members::read(call).ok_or(Skip::Unparseable)?;
         check_arguments(members.get("function"), cut)?;
         let id = members.get("id").and_then(tool_calls::id);
-        ids.push(id.map(|id| raw::decode(id).into_owned()).unwrap_or_default());
+        ids.push(id.map(raw::decode_to_keep).unwrap_or_default());
         if id.is_some() && members.get("index").is_none() {
             continue;
         }

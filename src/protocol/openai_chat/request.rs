@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{
     budget::Budget,
-    lossless::{elements_up_to, is_null, members, string},
+    lossless::{elements_up_to, is_array, is_null, members, name, string},
 };
 use crate::{
     history::{About, Message, Role},
@@ -63,7 +63,7 @@ fn step_by_step(body: &Bytes, json: &str) -> Result<Vec<Message>, Uneditable> {
 /// What must be known of a message; `None` if it is none.
 pub(super) fn about(message: &str) -> Option<About> {
     let mut found = Found::default();
-    members(message, |key, value| found.take(&key, value)).ok()?;
+    members(message, |key, value| found.take(&name(key), value))?;
     found.about()
 }
 
@@ -72,12 +72,12 @@ fn find(json: &str) -> Result<Vec<&RawValue>, Uneditable> {
     let mut messages = None;
     let mut twice = false;
     let mut upstream_state = false;
-    members(json, |key, value| match &*key {
+    members(json, |key, value| match &*name(key) {
         b"messages" => twice |= messages.replace(value).is_some(),
         b"previous_response_id" | b"conversation" => upstream_state |= !is_null(value),
         _ => {}
     })
-    .map_err(|_| match serde_json::from_str::<IgnoredAny>(json) {
+    .ok_or_else(|| match serde_json::from_str::<IgnoredAny>(json) {
         Ok(_) => Uneditable::NoMessages,
         Err(_) => Uneditable::NotJson,
     })?;
@@ -88,7 +88,7 @@ fn find(json: &str) -> Result<Vec<&RawValue>, Uneditable> {
         return Err(Uneditable::DuplicateMessages);
     }
     let messages = messages.ok_or(Uneditable::NoMessages)?;
-    if !messages.get().starts_with('[') {
+    if !is_array(messages) {
         return Err(Uneditable::NotMessages);
     }
     elements_up_to(messages, MAX_MESSAGES).ok_or(Uneditable::TooManyMessages)
@@ -127,7 +127,7 @@ impl<'a> Found<'a> {
         let mut about = About::new(role);
         match about.role {
             Role::Assistant => {
-                if let Some(calls) = self.tool_calls.filter(|calls| calls.get().starts_with('[')) {
+                if let Some(calls) = self.tool_calls.filter(|calls| is_array(calls)) {
                     about.calls = elements_up_to(calls, Budget::ENTRIES)?.into_iter().map(id).collect();
                 }
                 if self.function_call.is_some_and(|call| !is_null(call)) {
@@ -147,7 +147,7 @@ fn id(call: &RawValue) -> String {
     let mut id = String::new();
     // A call that is no object has no id; the upstream will say what it thinks of it.
     let _ = members(call.get(), |key, value| {
-        if *key == *b"id" {
+        if *name(key) == *b"id" {
             id = text(value);
         }
     });

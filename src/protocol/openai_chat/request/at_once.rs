@@ -5,30 +5,44 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{
     Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::{super::raw, Found, MAX_MESSAGES};
+use super::{
+    super::{
+        lossless::is_null,
+        raw::{Unescaped, span, unusual},
+    },
+    Found, MAX_MESSAGES,
+};
 use crate::history::Message;
 
 /// The messages of this body, which is the same text; `None` if anything in it takes a closer look.
 pub(super) fn read(body: &Bytes, json: &str) -> Option<Vec<Message>> {
+    let request = Request { body, json };
+    request.opening(b'{', 0)?;
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let messages = deserializer.deserialize_map(Request { body, json }).ok()?;
+    let messages = deserializer.deserialize_map(request).ok()?;
     deserializer.end().ok()?;
     messages
-}
-
-/// Why it takes a closer look does not matter.
-fn unusual<E: Error>() -> E {
-    E::custom("")
 }
 
 #[derive(Clone, Copy)]
 struct Request<'b, 'a> {
     body: &'b Bytes,
     json: &'a str,
+}
+
+impl Request<'_, '_> {
+    /// Where the next value opens, if it is a list or object that opens so. A parser that expects one and finds a
+    /// string decodes all of it, and describes it in its error: it must not be asked.
+    fn opening(self, with: u8, after: usize) -> Option<usize> {
+        let between = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b':' | b',');
+        let rest = self.json.as_bytes().get(after..)?;
+        let at = rest.iter().position(|byte| !between(byte))?;
+        (rest[at] == with).then_some(after + at)
+    }
 }
 
 impl<'de> Visitor<'de> for Request<'_, 'de> {
@@ -39,14 +53,21 @@ impl<'de> Visitor<'de> for Request<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        const MEMBERS: [&str; 3] = ["messages", "previous_response_id", "conversation"];
         let mut messages = None;
-        while let Some(at) = map.next_key_seed(raw::Position(&MEMBERS))? {
-            match at {
-                Some(0) if messages.is_some() => return Err(unusual()),
-                Some(0) => messages = Some(map.next_value_seed(Messages(self))?),
-                Some(_) => map.next_value::<()>()?,
-                None => {
+        // A key with an escape sequence is an error.
+        while let Some(Unescaped(key)) = map.next_key()? {
+            match key {
+                "messages" if messages.is_some() => return Err(unusual()),
+                "messages" => {
+                    let after = span(self.json, key).end + 1;
+                    messages = Some(map.next_value_seed(Messages { request: self, after })?);
+                }
+                "previous_response_id" | "conversation" => {
+                    if !is_null(map.next_value()?) {
+                        return Err(unusual());
+                    }
+                }
+                _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
@@ -55,13 +76,18 @@ impl<'de> Visitor<'de> for Request<'_, 'de> {
     }
 }
 
-struct Messages<'b, 'a>(Request<'b, 'a>);
+/// The value after this place.
+struct Messages<'b, 'a> {
+    request: Request<'b, 'a>,
+    after: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for Messages<'_, 'de> {
     type Value = Vec<Message>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
+        let open = self.request.opening(b'[', self.after).ok_or_else(unusual)?;
+        deserializer.deserialize_seq(Self { after: open + 1, ..self })
     }
 }
 
@@ -73,47 +99,54 @@ impl<'de> Visitor<'de> for Messages<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let Self { request, mut after } = self;
         let mut messages: Vec<Message> = Vec::new();
         let mut calls = 0;
-        while let Some(message) = seq.next_element_seed(OneMessage(self.0))? {
+        while let Some((message, end)) = seq.next_element_seed(OneMessage { request, at: after })? {
             calls += message.about().calls.len();
             if messages.len() == MAX_MESSAGES || calls > MAX_MESSAGES {
                 return Err(unusual());
             }
             messages.push(message);
+            after = end;
         }
         Ok(messages)
     }
 }
 
-struct OneMessage<'b, 'a>(Request<'b, 'a>);
+/// The value at or after this place, and where it ends.
+struct OneMessage<'b, 'a> {
+    request: Request<'b, 'a>,
+    at: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for OneMessage<'_, 'de> {
-    type Value = Message;
+    type Value = (Message, usize);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+        let at = self.request.opening(b'{', self.at).ok_or_else(unusual)?;
+        deserializer.deserialize_map(Self { at, ..self })
     }
 }
 
 impl<'de> Visitor<'de> for OneMessage<'_, 'de> {
-    type Value = Message;
+    type Value = (Message, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a message")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Request { body, json } = self.0;
+        let Request { body, json } = self.request;
         let mut found = Found::default();
-        let mut ends: Option<(&str, &str)> = None;
-        // A name with an escape sequence is no `&str`, and an error.
-        while let Some((name, value)) = map.next_entry::<&str, &RawValue>()? {
-            found.take(name.as_bytes(), value);
-            ends = Some((ends.map_or(name, |(first, _)| first), value.get()));
+        let mut end = self.at;
+        while let Some((Unescaped(key), value)) = map.next_entry::<_, &RawValue>()? {
+            found.take(key.as_bytes(), value);
+            end = span(json, value.get()).end;
         }
-        let object = ends.and_then(|(first, last)| raw::object(json, first, last));
-        let (Some(object), Some(about)) = (object, found.about()) else { return Err(unusual()) };
-        Ok(Message::new(body.slice_ref(object.as_bytes()), about))
+        // Nothing but white space stands between the last value and the brace.
+        let end = json[end..].find('}').map(|brace| end + brace + 1);
+        let (Some(end), Some(about)) = (end, found.about()) else { return Err(unusual()) };
+        Ok((Message::new(body.slice(self.at..end), about), end))
     }
 }

@@ -138,6 +138,8 @@ fn what_is_read_at_once_is_what_is_read_step_by_step() {
         r#"{"role":7}"#,
         "{}",
         "7",
+        r#""{\n""#,
+        r#"[{"role":"user"}]"#,
     ]);
     let other =
         select(vec!["", r#""a":[{"messages":0}],"#, r#""conversation":null,"#, r#""messages":[],"#, "x"]);
