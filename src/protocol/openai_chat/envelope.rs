@@ -40,6 +40,11 @@ pub(super) enum Said<'a> {
 
 const MEMBERS: [&str; 4] = ["choices", "error", "model", "usage"];
 
+/// Those of a choice, with the name of what it says.
+const fn members_of_choice(said: &str) -> [&str; 3] {
+    ["index", "finish_reason", said]
+}
+
 impl<'a> Envelope<'a> {
     /// Reads an object; `None` if this is none. Of each choice it takes `index`, `finish_reason` and the member of
     /// this name.
@@ -68,7 +73,7 @@ impl<'a> Envelope<'a> {
 
 impl<'a> Choice<'a> {
     fn read(json: &'a str, said: &'static str) -> Option<Self> {
-        let [index, finish_reason, said] = raw::pick(json, ["index", "finish_reason", said])?;
+        let [index, finish_reason, said] = raw::pick(json, members_of_choice(said))?;
         let said = match said.filter(|said| !raw::is_null(said)) {
             None => Said::Nothing,
             Some(said) => Members::read(said).map_or(Said::Other, Said::Members),
@@ -193,7 +198,7 @@ impl<'de> Visitor<'de> for OneChoice<'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut choice = Choice::default();
-        while let Some(at) = map.next_key_seed(raw::Position(&["index", "finish_reason", self.0.said]))? {
+        while let Some(at) = map.next_key_seed(raw::Position(&members_of_choice(self.0.said)))? {
             match at {
                 Some(0) => choice.index = Some(map.next_value::<&RawValue>()?.get()),
                 Some(1) => choice.finish_reason = Some(map.next_value::<&RawValue>()?.get()),

@@ -76,16 +76,13 @@ pub(super) fn number_of(
     session: &Session,
     id: TurnId,
 ) -> rusqlite::Result<Option<u64>> {
-    let mut step = connection.prepare_cached(STEP)?;
     let mut at = reaching(connection, session, id)?;
     while let Some((place, seq)) = at {
-        let found = step
-            .query_row(params![place, session.row, seq as i64], |row| {
-                let id = |column| row.get(column).map(TurnId::from_bytes);
-                Ok((row.get(0)?, id(1)?, id(2)?))
-            })
-            .optional()?;
-        let Some((previous, this, highest)) = found else { break };
+        let found = link(connection, session.row, place, seq, |row| {
+            let id = |column| row.get(column).map(TurnId::from_bytes);
+            Ok((row.get(0)?, id(1)?, id(2)?))
+        });
+        let Some((previous, this, highest)) = found? else { break };
         if this == id {
             return Ok(Some(seq));
         }
@@ -133,7 +130,7 @@ pub(super) fn records(
     let known = loop {
         let Some((place, seq)) = at else { break None };
         if seq <= skipped {
-            break id_at(connection, session.row, place, seq)?;
+            break link(connection, session.row, place, seq, |row| row.get(1).map(TurnId::from_bytes))?;
         }
         let found = read
             .query_row(params![place, session.row, seq as i64, largest], |row| {
@@ -243,18 +240,19 @@ fn find(connection: &Connection, session: &Session, number: u64) -> rusqlite::Re
 
 /// The turn before.
 fn step(connection: &Connection, session: i64, place: i64, seq: u64) -> rusqlite::Result<Option<(i64, u64)>> {
-    let previous = connection
-        .prepare_cached(STEP)?
-        .query_row([place, session, seq as i64], |row| row.get(0))
-        .optional()?;
+    let previous = link(connection, session, place, seq, |row| row.get(0))?;
     Ok(before(previous.flatten(), seq))
 }
 
-fn id_at(connection: &Connection, session: i64, place: i64, seq: u64) -> rusqlite::Result<Option<TurnId>> {
-    connection
-        .prepare_cached(STEP)?
-        .query_row([place, session, seq as i64], |row| row.get(1).map(TurnId::from_bytes))
-        .optional()
+/// What is wanted of the turn at this place, if it is the one that the chain says.
+fn link<T>(
+    connection: &Connection,
+    session: i64,
+    place: i64,
+    seq: u64,
+    wanted: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    connection.prepare_cached(STEP)?.query_row(params![place, session, seq as i64], wanted).optional()
 }
 
 fn before(previous: Option<i64>, seq: u64) -> Option<(i64, u64)> {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::oneshot;
 
 use super::{
-    checkpoints::{self, Checkpoints},
+    checkpoints::{self, Checkpoints, Trouble},
     error::{is_busy, is_failed_sync, store_error},
     file::FileId,
     log,
@@ -114,26 +114,28 @@ impl Writer {
             drop(self.checkpoints.wait());
             return;
         }
-        match self.checkpoints.end(&self.connection) {
-            Ok(()) => {}
-            // As ever: SQLite, too, is not to move the log when the connection is closed.
-            Err(trouble) if checkpoints::is_fatal(&trouble) => self.fail(Vec::new(), &trouble),
-            Err(error) => {
-                tracing::warn!(%error, "the session database was closed without a checkpoint; no turn is lost");
-            }
-        }
+        let ended = self.checkpoints.end(&self.connection);
+        self.heed(ended, "the session database was closed without a checkpoint; no turn is lost");
     }
 
     fn tend_the_log(&mut self) {
         if self.failed {
             return;
         }
-        match self.checkpoints.tend(&self.connection) {
+        let tended = self.checkpoints.tend(&self.connection);
+        self.heed(
+            tended,
+            "a checkpoint of the session database failed; another comes when the log has grown",
+        );
+    }
+
+    /// Closes the store where a checkpoint failed so that nothing can be trusted: SQLite, too, is not to move the log then
+    /// when the connection is closed. Warns of anything else.
+    fn heed(&mut self, checkpoint: Result<(), Trouble>, warning: &'static str) {
+        match checkpoint {
             Ok(()) => {}
             Err(trouble) if checkpoints::is_fatal(&trouble) => self.fail(Vec::new(), &trouble),
-            Err(error) => {
-                tracing::warn!(%error, "a checkpoint of the session database failed; another comes when the log has grown");
-            }
+            Err(error) => tracing::warn!(%error, "{warning}"),
         }
     }
 
