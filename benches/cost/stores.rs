@@ -1,5 +1,7 @@
 //! The stores, called one at a time in this process: what a load and an append allocate, and their round trips.
 
+use std::time::Duration;
+
 use stats_alloc::{Region, Stats};
 use tempfile::TempDir;
 use tower_session_memory::{
@@ -21,6 +23,8 @@ const TURNS: usize = 20;
 /// How often each call is counted, after those that prepare statements and load scripts.
 const COUNTED: usize = 21;
 const WARM: usize = 3;
+/// After a call is answered, its store's threads and tasks may still be at it.
+const SETTLED: Duration = Duration::from_millis(3);
 
 /// What is called.
 const CALLS: [&str; 3] = ["load, cached", "load, cached, one new turn", "append"];
@@ -109,6 +113,7 @@ async fn counted<T>(
     let before = relay.map(Relay::traffic);
     let region = Region::new(ALLOCATOR);
     let answer = call.await?;
+    tokio::time::sleep(SETTLED).await;
     let allocated = region.change();
     let round_trips = before.zip(relay).map(|(before, relay)| (relay.traffic() - before).round_trips);
     Ok((answer, Sample { allocated, round_trips }))
