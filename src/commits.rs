@@ -345,7 +345,7 @@ impl Commits {
                     failpoint::hit(Point::Committed);
                     telemetry::committed(&commit.key, appended, started.elapsed());
                     return match appended {
-                        Appended::Appended(_) | Appended::AlreadyThere(_) => Outcome::Stored,
+                        Appended::Appended { .. } | Appended::AlreadyThere(_) => Outcome::Stored,
                         Appended::Gone => Outcome::Gone,
                     };
                 }

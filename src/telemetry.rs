@@ -112,7 +112,7 @@ pub(crate) fn disconnected(key: &SessionKey, kept: bool) {
 /// The store has answered an append.
 pub(crate) fn committed(key: &SessionKey, appended: Appended, elapsed: Duration) {
     let outcome = match appended {
-        Appended::Appended(_) => {
+        Appended::Appended { .. } => {
             count!("session_memory_turns_total", "outcome" => "stored");
             "stored"
         }

@@ -132,7 +132,7 @@ async fn a_session_that_was_dropped_starts_anew_like_one_that_expired() {
     let at = store.load(&key("a"), None).await.unwrap().cursor;
     say(&store, &key("b"), 40_000).await;
     let answer = store.append(&key("a"), &at, &turn(&key("a"), 1000)).await.unwrap();
-    assert!(matches!(answer, Appended::Appended(cursor) if cursor.count == 1), "{answer:?}");
+    assert!(matches!(answer, Appended::Appended { cursor, .. } if cursor.count == 1), "{answer:?}");
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ const IN_MEMORY: Proxy = Proxy::Ours(Store::InMemory);
 const SQLITE: Proxy = Proxy::Ours(Store::Sqlite);
 const REDIS: Proxy = Proxy::Ours(Store::Redis);
 
-const INSTRUCTIONS: [Scenario; 12] = [
+const INSTRUCTIONS: [Scenario; 13] = [
     scenario("bare proxy: a request", Proxy::Bare, Session::None(0), Per::Request),
     scenario("bare proxy: a request with 200 turns", Proxy::Bare, Session::None(200), Per::Request),
     scenario("bare proxy: an event", Proxy::Bare, Session::None(0), Per::Event),
@@ -61,6 +61,7 @@ const INSTRUCTIONS: [Scenario; 12] = [
     scenario("in memory: a request, 200 turns", IN_MEMORY, Session::Grown(200), Per::Request),
     scenario("in memory: an event", IN_MEMORY, Session::New, Per::Event),
     scenario("SQLite: a request, 0 turns", SQLITE, Session::New, Per::Request),
+    scenario("SQLite: a request, 200 turns", SQLITE, Session::Grown(200), Per::Request),
     scenario("Redis: a request, 0 turns", REDIS, Session::New, Per::Request),
     scenario("Redis: a request, 200 turns", REDIS, Session::Grown(200), Per::Request),
 ];

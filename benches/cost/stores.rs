@@ -38,7 +38,7 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
         let directory: TempDir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         runtime.block_on(async {
             let store = SqliteStore::open(directory.path().join("sessions.db")).await?;
-            count("SQLite", store, None, figures).await
+            count("SQLite", store.clone(), store, None, figures).await
         })?;
     }
     if wanted(options, "Redis") {
@@ -47,7 +47,9 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
             let relay = Relay::before(redis.address()).await;
             let url = format!("redis://127.0.0.1:{}", relay.port());
             let store = RedisStore::builder(url).connect().await?;
-            count("Redis", store, Some(&relay), figures).await
+            // What one store does, another one does not know.
+            let other = RedisStore::builder(redis.url()).connect().await?;
+            count("Redis", store, other, Some(&relay), figures).await
         })?;
     }
     if wanted(options, "Postgres") {
@@ -56,7 +58,7 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
             let relay = Relay::before(([127, 0, 0, 1], postgres.port()).into()).await;
             let (from, to) = (format!(":{}/", postgres.port()), format!(":{}/", relay.port()));
             let store = PostgresStore::builder(postgres.url().replace(&from, &to)).connect().await?;
-            count("Postgres", store, Some(&relay), figures).await
+            count("Postgres", store.clone(), store, Some(&relay), figures).await
         })?;
     }
     Ok(())
@@ -66,28 +68,31 @@ fn wanted(options: &Options, store: &str) -> bool {
     CALLS.iter().any(|call| options.wants(&format!("{store}: {call}")))
 }
 
-/// A session of one store: what is appended, and what is loaded through the cache before and after it.
-async fn count<S: HistoryStore + Clone>(
+/// A session of one store: what is loaded through the cache, also after somebody else's turn, and what is appended.
+async fn count<S: HistoryStore>(
     name: &str,
     store: S,
+    other: S,
     relay: Option<&Relay>,
     figures: &mut Figures,
 ) -> Result<(), BoxError> {
     let key = turns::key("session");
-    let cached = Cached::new(store.clone());
-    let mut at = store.load(&key, None).await?.cursor;
+    let cached = Cached::new(store);
+    let mut at = other.load(&key, None).await?.cursor;
     for _ in 0..TURNS {
-        at = appended(store.append(&key, &at, &turn(&key)).await?)?;
+        at = appended(other.append(&key, &at, &turn(&key)).await?)?;
     }
     cached.load(&key, None).await?;
     let (mut unchanged, mut appends, mut one_new) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..WARM + COUNTED {
+        cached.load(&key, None).await?;
         unchanged.push(counted(relay, cached.load(&key, None)).await?.1);
+        at = appended(other.append(&key, &at, &turn(&key)).await?)?;
+        one_new.push(counted(relay, cached.load(&key, None)).await?.1);
         let turn = turn(&key);
-        let (end, sample) = counted(relay, store.append(&key, &at, &turn)).await?;
+        let (end, sample) = counted(relay, cached.append(&key, &at, &turn)).await?;
         at = appended(end)?;
         appends.push(sample);
-        one_new.push(counted(relay, cached.load(&key, None)).await?.1);
     }
     for (call, mut samples) in CALLS.into_iter().zip([unchanged, one_new, appends]) {
         let call = format!("{name}: {call}");
@@ -121,7 +126,7 @@ async fn counted<T>(
 
 fn appended(answer: Appended) -> Result<Cursor, BoxError> {
     match answer {
-        Appended::Appended(end) => Ok(end),
+        Appended::Appended { cursor: end, .. } => Ok(end),
         other => Err(format!("a turn was not appended: {other:?}").into()),
     }
 }

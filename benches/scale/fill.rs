@@ -1,6 +1,11 @@
 //! The stores, and how they are filled past themselves.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tower_session_memory::store::{DynHistoryStore, PostgresStore, RedisStore, SqliteStore};
 
@@ -11,6 +16,10 @@ use crate::{
 };
 
 pub(crate) type Store = Arc<dyn DynHistoryStore>;
+
+/// With nothing else to do Redis rehashes a millisecond at a time, so often per second.
+const REHASHES: &str = "500";
+const REHASHED_WITHIN: Duration = Duration::from_secs(600);
 
 /// A store, and the way behind it.
 pub(crate) struct Filled {
@@ -28,7 +37,8 @@ impl Filled {
     pub(crate) async fn start(store: &str, directory: &Path, name: &str) -> Result<Self, BoxError> {
         Ok(match store {
             "redis" => {
-                let server = Redis::start_with(&["--appendonly", "no", "--save", ""]);
+                let server =
+                    Redis::start_with(&["--appendonly", "no", "--save", "", "--enable-debug-command", "yes"]);
                 let store = RedisStore::builder(server.url()).connect().await?;
                 Self { store: Arc::new(store), behind: Behind::Redis(server) }
             }
@@ -74,7 +84,20 @@ impl Filled {
     pub(crate) fn settle(&self) -> Result<(), BoxError> {
         match &self.behind {
             Behind::File(file) => file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?,
-            Behind::Redis(_) => {}
+            Behind::Redis(server) => {
+                // While a table grows to its next size, each call moves a part of it.
+                let usual = server.cli(&["config", "get", "hz"]);
+                let usual = usual.lines().last().ok_or("Redis does not tell its hz")?;
+                server.cli(&["config", "set", "hz", REHASHES]);
+                let give_up = Instant::now() + REHASHED_WITHIN;
+                while server.cli(&["debug", "htstats", "0"]).contains("rehashing target") {
+                    if Instant::now() > give_up {
+                        return Err("Redis is still rehashing".into());
+                    }
+                    thread::sleep(Duration::from_secs(5));
+                }
+                server.cli(&["config", "set", "hz", usual]);
+            }
             Behind::Postgres(server) => {
                 server.psql("VACUUM ANALYZE");
                 server.psql("CHECKPOINT");

@@ -133,7 +133,7 @@ impl Sample {
         }
         let turn = self.next.take().ok_or("no turn")?;
         match store.append_dyn(&self.key, &self.end, &turn).await? {
-            Appended::Appended(end) => {
+            Appended::Appended { cursor: end, .. } => {
                 (self.end, self.turns) = (end, self.turns + 1);
                 Ok(())
             }

@@ -145,7 +145,7 @@ impl Session {
 
     async fn append(&mut self, store: &Store, turn: &Turn) -> Result<(), BoxError> {
         match store.append_dyn(&self.key, &self.end, turn).await? {
-            Appended::Appended(end) => {
+            Appended::Appended { cursor: end, .. } => {
                 (self.end, self.turns) = (end, self.turns + 1);
                 Ok(())
             }

@@ -52,7 +52,7 @@ pub use turns::Turns;
 use std::{fmt, future::Future, time::SystemTime};
 
 use crate::{
-    history::Turn,
+    history::{Turn, TurnId},
     session::{Principal, SessionId, SessionKey},
 };
 
@@ -168,8 +168,15 @@ pub struct Loaded {
 /// The answer to an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// The turn was added; the cursor stands after it.
-    Appended(Cursor),
+    /// The turn was added.
+    Appended {
+        /// The log's end, which is this turn.
+        cursor: Cursor,
+        /// The turn right before it, as the step that added it saw the log: caches go by it. `None` for the first
+        /// turn of a log, and where the store has not looked. Never to be taken from `at`, which tells where the log
+        /// ended before: other turns may have come since, and a server that failed may have lost some.
+        before: Option<TurnId>,
+    },
     /// The turn had been added before; the cursor stands at the log's end.
     AlreadyThere(Cursor),
     /// The log that the turn belongs to is no more. Nothing was written, and trying again is no use.

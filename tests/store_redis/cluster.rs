@@ -87,7 +87,7 @@ async fn a_cluster_that_is_slow_is_waited_for_as_long_as_was_asked() {
         node.cli(&["client", "pause", "1000", "write"]);
     }
     let appended = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap();
-    assert!(matches!(appended, Appended::Appended(_)), "{appended:?}");
+    assert!(matches!(appended, Appended::Appended { .. }), "{appended:?}");
     let calls: u64 = cluster.nodes.iter().map(|node| node.calls("evalsha")).sum();
     assert_eq!(calls, 2, "the session and its listing, once each");
 }

@@ -131,7 +131,9 @@ async fn a_cursor_of_turns_that_a_failover_lost_is_noticed() {
     let mut at = cached.load(&a, None).await.unwrap().cursor;
     for number in 6..=8 {
         let turn = turn(&a, &format!("turn {number}"));
-        let Appended::Appended(next) = cached.append(&a, &at, &turn).await.unwrap() else { panic!() };
+        let Appended::Appended { cursor: next, .. } = cached.append(&a, &at, &turn).await.unwrap() else {
+            panic!()
+        };
         at = next;
         lost.push((turn, at));
     }
@@ -159,11 +161,14 @@ async fn a_cursor_of_turns_that_a_failover_lost_is_noticed() {
         // What was under way continues the newest turn that there is.
         let turn = turn(&a, &format!("other {number}"));
         let appended = cached.append(&a, &lost[2].1, &turn).await.unwrap();
-        assert!(matches!(appended, Appended::Appended(cursor) if cursor.count == number), "{appended:?}");
+        assert!(
+            matches!(appended, Appended::Appended { cursor, .. } if cursor.count == number),
+            "{appended:?}"
+        );
     }
     // A turn whose acknowledgement did not arrive is sent again, and is there once.
     let (turn, at) = &lost[0];
-    assert!(matches!(store.append(&a, at, turn).await.unwrap(), Appended::Appended(_)));
+    assert!(matches!(store.append(&a, at, turn).await.unwrap(), Appended::Appended { .. }));
     assert!(matches!(store.append(&a, at, turn).await.unwrap(), Appended::AlreadyThere(_)));
     assert_eq!(texts(&store, "a").await.len(), 10);
 }

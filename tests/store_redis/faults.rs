@@ -128,7 +128,7 @@ async fn a_server_that_is_full_refuses_and_tears_nothing() {
     store.delete(&key("b")).await.expect("and deleted");
     assert!(texts(&store, "b").await.is_empty());
     server.cli(&["config", "set", "maxmemory", "0"]);
-    assert!(matches!(store.append(&key("a"), &at, &two).await.unwrap(), Appended::Appended(_)));
+    assert!(matches!(store.append(&key("a"), &at, &two).await.unwrap(), Appended::Appended { .. }));
     assert_eq!(texts(&store, "a").await, ["one", "two"]);
 }
 
@@ -163,7 +163,7 @@ async fn a_primary_that_becomes_a_replica_is_left_and_takes_turns_again_as_prima
     unavailable(&on_replica, &at, &two).await;
     other.cli(&["replicaof", "no", "one"]);
     let answer = on_replica.append(&key("a"), &at, &two).await.unwrap();
-    assert!(matches!(answer, Appended::Appended(_)));
+    assert!(matches!(answer, Appended::Appended { .. }));
 }
 
 #[tokio::test]

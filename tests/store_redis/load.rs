@@ -76,7 +76,9 @@ impl Load {
                     let turn = turn(&key, "hello");
                     at = loop {
                         match store.append(&key, &at, &turn).await {
-                            Ok(Appended::Appended(next) | Appended::AlreadyThere(next)) => break next,
+                            Ok(Appended::Appended { cursor, .. } | Appended::AlreadyThere(cursor)) => {
+                                break cursor;
+                            }
                             Ok(Appended::Gone) => panic!("nothing was deleted"),
                             Err(error) if error.is_transient() => unanswered.fetch_add(1, Ordering::Relaxed),
                             Err(error) => panic!("{error:?}"),

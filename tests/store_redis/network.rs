@@ -46,7 +46,7 @@ async fn an_append_that_meets_any_fault_is_stored_once() {
             let turn = turn(&key("a"), "hello");
             at = match store.append(&key("a"), &at, &turn).await.unwrap() {
                 Appended::AlreadyThere(next) if done => next,
-                Appended::Appended(next) if !done || slow => next,
+                Appended::Appended { cursor: next, .. } if !done || slow => next,
                 other => panic!("{fault:?}: {other:?}"),
             };
             sent += 1;
@@ -159,7 +159,7 @@ async fn an_answer_that_is_slow_is_waited_for_as_long_as_was_asked() {
     server.cli(&["config", "resetstat"]);
     way.set(Fault::Delay(Duration::from_millis(600)));
     let appended = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap();
-    assert!(matches!(appended, Appended::Appended(_)), "{appended:?}");
+    assert!(matches!(appended, Appended::Appended { .. }), "{appended:?}");
     assert_eq!(server.calls("evalsha"), 1, "it was sent once");
 }
 

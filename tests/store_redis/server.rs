@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use tower_session_memory::{
     session::{Principal, SessionKey},
     store::{
-        Appended, Durability, HistoryStore, Page, RedisStore, Scope, StoreErrorKind, TtlRefresh,
+        Appended, Cached, Durability, HistoryStore, Page, RedisStore, Scope, StoreErrorKind, TtlRefresh,
         redis::OpenProblem,
     },
 };
@@ -52,7 +52,10 @@ async fn a_trimmed_log_stays_small_and_remembers_what_it_held() {
     let mut at = store.load(&key("a"), None).await.unwrap().cursor;
     for number in 0..200 {
         let turn = turn(&key("a"), &format!("{number:0500}"));
-        let Appended::Appended(next) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+        let Appended::Appended { cursor: next, .. } = store.append(&key("a"), &at, &turn).await.unwrap()
+        else {
+            panic!()
+        };
         (at, _) = (next, turns.push(turn));
         let loaded = store.load(&key("a"), None).await.unwrap();
         assert_eq!(loaded.cursor, at);
@@ -141,7 +144,9 @@ async fn a_turn_is_one_script_and_another_only_where_somebody_else_was_there() {
     say(&other, &key("a"), "theirs").await;
     calls(&server, "evalsha");
     let turn = turn(&key("a"), "mine");
-    let Appended::Appended(cursor) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+    let Appended::Appended { cursor, .. } = store.append(&key("a"), &at, &turn).await.unwrap() else {
+        panic!()
+    };
     assert_eq!((cursor.count, cursor.newest), (7, Some(turn.id())));
     assert_eq!(calls(&server, "evalsha"), 2);
     assert_eq!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::AlreadyThere(cursor));
@@ -160,7 +165,9 @@ async fn a_log_is_the_same_whoever_worked_it_out() {
         // A store that never read the log leaves it to the script.
         let stranger = open("asks").await.unwrap();
         let start = asks.load(&key("a"), None).await.unwrap().cursor;
-        let Appended::Appended(next) = stranger.append(&key("a"), &start, &turn).await.unwrap() else {
+        let Appended::Appended { cursor: next, .. } =
+            stranger.append(&key("a"), &start, &turn).await.unwrap()
+        else {
             panic!()
         };
         asked = Some(next);
@@ -211,46 +218,58 @@ async fn stores_that_share_what_they_know_read_on_where_the_other_was() {
     one.load(&key("a"), None).await.unwrap();
     calls(&server, "evalsha");
     for (store, other) in [(&one, &shares), (&shares, &one)] {
-        store.append(&key("a"), &at, &turn(&key("a"), "more")).await.unwrap();
+        let appended = store.append(&key("a"), &at, &turn(&key("a"), "more")).await.unwrap();
         assert_eq!(calls(&server, "evalsha"), 1);
-        let loaded = other.load(&key("a"), Some(&at)).await.unwrap();
-        assert_eq!((loaded.turns.len(), loaded.from_start), (1, false));
+        let Appended::Appended { cursor, before } = appended else { panic!("{appended:?}") };
+        assert_eq!(before, at.newest);
+        let loaded = other.load(&key("a"), Some(&cursor)).await.unwrap();
+        assert_eq!((loaded.turns.len(), loaded.from_start, loaded.cursor), (0, false, cursor));
         assert_eq!(calls(&server, "evalsha"), 0);
-        at = loaded.cursor;
+        at = cursor;
     }
     stranger.load(&key("a"), Some(&at)).await.unwrap();
     assert_eq!(calls(&server, "evalsha"), 1, "who does not share asks the script");
 }
 
 #[tokio::test]
-async fn a_turn_that_was_added_here_is_not_read_back() {
+async fn a_turn_that_was_added_through_a_cache_is_not_read_back_and_its_load_is_no_script() {
     let server = Redis::start();
-    let (store, other) = (open(&server).await, open(&server).await);
+    let kept = NonZeroUsize::new(4).unwrap();
+    let open = || RedisStore::builder(server.url()).with_max_turns(kept).connect();
+    let (store, other) = (Cached::new(open().await.unwrap()), open().await.unwrap());
     say(&store, &key("a"), "one").await;
-    for theirs in [false, true] {
+    // Of a log that is trimmed, and of one that another replica has added to, the script that reads the log tells where
+    // the turn stands.
+    for theirs in [false, true, false, true, true, false] {
         let at = store.load(&key("a"), None).await.unwrap().cursor;
-        let turn = turn(&key("a"), &"x".repeat(200_000));
-        store.append(&key("a"), &at, &turn).await.unwrap();
-        let mut ids = vec![turn.id()];
+        let mut ids: Vec<_> = Vec::new();
         if theirs {
             ids.extend(say(&other, &key("a"), "theirs").await.newest);
         }
+        let turn = turn(&key("a"), &"x".repeat(200_000));
+        ids.push(turn.id());
+        store.append(&key("a"), &at, &turn).await.unwrap();
+        calls(&server, "evalsha");
         let before = sent(&server);
-        let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
-        let moved = sent(&server) - before;
-        assert!(moved < 20_000, "{moved} bytes");
-        assert_eq!(loaded.turns.iter().map(|turn| turn.id()).collect::<Vec<_>>(), ids);
-        assert_eq!((loaded.cursor.count, loaded.from_start), (at.count + ids.len() as u64, false));
-        assert_eq!(loaded.turns[0].record(), turn.record());
-        let again = store.load(&key("a"), Some(&at)).await.unwrap();
-        assert_eq!((again.turns.len(), again.cursor), (ids.len(), loaded.cursor));
+        let loaded = store.load(&key("a"), None).await.unwrap();
+        if !theirs {
+            let moved = sent(&server) - before;
+            assert!(moved < 20_000, "{moved} bytes");
+            assert_eq!(calls(&server, "evalsha"), 0);
+        }
+        let newest = &loaded.turns[loaded.turns.len() - ids.len()..];
+        assert_eq!(newest.iter().map(|turn| turn.id()).collect::<Vec<_>>(), ids);
+        assert_eq!(loaded.cursor.count, at.count + ids.len() as u64);
+        assert_eq!(newest[ids.len() - 1].record(), turn.record());
+        let whole = other.load(&key("a"), None).await.unwrap();
+        assert_eq!((loaded.turns.len(), loaded.trimmed), (whole.turns.len(), whole.trimmed));
     }
 }
 
 #[tokio::test]
-async fn a_turn_that_was_added_here_and_lost_with_its_server_is_not_answered() {
+async fn a_turn_that_was_added_through_a_cache_and_lost_with_its_server_is_not_answered() {
     let server = Redis::start();
-    let (store, other) = (open(&server).await, open(&server).await);
+    let (store, other) = (Cached::new(open(&server).await), open(&server).await);
     say(&store, &key("a"), "one").await;
     let log = the_log(&server);
     say(&store, &key("a"), "two").await;
@@ -272,17 +291,18 @@ async fn a_turn_that_was_added_here_and_lost_with_its_server_is_not_answered() {
 #[tokio::test]
 async fn a_turn_that_was_added_behind_another_than_the_cursors_is_read_back_with_it() {
     let server = Redis::start();
-    let (store, other) = (open(&server).await, open(&server).await);
+    let (store, other) = (Cached::new(open(&server).await), open(&server).await);
     say(&store, &key("a"), "one").await;
     let log = the_log(&server);
     server.cli(&["copy", &log, "before"]);
     say(&store, &key("a"), "two").await;
     let at = store.load(&key("a"), None).await.unwrap().cursor;
     server.cli(&["copy", "before", &log, "replace"]);
-    say(&other, &key("a"), "TWO").await;
-    let turn = turn(&key("a"), "six");
-    let Appended::Appended(cursor) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+    let theirs = say(&other, &key("a"), "TWO").await;
+    let appended = store.append(&key("a"), &at, &turn(&key("a"), "six")).await.unwrap();
+    let Appended::Appended { cursor, before } = appended else { panic!("{appended:?}") };
     assert_eq!(cursor.count, at.count + 1, "as if nothing had been lost");
+    assert_eq!(before, theirs.newest);
     let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
     assert_eq!((loaded.turns.len(), loaded.from_start), (3, true), "the cursor's turn is not in the log");
     assert_eq!(texts(&store, "a").await, ["one", "TWO", "six"]);
@@ -628,11 +648,14 @@ async fn a_turn_of_a_clock_that_is_behind_does_not_make_the_server_walk_the_whol
     let behind = turn(&key("a"), "behind");
     for _ in 0..1100 {
         let turn = turn(&key("a"), "x");
-        let Appended::Appended(next) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+        let Appended::Appended { cursor: next, .. } = store.append(&key("a"), &at, &turn).await.unwrap()
+        else {
+            panic!()
+        };
         at = next;
     }
     server.cli(&["config", "resetstat"]);
-    assert!(matches!(store.append(&key("a"), &at, &behind).await.unwrap(), Appended::Appended(_)));
+    assert!(matches!(store.append(&key("a"), &at, &behind).await.unwrap(), Appended::Appended { .. }));
     let read = server.calls("getrange");
     assert!((1024..1050).contains(&read), "{read} frames");
 }

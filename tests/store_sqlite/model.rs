@@ -144,8 +144,14 @@ impl Both {
         let model = self.model.append(&key, &at.0, &turn).await.unwrap();
         let sqlite = self.sqlite.append(&key, &at.1, &turn).await.unwrap();
         match (model, sqlite) {
-            (Appended::Appended(model), Appended::Appended(sqlite))
-            | (Appended::AlreadyThere(model), Appended::AlreadyThere(sqlite)) => {
+            (
+                Appended::Appended { cursor: model, before },
+                Appended::Appended { cursor: sqlite, before: same_before },
+            ) => {
+                assert_eq!(same_before, before);
+                self.same(session, model, sqlite);
+            }
+            (Appended::AlreadyThere(model), Appended::AlreadyThere(sqlite)) => {
                 self.same(session, model, sqlite);
             }
             (model, sqlite) => assert_eq!(sqlite, model),

@@ -128,7 +128,7 @@ async fn the_process_that_appends() {
             for number in 0..turns {
                 let turn = turn(&key, &format!("{number} {}", "x".repeat(number % 5 * bytes)));
                 match store.append(&key, &at, &turn).await.unwrap() {
-                    Appended::Appended(cursor) => at = cursor,
+                    Appended::Appended { cursor, .. } => at = cursor,
                     other => panic!("{other:?}"),
                 }
                 if started_by_a_test {

@@ -109,7 +109,9 @@ async fn run(steps: &[Step], store: Shelf, max_bytes: u64) {
                 let (key, at) = (&keys[session], at.get(&seen[session]));
                 let parent = at.newest.filter(|_| branch).map_or(Parent::Previous, Parent::Turn);
                 let turn = turn_from(key, &"x".repeat(bytes), parent);
-                if let Appended::Appended(cursor) = replicas[replica].append(key, at, &turn).await.unwrap() {
+                if let Appended::Appended { cursor, .. } =
+                    replicas[replica].append(key, at, &turn).await.unwrap()
+                {
                     seen[session].push(cursor);
                 }
             }
@@ -147,7 +149,11 @@ async fn a_load_costs_one_call_and_the_turns_that_are_new_however_long_the_sessi
         say(&replica, &key, "hello").await;
         let (loads, moved) = store.traffic();
         assert_eq!(loads, 1, "round {round}: one round trip");
-        assert!(moved <= 1, "round {round}: {moved} turns were moved, and one was new");
+        assert_eq!(
+            moved,
+            u64::from(round == 1),
+            "round {round}: all but a session's first turn were kept at once"
+        );
     }
     replica.load(&key, None).await.unwrap();
     store.traffic();
@@ -169,7 +175,70 @@ async fn replicas_that_take_turns_move_each_turn_once_to_each() {
         assert_eq!(replica.load(&key, None).await.unwrap().turns.len(), 300);
     }
     let (loads, moved) = store.traffic();
-    assert_eq!((loads, moved), (303, 900), "a call for each load, each turn once for each replica");
+    let read_back = 1 + 2 * 300;
+    assert_eq!(
+        (loads, moved),
+        (303, read_back),
+        "a call for each load; each turn once for each of the others, and the session's first for all"
+    );
+}
+
+#[tokio::test]
+async fn a_turn_that_was_appended_behind_another_than_the_kept_one_is_loaded_with_it() {
+    let store = Shelf::default();
+    let replica = Cached::new(store.clone());
+    let key = key("a");
+    say(&store, &key, "one").await;
+    say(&store, &key, "two").await;
+    let at = replica.load(&key, None).await.unwrap().cursor;
+    store.traffic();
+
+    say(&store, &key, "elsewhere").await;
+    replica.append(&key, &at, &turn(&key, "behind it")).await.unwrap();
+    same(&replica.load(&key, None).await.unwrap(), &store.load(&key, None).await.unwrap());
+
+    // The server loses the newest turn, and takes another one: the cursor counts as many as before.
+    let at = replica.load(&key, None).await.unwrap().cursor;
+    store.lose(&key, 1);
+    say(&store, &key, "in its place").await;
+    let Appended::Appended { cursor, .. } =
+        replica.append(&key, &at, &turn(&key, "behind that")).await.unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(cursor.count, at.count + 1, "as if nothing had been lost");
+    same(&replica.load(&key, None).await.unwrap(), &store.load(&key, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_turn_is_not_kept_at_once_while_the_log_is_looked_at() {
+    let store = Shelf::default();
+    let replica = Cached::new(store.clone());
+    let key = key("a");
+    say(&store, &key, "one").await;
+    let seen = replica.load(&key, None).await.unwrap();
+    say(&replica, &key, "two").await;
+    assert_eq!(seen.turns.len(), 1, "what was seen does not change");
+    drop(seen);
+    store.traffic();
+    same(&replica.load(&key, None).await.unwrap(), &store.load(&key, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_log_that_its_own_turn_makes_too_large_is_not_kept() {
+    let replica = Cached::new(Shelf::default()).with_max_bytes(100_000);
+    for id in ["a", "b"] {
+        say(&replica, &key(id), "hello").await;
+        replica.load(&key(id), None).await.unwrap();
+    }
+    assert_eq!(replica.stats().sessions, 2);
+    say(&replica, &key("a"), &"x".repeat(60_000)).await;
+    let kept = replica.stats();
+    assert!((60_000..100_000).contains(&kept.bytes), "what was appended is kept, and weighed: {kept:?}");
+    say(&replica, &key("a"), &"x".repeat(60_000)).await;
+    let left = replica.stats();
+    assert_eq!((left.sessions, left.evicted), (1, 0), "the other one stays");
+    assert!(left.bytes < 50_000, "{left:?}");
 }
 
 #[tokio::test]

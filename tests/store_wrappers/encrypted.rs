@@ -279,7 +279,7 @@ async fn a_turn_that_is_sent_again_is_stored_once() {
     let store = encrypted(&Shelf::default());
     let at = store.load(&key("a"), None).await.unwrap().cursor;
     let turn = turn(&key("a"), "once");
-    assert!(matches!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::Appended(_)));
+    assert!(matches!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::Appended { .. }));
     assert!(matches!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::AlreadyThere(_)));
     assert_eq!(records(&store.load(&key("a"), None).await.unwrap().turns), records(&[turn]));
 }

@@ -163,7 +163,7 @@ impl HistoryStore for Shelf {
         }
         let cursor = log.cursor(key)?;
         logs.insert(key.clone(), log);
-        Ok(Appended::Appended(cursor))
+        Ok(Appended::Appended { cursor, before: ids.last().copied() })
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {

@@ -93,7 +93,10 @@ async fn what_a_newer_minor_version_recorded_can_be_moved_between_stores<I: Insi
     store.delete(&key("a")).await.unwrap();
     let mut at = store.load(&key("a"), None).await.unwrap().cursor;
     for turn in between.load(&key("a"), None).await.unwrap().turns {
-        let Appended::Appended(next) = store.append(&key("a"), &at, &turn).await.unwrap() else { panic!() };
+        let Appended::Appended { cursor: next, .. } = store.append(&key("a"), &at, &turn).await.unwrap()
+        else {
+            panic!()
+        };
         at = next;
     }
     let after = store.load(&key("a"), None).await.unwrap().turns;

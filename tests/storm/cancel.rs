@@ -167,7 +167,7 @@ impl<S: HistoryStore> Storm<S> {
                     known.sent.insert(turn.id());
                     match self.cut(point, self.store.append(key, &cursor, &turn)).await? {
                         None => {}
-                        Some(Appended::Appended(at)) if at.newest == Some(turn.id()) => {
+                        Some(Appended::Appended { cursor: at, .. }) if at.newest == Some(turn.id()) => {
                             known.acknowledged.insert(turn.id());
                             cursor = at;
                         }

@@ -82,7 +82,8 @@ impl HistoryStore for SharedSocket {
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
         self.ask(&[b"RPUSH", &list(key), turn.record()]).await.map_err(failed)?;
-        Ok(Appended::Appended(Cursor { count: at.count + 1, newest: Some(turn.id()), ..*at }))
+        let cursor = Cursor { count: at.count + 1, newest: Some(turn.id()), ..*at };
+        Ok(Appended::Appended { cursor, before: None })
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {

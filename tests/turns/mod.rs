@@ -55,7 +55,7 @@ pub fn message(role: Role, text: &str) -> Message {
 pub async fn add(store: &impl HistoryStore, key: &SessionKey, turn: &Turn) -> Cursor {
     let at = store.load(key, None).await.unwrap().cursor;
     match store.append(key, &at, turn).await.unwrap() {
-        Appended::Appended(cursor) => cursor,
+        Appended::Appended { cursor, .. } => cursor,
         other => panic!("{other:?}"),
     }
 }

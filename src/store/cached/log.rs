@@ -4,7 +4,7 @@ use super::super::{
     Cursor, Loaded, Turns,
     head::{Head, Place},
 };
-use crate::history::{Log, Turn};
+use crate::history::{Log, Turn, TurnId};
 
 /// A session's whole log, as the store answered at one moment.
 #[derive(Clone)]
@@ -44,6 +44,19 @@ impl CachedLog {
             log.trim(excess);
         }
         Self { cursor: loaded.cursor, trimmed: loaded.trimmed, ..self }.checked()
+    }
+
+    /// Adds a turn that was appended behind this one, if the log ends with that. Not while somebody looks at the log: it
+    /// would have to be copied, which is dearer than to load the turn.
+    pub(super) fn push(&mut self, turn: &Turn, cursor: Cursor, before: TurnId) {
+        let ends_there = self.cursor.newest == Some(before)
+            && (self.cursor.epoch, self.cursor.count.saturating_add(1)) == (cursor.epoch, cursor.count);
+        if ends_there && let Some(log) = Arc::get_mut(&mut self.log) {
+            let turn = turn.detached();
+            self.weight += weight(std::slice::from_ref(&turn));
+            log.extend([turn]);
+            self.cursor = cursor;
+        }
     }
 
     /// The log, if its turns are those that its cursor counts.

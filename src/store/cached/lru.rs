@@ -68,6 +68,23 @@ impl Lru {
         self.stats.bytes += weight;
         self.by_use.insert(self.uses, key.clone());
         self.by_key.insert(key.clone(), Slot { log, used: self.uses });
+        self.make_room();
+    }
+
+    /// Changes a log that is kept. It is not used by that.
+    pub(super) fn change(&mut self, key: &SessionKey, change: impl FnOnce(&mut CachedLog)) {
+        let Some(slot) = self.by_key.get_mut(key) else { return };
+        self.stats.bytes -= weight(key, &slot.log);
+        change(&mut slot.log);
+        let weight = weight(key, &slot.log);
+        self.stats.bytes += weight;
+        if weight > self.max_bytes {
+            self.take(key);
+        }
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.stats.bytes > self.max_bytes
             && let Some(oldest) = self.by_use.values().next().cloned()
         {

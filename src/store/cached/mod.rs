@@ -24,9 +24,9 @@ use crate::{history::Turn, session::SessionKey};
 /// session was deleted, expired, or lost turns with its server) the kept log is dropped and the store's is
 /// taken from its start, in the same answer. Any number of replicas may cache one store.
 ///
-/// A turn that was appended through this cache comes back with the next load once. To add it here already would
-/// be wrong where a server can lose acknowledged turns: the place before it may hold another turn by then, and
-/// its own cursor would no longer tell.
+/// A turn that was appended through this cache is kept at once if the store says [which turn is before
+/// it](Appended::Appended) and the kept log ends there; otherwise it comes with the next load. The cursor alone would
+/// not tell: where a server can lose acknowledged turns, the place before the new one may hold another turn by then.
 ///
 /// # Bounds
 ///
@@ -140,8 +140,12 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
         let answer = self.inner.append(key, at, turn).await?;
-        if answer == Appended::Gone {
-            self.cache().remove(key);
+        match answer {
+            Appended::Appended { cursor, before: Some(before) } => {
+                self.cache().change(key, |log| log.push(turn, cursor, before));
+            }
+            Appended::Gone => self.cache().remove(key),
+            Appended::Appended { before: None, .. } | Appended::AlreadyThere(_) => {}
         }
         Ok(answer)
     }

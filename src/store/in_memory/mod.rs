@@ -164,7 +164,7 @@ impl HistoryStore for InMemoryStore {
         let now = self.settings.retention.clock.now();
         let mut sessions = self.sessions();
         let answer = sessions.append(key, at, turn, now, &self.settings.retention);
-        if matches!(answer, Appended::Appended(_)) {
+        if matches!(answer, Appended::Appended { .. }) {
             sessions.shrink(self.settings.max_bytes, key, now);
         }
         Ok(answer)

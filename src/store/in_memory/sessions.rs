@@ -74,11 +74,12 @@ impl Sessions {
         let (known, live) = (known.is_some(), live.is_some());
         let removed = if known { self.remove(key) } else { None };
         let mut session = removed.filter(|_| live).unwrap_or_else(|| Session::new(Head::fresh()));
+        let before = session.head.newest;
         session.push(turn.clone());
         session.trim(session.head.excess(retention.max_turns));
         let cursor = session.head.cursor();
         self.insert(key, session, now, retention.session_expiry(now));
-        Appended::Appended(cursor)
+        Appended::Appended { cursor, before }
     }
 
     pub(super) fn delete(&mut self, key: &SessionKey, now: i64, retention: &Retention) {

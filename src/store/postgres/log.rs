@@ -157,7 +157,7 @@ impl Statements {
         let rows = connections.query(&self.append, &parameters).await?;
         let row = only(&rows)?;
         match row.try_get(0).map_err(unreadable)? {
-            "appended" => Ok(Appended::Appended(cursor(row, 1)?)),
+            "appended" => Ok(Appended::Appended { cursor: cursor(row, 1)?, before: None }),
             "already there" => Ok(Appended::AlreadyThere(cursor(row, 1)?)),
             "gone" => Ok(Appended::Gone),
             _ => Err(StoreError::new(StoreErrorKind::Corrupt)),

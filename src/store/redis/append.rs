@@ -7,10 +7,10 @@ use redis::Value;
 
 use super::{
     Shared,
-    ends::{Added, End, Rest},
-    error::unexpected,
+    ends::{End, Rest},
+    error::{damaged, unexpected},
     hex::hex,
-    layout::{HEAD, TIME, cursor, frame_of, head_line},
+    layout::{HEAD, Log, TIME, frame_of, head_line, turn_id},
     millis, read,
     script::{self, Invocation},
 };
@@ -65,22 +65,29 @@ impl Shared {
             && let Value::Int(time) = self.write(&self.adding(key, &next)).await?
         {
             let time = u64::try_from(time).map_err(|_| unexpected())?;
-            if let (Some(before), Some(rest)) = (at.newest.filter(|_| self.loads_known()), next.rest) {
+            if let Some(rest) = next.rest {
                 let (last, end) = (next.size, next.size + next.frame.len());
                 let end = End { head: HEAD, last, end, rest: Some(Rest { at: time, ..rest }) };
-                self.ends.add_behind(before, Added { turn: turn.clone(), cursor: next.cursor, end });
+                self.ends.put(turn.id(), end, at.newest);
             }
             self.list_apart(key, time).await;
-            return Ok(Appended::Appended(next.cursor));
+            // The script has compared all of the header, and so it knows what stands before the turn.
+            return Ok(Appended::Appended { cursor: next.cursor, before: at.newest });
         }
         let value = self.write(&self.appending(key, at, turn)).await?;
         if matches!(value, Value::Int(0)) {
             return Ok(Appended::Gone);
         }
-        let (status, epoch, count, newest, time): (u8, String, u64, String, u64) = read(value)?;
-        let cursor = cursor(&epoch, count, &newest).ok_or_else(unexpected)?;
-        self.list_apart(key, time).await;
-        Ok(if status == 1 { Appended::Appended(cursor) } else { Appended::AlreadyThere(cursor) })
+        let (status, before, header): (u8, String, Vec<u8>) = read(value)?;
+        let log = Log::read(&header, key.digest()).map_err(damaged)?;
+        if status == 1 {
+            self.ends.put(turn.id(), log.end(turn.record().len()), at.newest);
+        }
+        self.list_apart(key, log.at).await;
+        Ok(match status {
+            1 => Appended::Appended { cursor: log.cursor, before: turn_id(&before).ok_or_else(unexpected)? },
+            _ => Appended::AlreadyThere(log.cursor),
+        })
     }
 
     /// What a turn makes of the log at this cursor. `None` where only the log itself tells whether it may join, or

@@ -133,10 +133,15 @@ pub(super) fn frame_line(frames: &[u8], at: usize) -> Option<(TurnId, usize)> {
 }
 
 /// A cursor as scripts and headers write it.
-pub(super) fn cursor(epoch: &str, count: u64, newest: &str) -> Option<Cursor> {
+fn cursor(epoch: &str, count: u64, newest: &str) -> Option<Cursor> {
     let epoch = Epoch::from_bytes(unhex(epoch)?);
-    let newest = Some(unhex(newest)?).filter(|id| *id != [0; 16]).map(TurnId::from_bytes);
+    let newest = turn_id(newest)?;
     (newest.is_some() == (count > 0)).then_some(Cursor { epoch, count, newest })
+}
+
+/// A turn as headers name it, or that there is none; `None` for what is neither.
+pub(super) fn turn_id(digits: &str) -> Option<Option<TurnId>> {
+    Some(Some(unhex(digits)?).filter(|id| *id != [0; 16]).map(TurnId::from_bytes))
 }
 
 /// The length of the header's line that this version writes, its line feed included.

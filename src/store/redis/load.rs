@@ -5,7 +5,7 @@ use redis::Value;
 
 use super::{
     Shared,
-    ends::{Added, End, Ends},
+    ends::{End, Ends},
     error::{damaged, unexpected},
     hex::hex,
     layout::{Log, frame_line, newest_hex},
@@ -50,7 +50,8 @@ impl Shared {
         let link = self.link();
         let refresh = self.refreshes();
         if let Some(after) = after.filter(|_| self.loads_known())
-            && let Some(loaded) = self.known(link, key, after).await?
+            && let Some(end) = after.newest.and_then(|newest| self.ends.of(newest))
+            && let Some(loaded) = self.news(link, key, after, end).await?
         {
             return Ok(loaded);
         }
@@ -77,39 +78,8 @@ impl Shared {
 
     /// Whether what is known of logs is of use to loads. A Cluster's client takes pipelines apart, and sends their parts
     /// again by rules of its own.
-    pub(super) fn loads_known(&self) -> bool {
+    fn loads_known(&self) -> bool {
         !self.refreshes() && !self.in_cluster
-    }
-
-    /// What came after a cursor whose place is known. `None` where that does not tell.
-    async fn known(
-        &self,
-        link: &Link,
-        key: &SessionKey,
-        after: &Cursor,
-    ) -> Result<Option<Loaded>, StoreError> {
-        let Some(newest) = after.newest else { return Ok(None) };
-        // What stands right behind it need not be read where this process added it: only what came after that.
-        let added = self.ends.added_behind(newest).filter(|added| {
-            (added.cursor.epoch, added.cursor.count) == (after.epoch, after.count.saturating_add(1))
-        });
-        let Some(Added { turn, cursor, end }) = added else {
-            let Some(end) = self.ends.of(newest) else { return Ok(None) };
-            return self.news(link, key, after, end).await;
-        };
-        let Some(mut loaded) = self.news(link, key, &cursor, end).await? else { return Ok(None) };
-        if loaded.from_start {
-            return Ok(Some(loaded));
-        }
-        if loaded.trimmed >= after.count {
-            return Ok(None);
-        }
-        match loaded.cursor == cursor {
-            true => self.ends.put(turn.id(), end, Some(newest)),
-            false => self.ends.forget(newest),
-        }
-        loaded.turns.to_mut().insert(0, turn);
-        Ok(Some(loaded))
     }
 
     /// What came after a cursor whose place is known, without a script: the header, the first line of the newest turn

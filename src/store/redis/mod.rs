@@ -3,8 +3,7 @@
 //! Redis 6.2 or newer. Every session is one string under one key, so that expiry, eviction and failover never
 //! tear one. A load is one round trip that validates the caller's cursor and returns only what came after it. Where
 //! this process knows at which byte the log ended, which it does after it read it, and outside a Cluster, these are
-//! three plain `GETRANGE`s, at a fifth of the server's time that a script takes. A turn that this process added itself
-//! is not read back, but for the line that names it. Reads go to the primary.
+//! three plain `GETRANGE`s, at a fifth of the server's time that a script takes. Reads go to the primary.
 //!
 //! A turn is added by one script, which checks and writes in one atomic step. To a log that is as this process read it,
 //! and to a new one, the script only compares and writes: what the turn changes is worked out here. Where another

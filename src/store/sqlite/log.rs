@@ -96,7 +96,7 @@ pub(super) fn append(
             let head = Head::fresh().with(turn.id());
             let row = create(connection, key, &head, &after).map_err(store_error)?;
             chain::insert(connection, row, head.count, None, turn, after.highest).map_err(store_error)?;
-            return Ok(Appended::Appended(head.cursor()));
+            return Ok(Appended::Appended { cursor: head.cursor(), before: None });
         }
     };
     let mut head = session.head.with(turn.id());
@@ -110,7 +110,7 @@ pub(super) fn append(
         let session = Session { head, touched: place, ..session };
         chain::trim(connection, &session, head.trimmed - excess, head.trimmed).map_err(store_error)?;
     }
-    Ok(Appended::Appended(head.cursor()))
+    Ok(Appended::Appended { cursor: head.cursor(), before: session.head.newest })
 }
 
 /// Removes the log and leaves a tombstone.

@@ -45,7 +45,7 @@ pub(super) async fn the_same_turn_sent_at_once_is_stored_once<H: Harness>(harnes
             tasks.spawn(async move { store.append(&key, &at, &turn).await.expect("an append succeeds") });
         }
         let answers = tasks.join_all().await;
-        let added = answers.iter().filter(|answer| matches!(answer, Appended::Appended(_))).count();
+        let added = answers.iter().filter(|answer| matches!(answer, Appended::Appended { .. })).count();
         let there = answers.iter().filter(|answer| matches!(answer, Appended::AlreadyThere(_))).count();
         assert_eq!((added, there), (1, 7), "one adds the turn, the others find it");
         assert_same(&fixture.load(&key).await.turns, &[turn], "the turn is stored once");
@@ -65,16 +65,16 @@ pub(super) async fn first_turns_that_race_share_one_log<H: Harness>(harness: &H)
 pub(super) async fn concurrent_turns_of_a_session_are_all_stored_in_one_order<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let key = fixture.key("a");
-    let at = fixture.load(&key).await.cursor;
+    let (first, at) = fixture.say(&key, &["first"]).await;
     let mut writers = JoinSet::new();
-    let mut sent = HashSet::new();
-    for number in 0..64 {
+    let mut sent: HashSet<_> = ids(&first).into_iter().collect();
+    for number in 1..64 {
         let (store, key, turn) = (fixture.store.clone(), key.clone(), turn(&key, &number.to_string()));
         sent.insert(turn.id());
         writers.spawn(async move {
-            let cursor = appended(store.append(&key, &at, &turn).await.expect("an append succeeds"));
+            let answer = store.append(&key, &at, &turn).await.expect("an append succeeds");
             let seen = store.load(&key, None).await.expect("a load succeeds");
-            (turn.id(), cursor, ids(&seen.turns))
+            (turn.id(), answer, ids(&seen.turns))
         });
     }
     let answers = writers.join_all().await;
@@ -83,8 +83,12 @@ pub(super) async fn concurrent_turns_of_a_session_are_all_stored_in_one_order<H:
     assert_eq!(order.len(), 64, "every turn once");
     assert_eq!(order.iter().copied().collect::<HashSet<_>>(), sent, "every turn that was acknowledged");
     assert_eq!(end.cursor.count, 64, "the cursor counts them");
-    for (id, cursor, seen) in answers {
+    for (id, answer, seen) in answers {
+        let cursor = appended(answer);
         let place = cursor.count as usize;
+        if let Appended::Appended { before: Some(before), .. } = answer {
+            assert_eq!(order[place - 2], before, "an append names the turn before its own, or none");
+        }
         assert_eq!(order[place - 1], id, "the cursor of an append names the turn's place");
         assert_eq!(cursor.newest, Some(id), "the cursor of an append stands at its turn");
         assert_eq!(seen, order[..seen.len()], "every load is a beginning of the one order");

@@ -75,7 +75,7 @@ async fn disturb<S: HistoryStore>(store: Arc<S>, key: SessionKey, mut dice: Dice
 #[track_caller]
 fn acknowledge(answer: Appended, id: TurnId) -> crate::store::Cursor {
     match answer {
-        Appended::Appended(cursor) => {
+        Appended::Appended { cursor, .. } => {
             assert_eq!(cursor.newest, Some(id), "the answer to another call");
             cursor
         }

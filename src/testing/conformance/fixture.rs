@@ -73,7 +73,7 @@ impl<S: HistoryStore> Fixture<S> {
 #[track_caller]
 pub(super) fn appended(answer: Appended) -> Cursor {
     match answer {
-        Appended::Appended(cursor) => cursor,
+        Appended::Appended { cursor, .. } => cursor,
         other => panic!("the turn was to be added, and the store answered {other:?}"),
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn another_principal_cannot_reach_a_session<H: Harness>(harness
         assert!(loaded.turns.is_empty(), "the same id under another principal is another session");
     }
     let answer = fixture.append(&theirs, &cursor, &turn(&theirs, "theirs")).await;
-    assert!(matches!(answer, Appended::Appended(_)), "it begins a session of its own");
+    assert!(matches!(answer, Appended::Appended { .. }), "it begins a session of its own");
     fixture.delete(&theirs).await;
     let loaded = fixture.load(&mine).await;
     assert_same(&loaded.turns, &turns, "nothing that another principal did is seen here");

@@ -78,7 +78,7 @@ impl Defective {
             tokio::time::sleep(Duration::from_millis(20)).await;
             while inner.append(&key, &at, &turn).await.is_err_and(|error| error.is_transient()) {}
         });
-        Appended::Appended(cursor)
+        Appended::Appended { cursor, before: None }
     }
 }
 

@@ -130,7 +130,10 @@ impl HistoryStore for Naive {
             self.ask::<i64>(redis::cmd("INCR").arg(counter(key))).await?;
         }
         let cursor = Cursor { epoch: epoch(&now), count, newest: Some(turn.id()) };
-        Ok(if what == "added" { Appended::Appended(cursor) } else { Appended::AlreadyThere(cursor) })
+        Ok(match what.as_str() {
+            "added" => Appended::Appended { cursor, before: None },
+            _ => Appended::AlreadyThere(cursor),
+        })
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {

@@ -184,7 +184,7 @@ impl World {
         let turn = turn_from(key, &"x".repeat(self.random.below(900)), parent);
         match self.replicas[replica].append(key, &at, &turn).await.unwrap() {
             Appended::Gone => self.counts.gone += 1,
-            Appended::Appended(cursor) | Appended::AlreadyThere(cursor) => {
+            Appended::Appended { cursor, .. } | Appended::AlreadyThere(cursor) => {
                 self.counts.appended += 1;
                 self.seen[session].push(cursor);
             }

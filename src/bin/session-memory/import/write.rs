@@ -47,7 +47,7 @@ pub(super) async fn write(
     let mut at = loaded.cursor;
     for (place, turn) in turns.iter().enumerate().skip(first) {
         match again(patience, async || store.append_dyn(key, &at, turn).await).await? {
-            Appended::Appended(cursor) => {
+            Appended::Appended { cursor, .. } => {
                 outcome.imported.add(Count::turn(turn.len()));
                 let alone = cursor.count == place as u64 + 1;
                 at = cursor;

@@ -2,7 +2,7 @@
 -- ARGV: session, epoch of the cursor, turn, its parent or '', epoch of a new log, time to live in ms,
 --       turns to keep or 0, record, session id, longest listing, whether to sweep the listing,
 --       whether a turn that is there already is to be written for WAIT.
--- Answers 0 (gone), or {1 added or 2 there, epoch, count, newest, time}.
+-- Answers 0 (gone), or {1 added or 2 there, the turn before it if it was added, the header}.
 local key, index = KEYS[1], KEYS[2]
 local session, cursor, turn, parent, epoch, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local keep, record = tonumber(ARGV[7]), ARGV[8]
@@ -12,10 +12,10 @@ local REMEMBERED = 1024
 local h, problem = read(key, session)
 if problem then return redis.error_reply(problem) end
 
-local function answer(status)
+local function answer(status, before)
   -- The turn counts; a listing that cannot be kept does not undo it.
   if index then pcall(list, index, ARGV[9], h.at, ttl, ARGV[10], ARGV[11]) end
-  return { status, h.epoch, string.format('%.0f', h.count), h.newest, string.format('%.0f', h.at) }
+  return { status, before, write(h) .. '}' }
 end
 
 -- The place of a turn, from the end back to this place, or only among so many.
@@ -51,7 +51,7 @@ if h then
     if damage then return redis.error_reply(damage) end
     if place or remembered(turn) then
       if ARGV[12] == '1' then again(key, h) end
-      return answer(2)
+      return answer(2, NO_TURN)
     end
   end
   if cursor ~= h.epoch and not (h.fresh and cursor == UNBORN) then return 0 end
@@ -74,12 +74,13 @@ if back > 0 and (h.last < h.base or back < FRAME) then
   return redis.error_reply('SMCORRUPT the log is cut off')
 end
 local framed = frame_of(turn, record, back)
+local before = h.newest
 h.count, h.newest, h.last = h.count + 1, turn, size
 if turn > h.highest then h.highest = turn end
 
 if created then
   redis.call('SET', key, write(h) .. '}\n' .. framed, 'PX', ttl)
-  return answer(1)
+  return answer(1, before)
 end
 
 redis.call('APPEND', key, framed)
@@ -92,7 +93,7 @@ end
 if h.first - h.base < size + #framed - h.first then
   redis.call('SETRANGE', key, 0, write(h))
   redis.call('PEXPIRE', key, ttl)
-  return answer(1)
+  return answer(1, before)
 end
 
 -- More of the log is trimmed than kept: write it anew, with the ids of what goes.
@@ -111,4 +112,4 @@ local kept = redis.call('GETRANGE', key, h.first, -1)
 local moved = h.head + #ids - h.first
 h.ids, h.base, h.first, h.last = #ids, h.head + #ids, h.first + moved, h.last + moved
 redis.call('SET', key, write(h) .. newer .. ids .. kept, 'PX', ttl)
-return answer(1)
+return answer(1, before)

@@ -78,7 +78,7 @@ fn add(
     added
         .inspect(|turn| {
             let answer = append(connection, key, &at, turn, now, retention).unwrap();
-            assert!(matches!(answer, Appended::Appended(_)), "{answer:?}");
+            assert!(matches!(answer, Appended::Appended { .. }), "{answer:?}");
         })
         .collect()
 }
