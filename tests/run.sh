@@ -36,7 +36,7 @@ section() {
 
 # What failed is the last thing that is said.
 title=
-trap 'code=$?; [ -z "$title" ] || printf "\nFAILED: %s, with exit code %d, after %d s.\n" "$title" "$code" "$((SECONDS - started))"' EXIT
+trap 'code=$?; [ -z "$title" ] || printf "\nFAILED: %s, with exit code %d, after %d s in all.\n" "$title" "$code" "$((SECONDS - started))"' EXIT
 
 have() { command -v "$1" >/dev/null 2>&1; }
 

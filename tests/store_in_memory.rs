@@ -126,6 +126,20 @@ async fn past_the_bound_the_least_recently_appended_session_goes_whole() {
 }
 
 #[tokio::test]
+async fn an_append_tells_the_turn_before_it() {
+    let store = InMemoryStore::new();
+    let key = key("a");
+    let start = store.load(&key, None).await.unwrap().cursor;
+    let mut before_it = None;
+    for _ in 0..3 {
+        let turn = turn(&key, 10);
+        let answer = store.append(&key, &start, &turn).await.unwrap();
+        assert!(matches!(answer, Appended::Appended { before, .. } if before == before_it), "{answer:?}");
+        before_it = Some(turn.id());
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_was_dropped_starts_anew_like_one_that_expired() {
     let store = InMemoryStore::new().with_max_bytes(50_000);
     say(&store, &key("a"), 20_000).await;

@@ -30,7 +30,7 @@ mod tools;
 #[path = "../../tests/turns/mod.rs"]
 mod turns;
 
-use std::{alloc::System, collections::BTreeSet, process::ExitCode, time::Instant};
+use std::{alloc::System, collections::BTreeSet, env, process::ExitCode, time::Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -98,15 +98,28 @@ fn options(words: &[&str]) -> Result<Options, BoxError> {
     Ok(options)
 }
 
+/// What a machine may set for all builds.
+const FLAGS: [&str; 4] =
+    ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_INCREMENTAL"];
+
 /// How often what seems to have grown is counted once more. Noise only adds, and not every time; what has grown has
 /// grown each time.
 const RECOUNTS: usize = 2;
 
 fn run(mut options: Options) -> Result<(), BoxError> {
     let committed = Committed::read()?;
+    if let Some(flags) = FLAGS.iter().find(|name| env::var_os(name).is_some_and(|value| value != "0")) {
+        eprintln!("cost: {flags} is set, which moves instructions: `env -u {flags}` before the command");
+        if options.update {
+            return Err("figures are recorded without flags".into());
+        }
+    }
     let mut figures = count(&options)?;
     let all = options.only.is_none();
     if options.update {
+        for _ in 0..RECOUNTS {
+            figures.lower(count(&options)?);
+        }
         figures.compare_with_bare(all)?;
         return committed.update(figures, all);
     }

@@ -94,7 +94,7 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
     let counted =
         tools::in_parallel(&scenarios, |scenario| scenario.count(options, tools::instructions_while))?;
     for (scenario, counts) in scenarios.iter().zip(counted) {
-        figures.add(Unit::Instructions, scenario.name, sum(&counts));
+        figures.add(Unit::ProgramInstructions, scenario.name, sum(&counts));
     }
     for scenario in wanted(&SYSTEM_CALLS) {
         // Threads of a store and its server meet as they come.

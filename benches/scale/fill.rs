@@ -3,7 +3,6 @@
 use std::{
     path::Path,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -81,7 +80,7 @@ impl Filled {
     }
 
     /// Brings what fills the store to rest: nothing of it is to be done while it is measured.
-    pub(crate) fn settle(&self) -> Result<(), BoxError> {
+    pub(crate) async fn settle(&self) -> Result<(), BoxError> {
         match &self.behind {
             Behind::File(file) => file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?,
             Behind::Redis(server) => {
@@ -90,11 +89,18 @@ impl Filled {
                 let usual = usual.lines().last().ok_or("Redis does not tell its hz")?;
                 server.cli(&["config", "set", "hz", REHASHES]);
                 let give_up = Instant::now() + REHASHED_WITHIN;
-                while server.cli(&["debug", "htstats", "0"]).contains("rehashing target") {
+                loop {
+                    let tables = server.cli(&["debug", "htstats", "0"]);
+                    if !tables.contains("Hash table 0 stats (main hash table)") {
+                        return Err(format!("Redis does not tell of its tables: {tables}").into());
+                    }
+                    if !tables.contains("rehashing target") {
+                        break;
+                    }
                     if Instant::now() > give_up {
                         return Err("Redis is still rehashing".into());
                     }
-                    thread::sleep(Duration::from_secs(5));
+                    tokio::time::sleep(Duration::from_secs(5)).await;
                 }
                 server.cli(&["config", "set", "hz", usual]);
             }

@@ -105,7 +105,7 @@ async fn filled(
             samples.push(sample);
         }
     }
-    filled.settle()?;
+    filled.settle().await?;
     // Neighbours in the store are not asked one after the other.
     let stride = PARTS + 1;
     let mut spread: Vec<Option<Sample>> = samples.into_iter().map(Some).collect();

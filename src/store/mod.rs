@@ -110,6 +110,7 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// - A turn that was made for another session is refused with [`Corrupt`](StoreErrorKind::Corrupt);
     ///   nothing is written.
     /// - The session's time to live starts again.
+    /// - The answer may tell the turn before the new one: see [`Appended::Appended`].
     fn append(
         &self,
         key: &SessionKey,
@@ -172,9 +173,9 @@ pub enum Appended {
     Appended {
         /// The log's end, which is this turn.
         cursor: Cursor,
-        /// The turn right before it, as the step that added it saw the log: caches go by it. `None` for the first
-        /// turn of a log, and where the store has not looked. Never to be taken from `at`, which tells where the log
-        /// ended before: other turns may have come since, and a server that failed may have lost some.
+        /// The turn right before it, as the step that added it saw the log: caches go by it. `None` for the first turn
+        /// of a log, and where the store has not looked. Not to be taken from `at` unless that step has compared it:
+        /// other turns may have come since, and a server that failed may have lost some.
         before: Option<TurnId>,
     },
     /// The turn had been added before; the cursor stands at the log's end.

@@ -9,13 +9,16 @@ use std::{
 };
 
 use proptest::{collection::vec, option, prelude::*, sample::Index};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 use tower_session_memory::{
     history::{Parent, Turn},
     session::SessionKey,
     store::{
-        Appended, Cached, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-        StoreErrorKind,
+        Appended, Cached, Compressed, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope,
+        SessionPage, StoreError, StoreErrorKind,
     },
 };
 
@@ -191,11 +194,12 @@ async fn a_turn_that_was_appended_behind_another_than_the_kept_one_is_loaded_wit
     say(&store, &key, "one").await;
     say(&store, &key, "two").await;
     let at = replica.load(&key, None).await.unwrap().cursor;
-    store.traffic();
-
     say(&store, &key, "elsewhere").await;
     replica.append(&key, &at, &turn(&key, "behind it")).await.unwrap();
-    same(&replica.load(&key, None).await.unwrap(), &store.load(&key, None).await.unwrap());
+    store.traffic();
+    let loaded = replica.load(&key, None).await.unwrap();
+    assert_eq!(store.traffic(), (1, 2), "that one and the one before it");
+    same(&loaded, &store.load(&key, None).await.unwrap());
 
     // The server loses the newest turn, and takes another one: the cursor counts as many as before.
     let at = replica.load(&key, None).await.unwrap().cursor;
@@ -221,7 +225,101 @@ async fn a_turn_is_not_kept_at_once_while_the_log_is_looked_at() {
     assert_eq!(seen.turns.len(), 1, "what was seen does not change");
     drop(seen);
     store.traffic();
-    same(&replica.load(&key, None).await.unwrap(), &store.load(&key, None).await.unwrap());
+    let loaded = replica.load(&key, None).await.unwrap();
+    assert_eq!(store.traffic(), (1, 1), "it comes with the next load");
+    same(&loaded, &store.load(&key, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_server_lost_is_kept_no_more_after_one_load() {
+    let store = Shelf::default();
+    let replica = Cached::new(store.clone());
+    let key = key("a");
+    for lost in 1..4 {
+        for _ in 0..5 {
+            say(&replica, &key, "hello").await;
+        }
+        store.lose(&key, lost);
+        replica.load(&key, None).await.unwrap();
+        store.traffic();
+        replica.load(&key, None).await.unwrap();
+        assert_eq!(store.traffic(), (1, 0), "{lost} turns were lost");
+        say(&replica, &key, "and on").await;
+        store.traffic();
+        replica.load(&key, None).await.unwrap();
+        assert_eq!(store.traffic(), (1, 0), "what is said next is kept at once");
+    }
+}
+
+#[tokio::test]
+async fn a_packed_turn_is_answered_as_the_store_unpacks_it() {
+    let plain = Shelf::default();
+    let packed = Compressed::new(plain.clone()).with_min_bytes(1);
+    let key = key("a");
+    say(&packed, &key, &"one ".repeat(1_000)).await;
+    say(&packed, &key, &"two ".repeat(1_000)).await;
+    let envelopes: Vec<Turn> = plain.load(&key, None).await.unwrap().turns.to_vec();
+    assert!(envelopes.iter().all(|turn| turn.envelope().is_some()));
+    // As they are, to another place that unpacks what it reads.
+    let elsewhere = Cached::new(Compressed::new(Shelf::default()));
+    for turn in &envelopes {
+        let at = elsewhere.load(&key, None).await.unwrap().cursor;
+        elsewhere.append(&key, &at, turn).await.unwrap();
+    }
+    let (found, expected) =
+        (elsewhere.load(&key, None).await.unwrap(), packed.load(&key, None).await.unwrap());
+    assert_eq!(records(&found.turns), records(&expected.turns));
+}
+
+#[tokio::test]
+async fn what_is_appended_to_is_in_use() {
+    let replica = Cached::new(Shelf::default()).with_max_bytes(100_000);
+    for id in ["a", "b", "c"] {
+        say(&replica, &key(id), "hello").await;
+        replica.load(&key(id), None).await.unwrap();
+    }
+    let at = replica.load(&key("a"), None).await.unwrap().cursor;
+    for id in ["b", "c"] {
+        say(&replica, &key(id), &"x".repeat(35_000)).await;
+    }
+    replica.append(&key("a"), &at, &turn(&key("a"), &"x".repeat(35_000))).await.unwrap();
+    assert_eq!((replica.stats().sessions, replica.stats().evicted), (2, 1));
+    let hits = replica.stats().hits;
+    for id in ["a", "c"] {
+        replica.load(&key(id), None).await.unwrap();
+    }
+    assert_eq!(replica.stats().hits, hits + 2, "the one that went is not the one that was just appended to");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn loads_and_appends_of_one_session_at_once_answer_beginnings_of_the_stores_log() {
+    let store = InMemoryStore::new();
+    let replica = Arc::new(Cached::new(store.clone()));
+    let key = key("a");
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let (replica, key) = (Arc::clone(&replica), key.clone());
+        tasks.spawn(async move {
+            let mut seen = Vec::new();
+            for _ in 0..50 {
+                let loaded = replica.load(&key, None).await.unwrap();
+                seen.push(loaded.turns.iter().map(|turn| turn.id()).collect::<Vec<_>>());
+                let (at, turn) = (loaded.cursor, turn(&key, "hello"));
+                drop(loaded);
+                replica.append(&key, &at, &turn).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            seen
+        });
+    }
+    let seen = tasks.join_all().await;
+    let whole = store.load(&key, None).await.unwrap();
+    let order: Vec<_> = whole.turns.iter().map(|turn| turn.id()).collect();
+    assert_eq!(order.len(), 400);
+    for ids in seen.into_iter().flatten() {
+        assert_eq!(ids, order[..ids.len()]);
+    }
+    same(&replica.load(&key, None).await.unwrap(), &whole);
 }
 
 #[tokio::test]

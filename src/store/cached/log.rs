@@ -1,4 +1,4 @@
-use std::{mem, sync::Arc};
+use std::{mem, slice, sync::Arc};
 
 use super::super::{
     Cursor, Loaded, Turns,
@@ -14,6 +14,13 @@ pub(super) struct CachedLog {
     /// Shared with the loads that are looked at: what they see does not change.
     log: Arc<Log>,
     weight: u64,
+}
+
+/// Where a turn was added.
+pub(super) struct AddedTurn {
+    /// The log's end then, which is the turn.
+    pub(super) cursor: Cursor,
+    pub(super) before: TurnId,
 }
 
 impl CachedLog {
@@ -46,16 +53,24 @@ impl CachedLog {
         Self { cursor: loaded.cursor, trimmed: loaded.trimmed, ..self }.checked()
     }
 
-    /// Adds a turn that was appended behind this one, if the log ends with that. Not while somebody looks at the log: it
-    /// would have to be copied, which is dearer than to load the turn.
-    pub(super) fn push(&mut self, turn: &Turn, cursor: Cursor, before: TurnId) {
-        let ends_there = self.cursor.newest == Some(before)
-            && (self.cursor.epoch, self.cursor.count.saturating_add(1)) == (cursor.epoch, cursor.count);
-        if ends_there && let Some(log) = Arc::get_mut(&mut self.log) {
-            let turn = turn.detached();
-            self.weight += weight(std::slice::from_ref(&turn));
+    /// Whether a turn was added right behind this log.
+    pub(super) fn is_followed_by(&self, added: &AddedTurn) -> bool {
+        let AddedTurn { cursor, before } = added;
+        self.cursor.newest == Some(*before)
+            && (self.cursor.epoch, self.cursor.count.saturating_add(1)) == (cursor.epoch, cursor.count)
+    }
+
+    /// Adds a detached turn that was added right behind this log. Not while somebody looks at the log: all of it would
+    /// have to be copied, and a load asks the store anyway.
+    pub(super) fn push(&mut self, turn: Turn, added: &AddedTurn) {
+        let is_it = added.cursor.newest == Some(turn.id());
+        if is_it
+            && self.is_followed_by(added)
+            && let Some(log) = Arc::get_mut(&mut self.log)
+        {
+            self.weight += weight(slice::from_ref(&turn));
             log.extend([turn]);
-            self.cursor = cursor;
+            self.cursor = added.cursor;
         }
     }
 

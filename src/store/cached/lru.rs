@@ -71,9 +71,19 @@ impl Lru {
         self.make_room();
     }
 
-    /// Changes a log that is kept. It is not used by that.
+    /// The log, if it is kept.
+    pub(super) fn peek(&self, key: &SessionKey) -> Option<&CachedLog> {
+        self.by_key.get(key).map(|slot| &slot.log)
+    }
+
+    /// Changes a log that is kept, which uses it.
     pub(super) fn change(&mut self, key: &SessionKey, change: impl FnOnce(&mut CachedLog)) {
         let Some(slot) = self.by_key.get_mut(key) else { return };
+        self.uses += 1;
+        if let Some(key) = self.by_use.remove(&slot.used) {
+            self.by_use.insert(self.uses, key);
+        }
+        slot.used = self.uses;
         self.stats.bytes -= weight(key, &slot.log);
         change(&mut slot.log);
         let weight = weight(key, &slot.log);

@@ -8,11 +8,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use self::{log::CachedLog, lru::Lru};
+use self::{
+    log::{AddedTurn, CachedLog},
+    lru::Lru,
+};
 use super::{
     Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
 };
-use crate::{history::Turn, session::SessionKey};
+use crate::{
+    history::{Turn, TurnId},
+    session::SessionKey,
+};
 
 /// Any store, with a cache of session logs in front of it, so that loading a session costs the turns that are
 /// new and not the whole log.
@@ -25,13 +31,14 @@ use crate::{history::Turn, session::SessionKey};
 /// taken from its start, in the same answer. Any number of replicas may cache one store.
 ///
 /// A turn that was appended through this cache is kept at once if the store says [which turn is before
-/// it](Appended::Appended) and the kept log ends there; otherwise it comes with the next load. The cursor alone would
-/// not tell: where a server can lose acknowledged turns, the place before the new one may hold another turn by then.
+/// it](Appended::Appended), and the kept log ends there and nobody holds what a load answered of it; otherwise it comes
+/// with the next load. The cursor alone would not tell: where a server can lose acknowledged turns, the place before
+/// the new one may hold another turn by then. A session's first turn comes with the next load: many have no second.
 ///
 /// # Bounds
 ///
 /// At most [`max_bytes`](Self::with_max_bytes) of memory, counted as what records, their headers and the tables
-/// take; past that the logs that were not loaded for longest go. A log that is larger by itself is
+/// take; past that the logs that were neither loaded nor appended to for longest go. A log that is larger by itself is
 /// not kept. A session that another replica deletes, or that expires, leaves this memory when it is loaded next
 /// or when room is needed; a deletion through this cache drops it at once.
 ///
@@ -110,6 +117,16 @@ impl<S> Cached<S> {
         Some(log)
     }
 
+    /// Adds a turn that was appended to the kept log, if that ends with the turn before it.
+    fn keep(&self, key: &SessionKey, turn: &Turn, cursor: Cursor, before: TurnId) {
+        let added = AddedTurn { cursor, before };
+        if self.cache().peek(key).is_some_and(|log| log.is_followed_by(&added)) {
+            // It may be large: nobody waits while it is copied.
+            let turn = turn.detached();
+            self.cache().change(key, |log| log.push(turn, &added));
+        }
+    }
+
     fn cache(&self) -> MutexGuard<'_, Lru> {
         // Nothing between lock and unlock panics half way through a change, short of a bug of ours.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,7 +147,12 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
                 // What the store says came after the cursor does not. Its whole log decides.
                 None => self.inner.load(key, None).await?,
             },
-            _ => loaded,
+            Some(log) => {
+                // What the store lost, it may have had more of than it has now.
+                self.cache().release(key, &log, generation);
+                loaded
+            }
+            None => loaded,
         };
         let log = CachedLog::whole(&whole).filter(|_| whole.from_start);
         let log = log.ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt))?;
@@ -141,11 +163,12 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
         let answer = self.inner.append(key, at, turn).await?;
         match answer {
-            Appended::Appended { cursor, before: Some(before) } => {
-                self.cache().change(key, |log| log.push(turn, cursor, before));
+            // What comes packed, a wrapper between this and the store may unpack for a load.
+            Appended::Appended { cursor, before: Some(before) } if turn.envelope().is_none() => {
+                self.keep(key, turn, cursor, before);
             }
             Appended::Gone => self.cache().remove(key),
-            Appended::Appended { before: None, .. } | Appended::AlreadyThere(_) => {}
+            Appended::Appended { .. } | Appended::AlreadyThere(_) => {}
         }
         Ok(answer)
     }

@@ -80,14 +80,13 @@ impl Shared {
         }
         let (status, before, header): (u8, String, Vec<u8>) = read(value)?;
         let log = Log::read(&header, key.digest()).map_err(damaged)?;
-        if status == 1 {
-            self.ends.put(turn.id(), log.end(turn.record().len()), at.newest);
-        }
         self.list_apart(key, log.at).await;
-        Ok(match status {
-            1 => Appended::Appended { cursor: log.cursor, before: turn_id(&before).ok_or_else(unexpected)? },
-            _ => Appended::AlreadyThere(log.cursor),
-        })
+        if status != 1 {
+            return Ok(Appended::AlreadyThere(log.cursor));
+        }
+        let before = turn_id(&before).ok_or_else(unexpected)?;
+        self.ends.put(turn.id(), log.end(turn.record().len()), before);
+        Ok(Appended::Appended { cursor: log.cursor, before })
     }
 
     /// What a turn makes of the log at this cursor. `None` where only the log itself tells whether it may join, or

@@ -49,7 +49,13 @@ impl<S: HistoryStore> Fixture<S> {
     }
 
     pub(super) async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Appended {
-        self.store.append(key, at, turn).await.expect("an append succeeds")
+        let answer = self.store.append(key, at, turn).await.expect("an append succeeds");
+        if let Appended::Appended { cursor, before } = answer
+            && cursor.count == 1
+        {
+            assert_eq!(before, None, "nothing is before the first turn");
+        }
+        answer
     }
 
     pub(super) async fn delete(&self, key: &SessionKey) {
