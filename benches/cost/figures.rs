@@ -63,7 +63,7 @@ impl Unit {
             Self::Instructions | Self::ProgramInstructions => committed * 0.15,
             Self::AllocatedBytes => committed * 0.03,
             // Its threads meet as they come, and how many pages a transaction writes depends on where its rows fall:
-            // from 32 to 41 calls were seen. A transaction more is 15.
+            // from 32 to 40 calls were seen. A transaction more is 15.
             Self::SystemCalls if name.starts_with("SQLite") => committed * 0.4,
             Self::SystemCalls => (committed * 0.05).max(0.3),
             Self::Allocations | Self::RedisCommands | Self::RoundTrips => 0.0,
