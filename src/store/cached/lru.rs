@@ -59,16 +59,7 @@ impl Lru {
             return;
         }
         let kept = self.take(key).filter(|kept| is_ahead(kept, log));
-        let log = kept.unwrap_or_else(|| log.clone());
-        let weight = weight(key, &log);
-        if log.is_empty() || weight > self.max_bytes {
-            return;
-        }
-        self.uses += 1;
-        self.stats.bytes += weight;
-        self.by_use.insert(self.uses, key.clone());
-        self.by_key.insert(key.clone(), Slot { log, used: self.uses });
-        self.make_room();
+        self.insert(key, kept.unwrap_or_else(|| log.clone()));
     }
 
     /// The log, if it is kept.
@@ -78,23 +69,22 @@ impl Lru {
 
     /// Changes a log that is kept, which uses it.
     pub(super) fn change(&mut self, key: &SessionKey, change: impl FnOnce(&mut CachedLog)) {
-        let Some(slot) = self.by_key.get_mut(key) else { return };
-        self.uses += 1;
-        if let Some(key) = self.by_use.remove(&slot.used) {
-            self.by_use.insert(self.uses, key);
+        if let Some(mut log) = self.take(key) {
+            change(&mut log);
+            self.insert(key, log);
         }
-        slot.used = self.uses;
-        self.stats.bytes -= weight(key, &slot.log);
-        change(&mut slot.log);
-        let weight = weight(key, &slot.log);
-        self.stats.bytes += weight;
-        if weight > self.max_bytes {
-            self.take(key);
-        }
-        self.make_room();
     }
 
-    fn make_room(&mut self) {
+    /// Keeps a log that is not kept, as the most recently used.
+    fn insert(&mut self, key: &SessionKey, log: CachedLog) {
+        let weight = weight(key, &log);
+        if log.is_empty() || weight > self.max_bytes {
+            return;
+        }
+        self.uses += 1;
+        self.stats.bytes += weight;
+        self.by_use.insert(self.uses, key.clone());
+        self.by_key.insert(key.clone(), Slot { log, used: self.uses });
         while self.stats.bytes > self.max_bytes
             && let Some(oldest) = self.by_use.values().next().cloned()
         {
