@@ -36,13 +36,15 @@ async fn without_the_switch_prepared_statements_get_lost() {
     let reconnect = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE application_name = 'session-memory' AND query LIKE '%\"{}\".%'";
     let unswitched = store(false).connect().await.unwrap();
-    // The first sweep, or a backend that is slow to end, may make the store go on with a new connection of its own.
     let get_lost = async {
         loop {
-            if let Err(error) = unswitched.load(&key("a"), None).await {
-                return error;
+            match unswitched.load(&key("a"), None).await {
+                Ok(_) => assert_ne!(schema.number(reconnect).await, 0),
+                // A backend that is slow to end breaks off one attempt, and the statement is lost at the next: what is
+                // said then is that the first may have been carried out.
+                Err(error) if error.is_transient() => {}
+                Err(error) => return error,
             }
-            assert_ne!(schema.number(reconnect).await, 0);
         }
     };
     let error = tokio::time::timeout(Duration::from_secs(60), get_lost).await.expect("they get lost");
@@ -52,7 +54,7 @@ async fn without_the_switch_prepared_statements_get_lost() {
     let (one, two) = (store(true).connect().await.unwrap(), store(true).connect().await.unwrap());
     for round in 0..10 {
         say(if round % 2 == 0 { &one } else { &two }, &key("a"), &round.to_string()).await;
-        assert_eq!(schema.number(reconnect).await, 1);
+        assert_ne!(schema.number(reconnect).await, 0);
     }
     assert_eq!(texts(&one, &key("a")).await.len(), 10);
 }
