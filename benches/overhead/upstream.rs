@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -81,6 +81,12 @@ impl Model {
             let seen =
                 [&self.requests, &self.messages].map(|count| count.load(Ordering::Relaxed).to_string());
             return Ok(Response::new(Reply::new(vec![seen.join(" ").into()], Manner::Json)));
+        }
+        // A peer may look for the upstream now and then: only what is asked of the model counts.
+        if request.method() != Method::POST {
+            let mut nothing = Response::new(Reply::new(Vec::new(), Manner::Json));
+            *nothing.status_mut() = StatusCode::NOT_FOUND;
+            return Ok(nothing);
         }
         let body = request.into_body().collect().await?.to_bytes();
         let messages = self.role.find_iter(&body).count();

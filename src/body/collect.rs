@@ -12,7 +12,8 @@ use crate::config::Limits;
 /// A request body, whole.
 pub(crate) struct Collected {
     pub(crate) body: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
+    /// Boxed: they hardly ever come, and a body is moved often.
+    pub(crate) trailers: Option<Box<HeaderMap>>,
 }
 
 /// Why a body was not collected.
@@ -78,7 +79,7 @@ where
                     Err(NoRoom) => data = Data::Nothing,
                 }
             }
-            Err(frame) => trailers = frame.into_trailers().ok(),
+            Err(frame) => trailers = frame.into_trailers().ok().map(Box::new),
         }
     }
 }

@@ -146,8 +146,8 @@ mod codecs {
         matches!(body, [cmf, flags, ..] if cmf & 0x0f == 8 && u16::from_be_bytes([*cmf, *flags]) % 31 == 0)
     }
 
-    /// Decodes a copy of a reply as its pieces come.
-    pub(crate) struct Decoder(Kind);
+    /// Decodes a copy of a reply as its pieces come. Boxed: hardly a reply comes compressed, and each has room for one.
+    pub(crate) struct Decoder(Box<Kind>);
 
     enum Kind {
         Gzip(write::MultiGzDecoder<Capped>),
@@ -164,32 +164,32 @@ mod codecs {
         /// A decoder that gives at most `limit` bytes in all.
         pub(crate) fn new(coding: Coding, limit: usize) -> Self {
             let sink = Capped::new(limit);
-            Self(match coding {
+            Self(Box::new(match coding {
                 Coding::Gzip => Kind::Gzip(write::MultiGzDecoder::new(sink)),
                 Coding::Deflate => Kind::DeflateStart(Vec::new(), limit),
                 Coding::Brotli => Kind::Brotli(Box::new(brotli::DecompressorWriter::new(sink, BUFFER))),
                 Coding::Zstd => zstd::stream::write::Decoder::new(sink)
                     .and_then(|mut decoder| decoder.window_log_max(ZSTD_WINDOW_LOG).map(|()| decoder))
                     .map_or(Kind::Broken, Kind::Zstd),
-            })
+            }))
         }
 
         /// What these bytes decode to, as far as it is known yet.
         pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
-            if let Kind::DeflateStart(start, limit) = &mut self.0 {
+            if let Kind::DeflateStart(start, limit) = &mut *self.0 {
                 start.extend_from_slice(bytes);
                 if start.len() < 2 {
                     return Ok(Vec::new());
                 }
                 let (start, sink) = (std::mem::take(start), Capped::new(*limit));
-                self.0 = if is_zlib(&start) {
+                *self.0 = if is_zlib(&start) {
                     Kind::Zlib(write::ZlibDecoder::new(sink))
                 } else {
                     Kind::Deflate(write::DeflateDecoder::new(sink))
                 };
                 return self.push(&start);
             }
-            match &mut self.0 {
+            match &mut *self.0 {
                 Kind::Gzip(decoder) => pump(decoder, bytes, write::MultiGzDecoder::get_mut),
                 Kind::Zlib(decoder) => pump(decoder, bytes, write::ZlibDecoder::get_mut),
                 Kind::Deflate(decoder) => pump(decoder, bytes, write::DeflateDecoder::get_mut),

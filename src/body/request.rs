@@ -26,7 +26,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<B> {
         Stream { #[pin] body: B },
-        Pieces { pieces: VecDeque<Bytes>, left: u64, trailers: Option<HeaderMap> },
+        Pieces { pieces: VecDeque<Bytes>, left: u64, trailers: Option<Box<HeaderMap>> },
     }
 }
 
@@ -48,7 +48,7 @@ impl<B> RequestBody<B> {
         Self::with_trailers(pieces.into_iter().collect(), collected.trailers)
     }
 
-    fn with_trailers(pieces: VecDeque<Bytes>, trailers: Option<HeaderMap>) -> Self {
+    fn with_trailers(pieces: VecDeque<Bytes>, trailers: Option<Box<HeaderMap>>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self { kind: Kind::Pieces { pieces, left, trailers } }
     }
@@ -74,7 +74,7 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
                     *left -= piece.len() as u64;
                     Some(Ok(Frame::data(piece)))
                 }
-                None => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+                None => trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))),
             }),
         }
     }
