@@ -38,37 +38,54 @@ async fn expiring<H: Harness>(harness: &H) -> Fixture<H::Store> {
 }
 
 pub(super) async fn an_expired_session_is_unknown<H: Harness>(harness: &H) {
-    let fixture = expiring(harness).await;
-    let key = fixture.key("a");
-    let (turns, cursor) = fixture.say(&key, &["one"]).await;
-    assert_same(&fixture.load(&key).await.turns, &turns, "it has not expired yet");
-    harness.pass(MORE_THAN_IT).await;
-    let loaded = fixture.load_after(&key, Some(&cursor)).await;
-    assert!(loaded.turns.is_empty() && loaded.from_start, "an expired session is unknown");
-    assert_eq!((loaded.cursor.count, loaded.cursor.newest), (0, None), "an expired session is unknown");
-    let page = Page { limit: 10, after: None };
-    let listed = fixture.store.sessions(&fixture.scope("somebody"), &page).await.expect("a listing succeeds");
-    assert!(listed.sessions.is_empty(), "an expired session is not listed");
+    in_time(async || {
+        let fixture = expiring(harness).await;
+        let key = fixture.key("a");
+        let since = Instant::now();
+        let (turns, cursor) = fixture.say(&key, &["one"]).await;
+        let loaded = fixture.load(&key).await.turns;
+        not_late(since)?;
+        assert_same(&loaded, &turns, "it has not expired yet");
+        harness.pass(MORE_THAN_IT).await;
+        let loaded = fixture.load_after(&key, Some(&cursor)).await;
+        assert!(loaded.turns.is_empty() && loaded.from_start, "an expired session is unknown");
+        assert_eq!((loaded.cursor.count, loaded.cursor.newest), (0, None), "an expired session is unknown");
+        let page = Page { limit: 10, after: None };
+        let listed =
+            fixture.store.sessions(&fixture.scope("somebody"), &page).await.expect("a listing succeeds");
+        assert!(listed.sessions.is_empty(), "an expired session is not listed");
+        Ok(())
+    })
+    .await;
 }
 
 pub(super) async fn an_expired_session_starts_a_new_log<H: Harness>(harness: &H) {
-    let fixture = expiring(harness).await;
-    let (key, other) = (fixture.key("a"), fixture.key("b"));
-    let (_, old) = fixture.say(&key, &["one", "two"]).await;
-    let (_, others) = fixture.say(&other, &["one"]).await;
-    harness.pass(MORE_THAN_IT).await;
+    in_time(async || {
+        let fixture = expiring(harness).await;
+        let (key, other) = (fixture.key("a"), fixture.key("b"));
+        let (_, old) = fixture.say(&key, &["one", "two"]).await;
+        let (_, others) = fixture.say(&other, &["one"]).await;
+        harness.pass(MORE_THAN_IT).await;
 
-    let late = turn(&key, "three");
-    let cursor = appended(fixture.append(&key, &old, &late).await);
-    assert_eq!(cursor.count, 1, "the new log begins to count at one");
-    assert_ne!(cursor.epoch, old.epoch, "the new log has its own epoch");
-    let loaded = fixture.load_after(&key, Some(&old)).await;
-    assert!(loaded.from_start, "a cursor of the log that expired says nothing of the new one");
-    assert_same(&loaded.turns, &[late], "only the new log's turn");
+        let since = Instant::now();
+        let late = turn(&key, "three");
+        let cursor = appended(fixture.append(&key, &old, &late).await);
+        assert_eq!(cursor.count, 1, "the new log begins to count at one");
+        assert_ne!(cursor.epoch, old.epoch, "the new log has its own epoch");
+        let loaded = fixture.load_after(&key, Some(&old)).await;
+        not_late(since)?;
+        assert!(loaded.from_start, "a cursor of the log that expired says nothing of the new one");
+        assert_same(&loaded.turns, &[late], "only the new log's turn");
 
-    let root = turn_from(&other, "again", Parent::Root);
-    appended(fixture.append(&other, &others, &root).await);
-    assert_same(&fixture.load(&other).await.turns, &[root], "a new root starts a new log too");
+        let since = Instant::now();
+        let root = turn_from(&other, "again", Parent::Root);
+        appended(fixture.append(&other, &others, &root).await);
+        let loaded = fixture.load(&other).await.turns;
+        not_late(since)?;
+        assert_same(&loaded, &[root], "a new root starts a new log too");
+        Ok(())
+    })
+    .await;
 }
 
 pub(super) async fn a_branch_of_an_expired_session_is_gone<H: Harness>(harness: &H) {
