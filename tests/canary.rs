@@ -28,7 +28,7 @@ max_event = "8 KiB"
 "#;
 
 /// For a proxy whose store is busy: the end of a reply waits hardly, and one turn at most is waiting.
-const IMPATIENT: &str = "commit_wait = \"50ms\"\nappend_queue_turns = 1\n";
+const IMPATIENT: [&str; 4] = ["--commit-wait", "50ms", "--append-queue-turns", "1"];
 
 /// What the flows left behind.
 struct Traces {
@@ -121,8 +121,9 @@ async fn traces() -> Traces {
     refusals(&upstream, &proxy, &mut told).await;
     broken_replies(&upstream, &proxy, &mut told).await;
     let store = format!("sqlite:{}", launch.store_path().display());
-    let impatient = talkative(Launch::new(&upstream.url()).store(&store)).config(IMPATIENT).start().await;
-    store_faults(&impatient, &launch.store_path(), &mut told).await;
+    let impatient = talkative(Launch::new(&upstream.url()).store(&store));
+    let impatient = IMPATIENT.into_iter().fold(impatient, Launch::arg).start().await;
+    store_faults(&proxy, &impatient, &launch.store_path(), &mut told).await;
 
     let metrics = metrics(&proxy).await + &metrics(&impatient).await;
     upstream.stop().await;
@@ -224,15 +225,16 @@ async fn broken_replies(upstream: &Upstream, proxy: &Proxy, told: &mut String) {
 }
 
 /// A store that is busy, so that one turn waits and the next finds no room, and one that is damaged.
-async fn store_faults(proxy: &Proxy, store: &Path, told: &mut String) {
+async fn store_faults(patient: &Proxy, impatient: &Proxy, store: &Path, told: &mut String) {
     let file = Connection::open(store).unwrap();
+    // Where there is room for one turn, the next may find none although this one can be seen in the file.
     for session in ["damaged", "mistaken"] {
-        ours(&said(session, "hi").send(proxy).await.ok(), told);
+        ours(&said(session, "hi").send(patient).await.ok(), told);
         stored(&file, session).await;
     }
     file.execute_batch("BEGIN IMMEDIATE").unwrap();
     for session in ["late", "lost"] {
-        ours(&said(session, "hi").send(proxy).await.ok(), told);
+        ours(&said(session, "hi").send(impatient).await.ok(), told);
     }
     file.execute_batch("ROLLBACK").unwrap();
     stored(&file, "late").await;
@@ -249,7 +251,7 @@ async fn store_faults(proxy: &Proxy, store: &Path, told: &mut String) {
     );
     assert_eq!(mistaken.unwrap(), 1);
     for session in ["damaged", "mistaken"] {
-        let answer = said(session, "again").send(proxy).await;
+        let answer = said(session, "again").send(impatient).await;
         assert_eq!(answer.status, 503);
         ours(&answer, told);
     }

@@ -84,7 +84,9 @@ fn a_turn_that_ends_during_the_drain_is_stored() {
         );
     });
     let directory = tempfile::tempdir().unwrap();
-    let start = || Proxy::start_in(directory.path(), &upstream.url(), &["--store", "sqlite:s.db"]);
+    // That the machine is busy is no fault of the store's.
+    let args = ["--store", "sqlite:s.db", "--load-timeout", "30s"];
+    let start = || Proxy::start_in(directory.path(), &upstream.url(), &args);
     let post = |text: &str| {
         let body = format!("{{\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}");
         format!(

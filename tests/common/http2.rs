@@ -14,6 +14,7 @@ pub const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
 
 /// A client's connection with prior knowledge.
@@ -34,25 +35,31 @@ pub struct Frame {
 impl Http2 {
     /// A connection whose streams may each be sent so many bytes.
     pub fn connect(address: SocketAddr, window: u32) -> Self {
+        Self::say(address, [PREFACE, &settings(window)].concat())
+    }
+
+    /// The same, and its first request, on stream 1, comes with the first bytes.
+    pub fn connect_and_get(address: SocketAddr, window: u32, path: &str) -> Self {
+        Self::say(address, [PREFACE, &settings(window), &request(1, path)].concat())
+    }
+
+    fn say(address: SocketAddr, bytes: Vec<u8>) -> Self {
         let mut wire = Wire::connect(address);
-        wire.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        let mut client = Self { wire, began: Instant::now() };
-        client.set_window(window);
-        client
+        wire.write(bytes);
+        Self { wire, began: Instant::now() }
     }
 
     pub fn set_window(&mut self, window: u32) {
-        self.send(SETTINGS, 0, 0, &[&INITIAL_WINDOW_SIZE[..], &window.to_be_bytes()].concat());
+        self.wire.write(settings(window));
     }
 
     /// Lets a stream, or for 0 the connection, be sent so much more.
     pub fn allow(&mut self, stream: u32, bytes: u32) {
-        self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+        self.wire.write(frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()));
     }
 
     pub fn get(&mut self, stream: u32, path: &str) {
-        let head = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", path)];
-        self.send(HEADERS, END_STREAM | END_HEADERS, stream, &literals(&head));
+        self.wire.write(request(stream, path));
     }
 
     /// The next frame that is about a stream; what is about the connection is answered.
@@ -71,7 +78,7 @@ impl Http2 {
             let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
             if [SETTINGS, PING].contains(&kind) && flags & ACK == 0 {
                 let same = if kind == PING { &payload[..] } else { &[] };
-                self.send(kind, ACK, 0, same);
+                self.wire.write(frame(kind, ACK, 0, same));
             }
             if stream > 0 {
                 let ends = flags & END_STREAM > 0 && [DATA, HEADERS].contains(&kind);
@@ -79,12 +86,20 @@ impl Http2 {
             }
         }
     }
+}
 
-    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = (payload.len() as u32).to_be_bytes();
-        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-        self.wire.write([&head, payload].concat());
-    }
+fn settings(window: u32) -> Vec<u8> {
+    frame(SETTINGS, 0, 0, &[&INITIAL_WINDOW_SIZE[..], &window.to_be_bytes()].concat())
+}
+
+fn request(stream: u32, path: &str) -> Vec<u8> {
+    let head = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", path)];
+    frame(HEADERS, END_STREAM | END_HEADERS, stream, &literals(&head))
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Headers that no table knows (RFC 7541, section 6.2.2).

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -23,6 +24,9 @@ use super::{
     within,
 };
 
+/// How long a load and the end of a reply wait for the store: that the machine is busy is no fault of the store's.
+const PATIENCE: &str = "30s";
+
 /// How the binary is to be started; starting it again uses the same directory and store.
 #[derive(Clone)]
 pub struct Launch {
@@ -35,6 +39,8 @@ pub struct Launch {
     config: Option<String>,
     args: Vec<OsString>,
     envs: Vec<(String, String)>,
+    /// Whether it waits for its store as long as a busy machine may need.
+    patient: bool,
     dir: Arc<TempDir>,
 }
 
@@ -69,6 +75,7 @@ impl Launch {
             config: None,
             args: Vec::new(),
             envs: Vec::new(),
+            patient: true,
             dir: Arc::new(TempDir::new().unwrap()),
         }
     }
@@ -108,6 +115,12 @@ impl Launch {
         self
     }
 
+    /// Leaves the limits of loads and commits at their defaults, for what must hold although they run out. Without this
+    /// they are [`PATIENCE`], which goes before the configuration file; a test of others gives them as arguments.
+    pub fn with_default_limits(self) -> Self {
+        Self { patient: false, ..self }
+    }
+
     /// Another process on this one's directory and store, without its environment.
     pub fn sibling(&self) -> Self {
         Self { envs: Vec::new(), ..self.clone() }
@@ -139,22 +152,36 @@ impl Launch {
 
     /// Starts it and waits for its ready line.
     pub async fn start(self) -> Proxy {
-        let (mut child, log, reader) = self.spawn();
+        self.try_start().await.unwrap_or_else(|ended| {
+            panic!("the proxy ended with {} before it was ready:\n{}", ended.status, ended.log)
+        })
+    }
+
+    /// The same; an error when it ends before.
+    pub async fn try_start(self) -> Result<Proxy, Ended> {
+        let (mut child, log, mut reader) = self.spawn();
         let ready = within("the ready line", async {
             loop {
                 if let Some(line) = ready_line(&log) {
-                    return line;
+                    return Ok(line);
                 }
                 if let Ok(Some(status)) = child.try_wait() {
-                    panic!("the proxy ended with {status} before it was ready:\n{}", text(&log));
+                    return Err(status);
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(status) => {
+                let _ = within("its last words", reader.join_next()).await;
+                return Err(Ended { status, log: text(&log) });
+            }
+        };
         let addr = ready.split(" on http://").nth(1).and_then(|rest| rest.split(' ').next());
         let addr = addr.and_then(|addr| addr.parse().ok()).expect("the ready line names the address");
-        Proxy { launch: self, addr, ready, child, log, _reader: reader }
+        Ok(Proxy { launch: self, addr, ready, child, log, _reader: reader })
     }
 
     /// Starts it and waits until it ends by itself.
@@ -181,6 +208,10 @@ impl Launch {
             if name.to_string_lossy().starts_with("SESSION_MEMORY_") {
                 command.env_remove(name);
             }
+        }
+        if self.patient {
+            let limits = ["SESSION_MEMORY_LOAD_TIMEOUT", "SESSION_MEMORY_COMMIT_WAIT"];
+            command.envs(limits.map(|limit| (limit, PATIENCE)));
         }
         command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.dir.path()).kill_on_drop(true);

@@ -56,10 +56,12 @@ impl World {
         Self::start(proxies, |launch| launch).await
     }
 
-    /// So many proxies, started as the closure says; above all with [`Launch::store`].
+    /// So many proxies, started as the closure says; above all with [`Launch::store`]. What cannot be stored in time
+    /// is cut, so that an end that was seen means stored.
     pub(crate) async fn start(proxies: usize, change: impl FnOnce(Launch) -> Launch) -> Self {
         let upstream = Upstream::start_with(slow_echo).await.unwrap();
-        let launch = change(Launch::new(&upstream.url()));
+        let launch = Launch::new(&upstream.url()).with_default_limits();
+        let launch = change(launch.arg("--on-append-error").arg("cut"));
         let mut running = Vec::new();
         for _ in 0..proxies {
             running.push(Some(launch.sibling().start().await));
@@ -110,10 +112,14 @@ impl World {
         self.deaths.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// `kill -9` of one proxy after the other, at random times.
+    /// `kill -9` of one proxy after the other, at random times: every other one as early as it may be, the rest under
+    /// load.
     pub(crate) async fn kill_proxies(&self, kills: usize) {
         let proxies = lock(&self.proxies).len();
         for round in 0..kills {
+            if round % 2 == 0 {
+                self.more(4).await;
+            }
             self.run_for(random(5..250)).await;
             self.replace(round % proxies, |proxy| async move { proxy.kill().await }).await;
         }
@@ -130,6 +136,8 @@ impl World {
                 let doomed = |proxy: Proxy| async move {
                     proxy.kill().await.env("SESSION_MEMORY_ABORT_AT", &format!("{point}:{nth}"))
                 };
+                // More turns end than proxies die.
+                self.more(3).await;
                 self.replace(0, doomed).await;
                 self.replace(0, |proxy| async move {
                     let launch = proxy.launch().sibling();

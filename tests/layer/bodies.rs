@@ -36,8 +36,8 @@ mod tokio_test_poll {
 async fn the_end_of_a_stream_is_held_until_the_turn_is_stored() {
     let store = Moody::gated();
     let (script, body) = scripted(None);
-    let service =
-        SessionMemoryLayer::new(store.clone()).layer(Model::default().answering(EVENTS, vec![body]));
+    let layer = SessionMemoryLayer::new(store.clone()).with_commit_wait(Duration::from_secs(60));
+    let service = layer.layer(Model::default().answering(EVENTS, vec![body]));
     let mut body = call(&service, ask("s", "hi")).await.into_body();
 
     let first = delta("Hello");

@@ -54,7 +54,7 @@ async fn a_tool_call_cut_in_its_arguments_is_never_kept() {
 #[tokio::test]
 async fn a_client_that_stops_at_the_finish_reason_has_its_whole_turn_before_its_next_request() {
     let store = Moody::gated();
-    let layer = SessionMemoryLayer::new(store.clone());
+    let layer = SessionMemoryLayer::new(store.clone()).with_load_timeout(Duration::from_secs(60));
     leave_after(&layer, &[&delta("Hello"), FINISH].concat()).await;
     let model = Model::default();
     let next = {

@@ -55,6 +55,8 @@ impl Backend {
 
     pub async fn cluster() -> Self {
         let cluster = block_in_place(Cluster::start);
+        // A master that a busy machine stops may not be replaced: what it acknowledged would be lost.
+        block_in_place(|| cluster.fail_over_when_asked());
         let ways = ways(cluster.nodes.iter().map(Redis::port)).await;
         announce(&cluster, &ways);
         let kind = Kind::Cluster(cluster, ways);

@@ -70,7 +70,7 @@ pub async fn run(plan: &Plan, backend: &Backend, build: &Build) -> Run {
     let world = Arc::new(World::new(plan, direct));
     let model = Arc::clone(&world);
     let upstream = Upstream::start_with(move |seen| model.answer(seen)).await.unwrap();
-    let launch = Launch::new(&upstream.url());
+    let launch = Launch::new(&upstream.url()).with_default_limits();
     let mut replicas = Vec::new();
     for index in 0..REPLICAS {
         let url = backend.url(index);

@@ -13,10 +13,16 @@ pub struct Cluster {
     certificates: Option<TempDir>,
 }
 
-/// What every node is set to.
-const ARGS: [&str; 6] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
+/// What every node is set to. With so short a time they soon know each other.
+const ARGS: [&str; 6] = ["--cluster-enabled", "yes", "--cluster-node-timeout", SHORT, "--appendonly", "yes"];
+
+/// How long a node may say nothing, in milliseconds, before the others take it for dead.
+const SHORT: &str = "2000";
+const LONG: &str = "15000";
 
 impl Cluster {
+    /// A Cluster that waits for a node that says nothing for a while: a machine that has other things to do may stop
+    /// one.
     pub fn start() -> Self {
         Self::of((0..6).map(|_| Redis::stopped(&ARGS)).collect(), None)
     }
@@ -44,7 +50,27 @@ impl Cluster {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let cluster = Self { nodes, certificates };
         cluster.settle();
+        cluster.set("cluster-node-timeout", LONG);
         cluster
+    }
+
+    /// From now on a replica soon takes over from a master that says nothing.
+    pub fn fail_over_soon(&self) {
+        self.set("cluster-replica-no-failover", "no");
+        self.set("cluster-node-timeout", SHORT);
+    }
+
+    /// From now on a replica takes over when it is asked to and only then. The long time would do as little by
+    /// itself, but nodes do not vote for the same one again before it is over several times.
+    pub fn fail_over_when_asked(&self) {
+        self.set("cluster-replica-no-failover", "yes");
+        self.set("cluster-node-timeout", SHORT);
+    }
+
+    fn set(&self, setting: &str, value: &str) {
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            assert_eq!(node.cli(&["config", "set", setting, value]), "OK");
+        }
     }
 
     /// Waits until all nodes agree and every master has a replica that has all.
@@ -55,9 +81,11 @@ impl Cluster {
     fn is_whole(&self) -> bool {
         self.nodes.iter().all(|node| {
             let nodes = node.cli(&["cluster", "nodes"]);
+            let flags = || nodes.lines().filter_map(|line| line.split(' ').nth(2));
             node.cli(&["cluster", "info"]).contains("cluster_state:ok")
-                && nodes.matches(" slave ").count() + nodes.matches(",slave ").count() == 3
-                && !nodes.contains("fail")
+                && flags().filter(|flags| flags.contains("slave")).count() == 3
+                // Not the flag `nofailover`.
+                && !flags().any(|flags| flags.contains(",fail"))
         }) && self.replicas().len() == 3
     }
 

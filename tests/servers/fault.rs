@@ -140,6 +140,11 @@ impl FaultProxy {
         *lock(&self.state.armed) = Some((fault, text.as_ref().to_vec()));
     }
 
+    /// Takes back what was to strike once; false where it has met its request already, and strikes.
+    pub fn spare(&self) -> bool {
+        lock(&self.state.armed).take().is_some()
+    }
+
     /// From now on one request in so many, or the answer to it, meets a random fault. The same seed gives the
     /// same faults in the same order; which request meets which depends on when they come.
     pub fn at_random(&self, seed: u64, one_in: u64) {

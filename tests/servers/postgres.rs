@@ -174,12 +174,18 @@ impl Postgres {
     }
 
     /// `kill -9` of one of the server's processes that serve a client; whether there was one. The server then
-    /// ends the others, and mends its files.
+    /// ends the others, and mends its files: [`settle`](Self::settle) waits for that.
     pub fn kill_backend(&self) -> bool {
         let backend = "SELECT pid FROM pg_stat_activity
                        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1";
         let pid = self.psql(backend);
-        !pid.is_empty() && Command::new("kill").args(["-KILL", &pid]).status().unwrap().success()
+        let signal = |name: &str| {
+            Command::new("kill").args([name, &pid]).stderr(Stdio::null()).status().unwrap().success()
+        };
+        let killed = !pid.is_empty() && signal("-KILL");
+        // Until the server has noticed it still answers, and seems to have settled.
+        wait_until("PostgreSQL to notice a death", || !killed || !signal("-0"));
+        killed
     }
 
     /// The server's process, then those that it started.

@@ -14,7 +14,13 @@ pub struct Watched {
     certificates: Option<TempDir>,
 }
 
+/// How long a server may say nothing, in milliseconds, before the sentinels take it for dead.
+const SHORT: u32 = 1_000;
+const LONG: u32 = 30_000;
+
 impl Watched {
+    /// Sentinels that wait for a server that says nothing for a while: a machine that has other things to do may stop
+    /// one.
     pub fn start() -> Self {
         Self::of(&["--appendonly", "yes"], &[], "", None)
     }
@@ -44,7 +50,7 @@ impl Watched {
         let mut replica = stopped(&[args, &["--replicaof", &follow]].concat());
         replica.run();
         let config = format!(
-            "sentinel monitor main 127.0.0.1 {port} 2\n{config}sentinel down-after-milliseconds main 1000\n\
+            "sentinel monitor main 127.0.0.1 {port} 2\n{config}sentinel down-after-milliseconds main {LONG}\n\
              sentinel failover-timeout main 6000\n"
         );
         let sentinel = |_| {
@@ -57,6 +63,23 @@ impl Watched {
         let watched = Self { servers: vec![master, replica], sentinels, certificates };
         watched.settle();
         watched
+    }
+
+    /// From now on a master that says nothing is soon replaced.
+    pub fn fail_over_soon(&self) {
+        self.allow_silence(SHORT);
+    }
+
+    /// From now on it is waited for, as at the start.
+    pub fn fail_over_late(&self) {
+        self.allow_silence(LONG);
+    }
+
+    fn allow_silence(&self, millis: u32) {
+        for sentinel in &self.sentinels {
+            let set = ["sentinel", "set", "main", "down-after-milliseconds", &millis.to_string()];
+            assert_eq!(sentinel.cli(&set), "OK");
+        }
     }
 
     /// Waits until the sentinels know each other and the replica has what its master has.

@@ -29,7 +29,7 @@ use tower_session_memory::{
 };
 
 use self::{
-    server::{SERVER, Schema},
+    server::{SERVER, Schema, patient},
     support::{key, say, texts},
 };
 
@@ -57,7 +57,7 @@ mod conformance {
 
 /// Behind PgBouncer in transaction mode, and with names that need their quotes.
 mod conformance_behind_a_pooler {
-    tower_session_memory::conformance_tests!(super::Postgres(|schema| super::PostgresStore::builder(
+    tower_session_memory::conformance_tests!(super::Postgres(|schema| super::patient(
         super::pooler::POOLER.url_of("postgres")
     )
     .with_schema(&schema.name)
@@ -69,7 +69,7 @@ mod conformance_behind_a_pooler {
 async fn an_acknowledgement_is_worth_what_the_server_is_set_to() {
     let worth = async |setting: &str| {
         let url = format!("{}?options=-c%20synchronous_commit%3D{setting}", SERVER.url());
-        let store = PostgresStore::builder(url).with_schema(Schema::new().name).connect().await.unwrap();
+        let store = patient(url).with_schema(Schema::new().name).connect().await.unwrap();
         store.durability().await.unwrap()
     };
     assert_eq!(worth("on").await, Durability::Fsync);
@@ -80,8 +80,7 @@ async fn an_acknowledgement_is_worth_what_the_server_is_set_to() {
 async fn a_conversation_goes_on_through_the_unix_socket() {
     let schema = Schema::new();
     say(&schema.connect().await, &key("a"), "one").await;
-    let store =
-        PostgresStore::builder(SERVER.socket_url()).with_schema(&schema.name).connect().await.unwrap();
+    let store = patient(SERVER.socket_url()).with_schema(&schema.name).connect().await.unwrap();
     say(&store, &key("a"), "two").await;
     assert_eq!(texts(&store, &key("a")).await, ["one", "two"]);
 }

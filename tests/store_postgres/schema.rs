@@ -10,8 +10,8 @@ use tower_session_memory::{
 };
 
 use super::{
-    server::{PASSWORD, SERVER, Schema, raw},
-    servers::{Fault, FaultProxy},
+    server::{PASSWORD, SERVER, Schema, patient, raw},
+    servers::{Fault, FaultProxy, free_port},
     support::{key, say, texts},
 };
 
@@ -121,7 +121,7 @@ async fn a_role_that_may_not_make_tables_can_use_them() {
         )
         .await;
     let url = format!("postgres://{}_app:app@127.0.0.1:{}/postgres", schema.name, SERVER.port());
-    let store = PostgresStore::builder(url).with_schema(&schema.name).connect().await.unwrap();
+    let store = patient(url).with_schema(&schema.name).connect().await.unwrap();
     say(&store, &key("a"), "one").await;
     assert_eq!(texts(&store, &key("a")).await, ["one"]);
 }
@@ -131,8 +131,7 @@ async fn a_wrong_password_is_an_error_without_the_password() {
     let schema = Schema::new();
     schema.run(&format!("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{PASSWORD}'")).await;
     let right = SERVER.url().replace("//postgres:", "//guarded:");
-    say(&PostgresStore::builder(&right).with_schema(&schema.name).connect().await.unwrap(), &key("a"), "one")
-        .await;
+    say(&patient(right.clone()).with_schema(&schema.name).connect().await.unwrap(), &key("a"), "one").await;
     let wrong = right.replace(PASSWORD, "hunter2");
     let builder = PostgresStore::builder(wrong);
     assert!(!format!("{builder:?}").contains("hunter2"));
@@ -144,7 +143,7 @@ async fn a_wrong_password_is_an_error_without_the_password() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_an_error_without_its_address() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let url = format!("postgres://postgres:hunter2@127.0.0.1:{port}/postgres");
     let error = PostgresStore::builder(url).connect().await.unwrap_err();
     let told = format!("{error} {error:?}");
@@ -220,7 +219,7 @@ async fn functions_and_operators_of_other_roles_are_not_called() {
             other.batch_execute(&format!("CREATE OPERATOR public.= {equality}")).await.unwrap();
         }
         let schema = format!("behind_pooler_{behind_pooler}");
-        let builder = PostgresStore::builder(&url).with_schema(&schema).with_ttl_refresh(TtlRefresh::OnLoad);
+        let builder = patient(&url).with_schema(&schema).with_ttl_refresh(TtlRefresh::OnLoad);
         let store = builder.with_transaction_pooler(behind_pooler).connect().await.unwrap();
         say(&store, &key("a"), "one").await;
         say(&store, &key("a"), "two").await;

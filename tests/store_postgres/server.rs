@@ -1,8 +1,11 @@
 //! The server that the tests share, and what each has of it.
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use tower_session_memory::store::{PostgresStore, postgres::PostgresBuilder};
@@ -12,6 +15,9 @@ use crate::servers::Postgres;
 
 /// Each test uses a schema of its own. A static is never dropped: the server's guard ends it with this process.
 pub(crate) static SERVER: LazyLock<Postgres> = LazyLock::new(Postgres::start);
+
+/// How long a call, or a connection, may take on a machine that has other things to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tables of one test.
 pub(crate) struct Schema {
@@ -25,7 +31,7 @@ impl Schema {
     }
 
     pub(crate) fn builder(&self) -> PostgresBuilder {
-        PostgresStore::builder(SERVER.url()).with_schema(&self.name)
+        patient(SERVER.url()).with_schema(&self.name)
     }
 
     pub(crate) async fn connect(&self) -> PostgresStore {
@@ -43,10 +49,28 @@ impl Schema {
         self.raw().await.query_one(&sql, &[]).await.unwrap().get(0)
     }
 
+    /// Waits until a number is at most so large. The server takes a moment to end what is over.
+    pub(crate) async fn falls_to(&self, most: i64, what: &str, sql: &str) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let number = self.number(sql).await;
+            if number <= most {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < until, "{number} {what} where {most} are allowed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Runs SQL; `{}` stands for the schema.
     pub(crate) async fn run(&self, sql: &str) {
         self.raw().await.batch_execute(&sql.replace("{}", &self.name)).await.unwrap();
     }
+}
+
+/// A store that gives up nothing because it takes long.
+pub(crate) fn patient(url: impl Into<String>) -> PostgresBuilder {
+    PostgresStore::builder(url).with_timeout(PATIENCE).with_connect_timeout(PATIENCE)
 }
 
 pub(crate) async fn raw(url: &str) -> tokio_postgres::Client {

@@ -80,7 +80,7 @@ async fn a_cluster_that_is_slow_is_waited_for_as_long_as_was_asked() {
     let cluster = Cluster::start();
     let builder = RedisStore::builder(cluster.url()).with_connections(NonZeroUsize::MIN);
     let store =
-        builder.with_timeouts(Duration::from_secs(5), Duration::from_secs(20)).connect().await.unwrap();
+        builder.with_timeouts(Duration::from_secs(30), Duration::from_secs(60)).connect().await.unwrap();
     let at = say(&store, &key("a"), "one").await;
     for node in &cluster.nodes {
         node.cli(&["config", "resetstat"]);
@@ -116,6 +116,7 @@ async fn a_master_that_is_frozen_is_left_for_its_replica() {
     let load = Load::of(&store, sessions);
     load.more(100).await;
     let replica = cluster.replica_of(master);
+    cluster.fail_over_soon();
     cluster.nodes[master].signal("STOP");
     wait_until("the failover", || cluster.nodes[replica].cli(&["role"]).starts_with("master"));
     load.more_of_each(5).await;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tower_session_memory::store::{Appended, Cached, HistoryStore, RedisStore};
+use tower_session_memory::store::{Appended, Cached, HistoryStore, redis::RedisBuilder};
 
 use crate::{
-    load::{Load, patient, times},
+    load::{Load, brief, patient, times, unknown},
     servers::{self, Cluster, FaultProxy, Redis, Watched, wait_until},
     support::{key, say, texts, turn},
+    turns::add_at,
 };
 
 /// Asks a replica to become the master. A node gives up an election that takes too long on a busy machine: it is
@@ -25,6 +26,7 @@ fn promote(replica: &Redis, how: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_that_is_asked_for_loses_and_doubles_nothing() {
     let cluster = Cluster::start();
+    cluster.fail_over_when_asked();
     let store = patient(&cluster.url()).await;
     let load = Load::start(&store, 16);
     let rounds = times(2);
@@ -57,6 +59,7 @@ async fn force(cluster: &mut Cluster, round: u32, load: &Load) {
     let master = cluster.masters()[round as usize % 3];
     let replica = cluster.replica_of(master);
     if round.is_multiple_of(2) {
+        cluster.fail_over_soon();
         cluster.nodes[master].kill();
         let took_over = || cluster.nodes[replica].cli(&["role"]).starts_with("master");
         wait_until("the failover", took_over);
@@ -71,6 +74,7 @@ async fn force(cluster: &mut Cluster, round: u32, load: &Load) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_failover_loses_nothing_that_waited_for_a_replica() {
     let mut cluster = Cluster::start();
+    cluster.fail_over_when_asked();
     let store = patient(&format!("{}?wait_replicas=1", cluster.url())).await;
     let load = Load::start(&store, 16);
     let rounds = times(1);
@@ -88,22 +92,20 @@ async fn a_cluster_failover_loses_nothing_that_waited_for_a_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_to_a_master_whose_replica_is_frozen_is_unknown_until_it_is_back() {
     let cluster = Cluster::start();
-    let store = RedisStore::builder(format!("{}?wait_replicas=1", cluster.url()))
-        .with_timeouts(Duration::from_millis(300), Duration::from_millis(900))
-        .connect()
-        .await
-        .unwrap();
-    let at = say(&patient(&cluster.url()).await, &key("a"), "one").await;
+    let limits =
+        |builder: RedisBuilder| builder.with_timeouts(Duration::from_millis(300), Duration::from_millis(900));
+    let store = brief(&format!("{}?wait_replicas=1", cluster.url()), limits).await;
+    let direct = patient(&cluster.url()).await;
+    let at = say(&direct, &key("a"), "one").await;
     let stored = |master: &usize| !cluster.nodes[*master].cli(&["keys", "*:log:*:a"]).is_empty();
     let master = cluster.masters().into_iter().find(stored).unwrap();
     let replica = &cluster.nodes[cluster.replica_of(master)];
     replica.signal("STOP");
     let two = turn(&key("a"), "two");
-    let appended = store.append(&key("a"), &at, &two).await;
+    // Stored, and on no replica.
+    unknown(&store, &at, &two, &direct).await;
     let deleted = store.delete(&key("b")).await;
     replica.signal("CONT");
-    let error = appended.unwrap_err();
-    assert!(error.is_transient(), "stored, and on no replica: {error:?}");
     drop(deleted);
     let again = patient(&format!("{}?wait_replicas=1", cluster.url())).await;
     let answer = again.append(&key("a"), &at, &two).await.unwrap();
@@ -131,10 +133,7 @@ async fn a_cursor_of_turns_that_a_failover_lost_is_noticed() {
     let mut at = cached.load(&a, None).await.unwrap().cursor;
     for number in 6..=8 {
         let turn = turn(&a, &format!("turn {number}"));
-        let Appended::Appended { cursor: next, .. } = cached.append(&a, &at, &turn).await.unwrap() else {
-            panic!()
-        };
-        at = next;
+        at = add_at(&cached, &a, &at, &turn).await;
         lost.push((turn, at));
     }
     assert_eq!(cached.load(&a, None).await.unwrap().turns.len(), 8);
@@ -160,15 +159,11 @@ async fn a_cursor_of_turns_that_a_failover_lost_is_noticed() {
         assert_eq!(ids(&whole.turns), ids(&uncached.turns), "the cache is not stale");
         // What was under way continues the newest turn that there is.
         let turn = turn(&a, &format!("other {number}"));
-        let appended = cached.append(&a, &lost[2].1, &turn).await.unwrap();
-        assert!(
-            matches!(appended, Appended::Appended { cursor, .. } if cursor.count == number),
-            "{appended:?}"
-        );
+        assert_eq!(add_at(&cached, &a, &lost[2].1, &turn).await.count, number);
     }
     // A turn whose acknowledgement did not arrive is sent again, and is there once.
     let (turn, at) = &lost[0];
-    assert!(matches!(store.append(&a, at, turn).await.unwrap(), Appended::Appended { .. }));
+    assert_eq!(add_at(&store, &a, at, turn).await.count, 10);
     assert!(matches!(store.append(&a, at, turn).await.unwrap(), Appended::AlreadyThere(_)));
     assert_eq!(texts(&store, "a").await.len(), 10);
 }
@@ -209,11 +204,13 @@ async fn fail_over(watched: &mut Watched, asked: bool, load: &Load) {
         });
         wait_until("the failover", || watched.master() != master);
     } else {
+        watched.fail_over_soon();
         watched.servers[master].kill();
         wait_until("the failover", || watched.master() != master);
         load.more(50).await;
         watched.servers[master].run();
     }
     watched.settle();
+    watched.fail_over_late();
     load.more(100).await;
 }

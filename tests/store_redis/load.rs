@@ -7,13 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::task::JoinSet;
 use tower_session_memory::{
-    history::TurnId,
-    store::{Appended, HistoryStore, RedisStore},
+    history::{Turn, TurnId},
+    store::{Appended, Cursor, HistoryStore, RedisStore, StoreErrorKind, redis::RedisBuilder},
 };
 
 use crate::support::{key, turn};
@@ -23,6 +23,60 @@ pub(crate) fn times(count: u32) -> u32 {
     let factor = std::env::var("SESSION_MEMORY_FAULTS")
         .map_or(1, |factor| factor.parse().expect("SESSION_MEMORY_FAULTS is a number"));
     count * factor
+}
+
+/// How long a call may take on a machine that has other things to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The settings of a store that waits for answers and sends nothing twice.
+pub(crate) fn unhurried(url: impl AsRef<str>) -> RedisBuilder {
+    RedisStore::builder(url).with_timeouts(PATIENCE, PATIENCE)
+}
+
+/// A store with the time limits of calls that are to fail. On a busy machine they may be over before it is connected:
+/// it tries again.
+pub(crate) async fn brief(url: &str, limits: impl Fn(RedisBuilder) -> RedisBuilder) -> RedisStore {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match limits(RedisStore::builder(url)).connect().await {
+            Ok(store) => return store,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+    }
+}
+
+/// An append to the session `a` whose turn is stored, and the store cannot know. On a busy machine its time may be
+/// over before the turn is sent, or before the server has it: it is sent until `look` finds it.
+pub(crate) async fn unknown(store: &RedisStore, at: &Cursor, turn: &Turn, look: &RedisStore) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let error = store.append(&key("a"), at, turn).await.unwrap_err();
+        match error.kind() {
+            StoreErrorKind::Timeout => {
+                let stored = look.load(&key("a"), None).await.unwrap().turns;
+                if stored.iter().any(|stored| stored.id() == turn.id()) {
+                    return;
+                }
+            }
+            StoreErrorKind::Unavailable => {}
+            _ => panic!("{error:?}"),
+        }
+        assert!(Instant::now() < until, "{error:?}");
+    }
+}
+
+/// Appends this turn to the session `a` through a store that finds its server again, and answers the cursor after it.
+pub(crate) async fn again(store: &RedisStore, at: &Cursor, turn: &Turn) -> Cursor {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match store.append(&key("a"), at, turn).await {
+            Ok(Appended::Appended { cursor, .. }) => return cursor,
+            // An attempt before had no answer in time.
+            Ok(Appended::AlreadyThere(cursor)) if cursor.newest == Some(turn.id()) => return cursor,
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => assert!(error.is_transient() && Instant::now() < until, "{error:?}"),
+        }
+    }
 }
 
 /// A store that tries for longer than any fault lasts.

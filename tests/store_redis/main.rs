@@ -24,7 +24,10 @@ use tower_session_memory::{
     testing::conformance::{Harness, Options},
 };
 
-use self::servers::{Cluster, Redis, Watched};
+use self::{
+    load::unhurried,
+    servers::{Cluster, Redis, Watched},
+};
 
 /// Stores in one server.
 struct Standalone(Redis);
@@ -39,7 +42,7 @@ impl Harness for Standalone {
 
 /// A store as a check wants it.
 async fn open(url: &str, options: &Options) -> RedisStore {
-    let mut builder = RedisStore::builder(url).with_ttl_refresh(options.ttl_refresh);
+    let mut builder = unhurried(url).with_ttl_refresh(options.ttl_refresh);
     if let Some(ttl) = options.ttl {
         builder = builder.with_ttl(ttl);
     }

@@ -22,6 +22,7 @@ async fn a_store_follows_the_sentinels_to_the_new_master() {
         let master = watched.master();
         // What is not replicated yet is lost by design: wait for it.
         wait_until("replication", || watched.servers[master].is_replicated());
+        watched.fail_over_soon();
         watched.servers[master].kill();
         assert_eq!(texts(&store, "a").await, said, "round {round}: another server, the same turns");
         let text = format!("after round {round}");
@@ -30,6 +31,7 @@ async fn a_store_follows_the_sentinels_to_the_new_master() {
         wait_until("all sentinels to know", || watched.master() != master);
         watched.servers[master].run();
         watched.settle();
+        watched.fail_over_late();
     }
 }
 

@@ -52,7 +52,7 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
         server.file("client.pem"),
         server.file("client.key")
     );
-    let store = RedisStore::builder(&url).connect().await.unwrap();
+    let store = unhurried(&url).await;
     say(&store, &key("a"), "one").await;
     assert_eq!(texts(&store, "a").await, ["one"]);
     store.durability().await.unwrap();
@@ -117,6 +117,7 @@ async fn sentinels_over_tls_and_their_passwords_lead_to_a_server_with_its_own() 
     say(&store, &key("a"), "one").await;
     let master = watched.master();
     wait_until("replication", || watched.servers[master].is_replicated());
+    watched.fail_over_soon();
     watched.servers[master].kill();
     say(&store, &key("a"), "two").await;
     assert_eq!(texts(&store, "a").await, ["one", "two"]);

@@ -16,14 +16,16 @@ use std::{sync::Mutex, time::Duration};
 
 use tempfile::TempDir;
 use tower_session_memory::{
-    store::{Durability, HistoryStore, SqliteStore, StoreErrorKind, sqlite::Synchronous},
+    store::{
+        Appended, Durability, HistoryStore, SqliteStore, StoreError, StoreErrorKind, sqlite::Synchronous,
+    },
     testing::{
         ManualClock,
         conformance::{Harness, Options},
     },
 };
 
-use self::support::{File, key, say, texts, turn};
+use self::support::{File, PATIENCE, key, say, texts, turn};
 
 #[derive(Default)]
 struct Sqlite {
@@ -39,8 +41,10 @@ impl Harness for Sqlite {
         let path = directory.path().join("sessions.db");
         self.directories.lock().unwrap().push(directory);
         let clock = self.clock.clone();
-        let mut builder =
-            SqliteStore::builder(path).with_clock(move || clock.now()).with_ttl_refresh(options.ttl_refresh);
+        let mut builder = SqliteStore::builder(path)
+            .with_busy_timeout(PATIENCE)
+            .with_clock(move || clock.now())
+            .with_ttl_refresh(options.ttl_refresh);
         if let Some(ttl) = options.ttl {
             builder = builder.with_ttl(ttl);
         }
@@ -101,6 +105,10 @@ async fn a_closed_store_has_moved_everything_into_the_file_and_refuses_the_rest(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_stays_bounded_under_writers_that_never_pause() {
     const MIB: u64 = 1024 * 1024;
+    // It grows to 64 MiB, and while somebody reads: a thread that stands still in the middle of it holds up the log's
+    // next start for a moment. It is far less than all that is written, which a log that never starts over has.
+    const MOST: u64 = 160 * MIB;
+    const WRITTEN: u64 = 256 * MIB;
     let file = File::new();
     let store = file.open().await;
     let mut writers = tokio::task::JoinSet::new();
@@ -126,9 +134,8 @@ async fn the_log_stays_bounded_under_writers_that_never_pause() {
         }
     }
     let moved = std::fs::metadata(file.path()).unwrap().len();
-    // What eight can write between two looks is far less than what is written over all.
-    assert!(longest <= (64 + 16) * MIB, "the log has grown to {longest} bytes");
-    assert!(moved >= (256 - 64 - 16) * MIB, "{moved} bytes are in the file");
+    assert!(longest <= MOST, "the log has grown to {longest} bytes");
+    assert!(moved >= WRITTEN - MOST, "{moved} bytes are in the file");
 }
 
 #[tokio::test]
@@ -178,17 +185,33 @@ async fn two_handles_on_one_file_see_each_others_turns_at_once() {
 async fn a_store_that_another_program_locks_refuses_writes_in_time_and_still_reads() {
     let file = File::new();
     let store = file.builder().with_busy_timeout(Duration::from_secs(1)).open().await.unwrap();
-    say(&store, &key("a"), "one").await;
-    let at = store.load(&key("a"), None).await.unwrap().cursor;
+    let patient = file.open().await;
+    let key = key("a");
+    let at = say(&patient, &key, "one").await;
 
     let other = file.sqlite();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.append(&key("a"), &at, &turn(&key("a"), "two")).await.unwrap_err();
+    let error = store.append(&key, &at, &turn(&key, "two")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "it may be tried again");
-    assert_eq!(texts(&store, "a").await, ["one"]);
+    assert_eq!(insist(|| store.load(&key, None)).await.turns.len(), 1);
     other.execute_batch("COMMIT").unwrap();
-    say(&store, &key("a"), "two").await;
-    assert_eq!(texts(&store, "a").await, ["one", "two"]);
+    let two = turn(&key, "two");
+    let stored = insist(|| store.append(&key, &at, &two)).await;
+    assert!(matches!(stored, Appended::Appended { .. }), "{stored:?}");
+    assert_eq!(texts(&patient, "a").await, ["one", "two"]);
+}
+
+/// What a call answers at last that may take longer than its store waits.
+async fn insist<T, F: Future<Output = Result<T, StoreError>>>(call: impl Fn() -> F) -> T {
+    let answer = async {
+        loop {
+            match call().await {
+                Ok(answer) => return answer,
+                Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answer).await.expect("it is done at last")
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tower_session_memory::{
     store::{Appended, Cursor, HistoryStore, SqliteStore},
 };
 
-use crate::support::{File, key, turn};
+use crate::support::{File, PATIENCE, key, turn};
 
 const FILE: &str = "SESSION_MEMORY_TEST_FILE";
 const TURNS: &str = "SESSION_MEMORY_TEST_TURNS";
@@ -119,7 +119,7 @@ async fn the_process_that_appends() {
     let started_by_a_test = env::var_os(FILE).is_some();
     let turns: usize = env::var(TURNS).map_or(10, |turns| turns.parse().unwrap());
     let bytes: usize = env::var(BYTES).map_or(2000, |bytes| bytes.parse().unwrap());
-    let store = SqliteStore::open(path).await.unwrap();
+    let store = SqliteStore::builder(path).with_busy_timeout(PATIENCE).open().await.unwrap();
     let mut sessions = JoinSet::new();
     for session in 0..SESSIONS {
         let (store, key) = (store.clone(), key(&format!("session-{session}")));

@@ -1,9 +1,15 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tower_session_memory::store::{SqliteStore, sqlite::SqliteBuilder};
 
 pub(crate) use crate::turns::{key, say, turn, turn_from};
+
+/// How long a call may take on a machine that has other things to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A place for a database of its own.
 pub(crate) struct File {
@@ -24,7 +30,7 @@ impl File {
     }
 
     pub(crate) fn builder(&self) -> SqliteBuilder {
-        SqliteStore::builder(self.path())
+        SqliteStore::builder(self.path()).with_busy_timeout(PATIENCE)
     }
 
     pub(crate) async fn open(&self) -> SqliteStore {
@@ -34,7 +40,7 @@ impl File {
     /// The same file, past the store.
     pub(crate) fn sqlite(&self) -> rusqlite::Connection {
         let connection = rusqlite::Connection::open(self.path()).unwrap();
-        connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        connection.busy_timeout(PATIENCE).unwrap();
         connection
     }
 }

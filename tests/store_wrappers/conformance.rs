@@ -84,7 +84,7 @@ impl Base for Sqlite {
 }
 
 /// How long a call may take on a machine that has other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 struct OnRedis(Arc<Redis>);
 
@@ -128,6 +128,7 @@ impl Base for OnPostgres {
         let mut builder = PostgresStore::builder(POSTGRES.url())
             .with_schema(&self.schema)
             .with_timeout(PATIENCE)
+            .with_connect_timeout(PATIENCE)
             .with_ttl_refresh(options.ttl_refresh);
         if let Some(ttl) = options.ttl {
             builder = builder.with_ttl(ttl);

@@ -15,7 +15,10 @@ use tower_session_memory::{
 };
 use uuid::Uuid;
 
-use super::servers::{Postgres, Redis};
+use super::{
+    conformance::PATIENCE,
+    servers::{Postgres, Redis},
+};
 
 pub(crate) use super::support::Shelf;
 
@@ -214,9 +217,13 @@ impl Inside for InRedis {
 
     async fn new() -> Self {
         let (server, prefix) = (redis_server(), unused());
-        let store = RedisStore::builder(format!("{}?prefix={prefix}", server.url())).connect().await.unwrap();
+        let store = RedisStore::builder(format!("{}?prefix={prefix}", server.url()));
+        let store = store.with_timeouts(PATIENCE, PATIENCE).connect().await.unwrap();
         let raw = redis::Client::open(server.url()).unwrap();
-        let raw = raw.get_multiplexed_async_connection().await.unwrap();
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let raw = raw.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         Self { store, raw, prefix, _server: server }
     }
 
@@ -287,7 +294,8 @@ impl Inside for InPostgres {
 
     async fn new() -> Self {
         let schema = unused();
-        let store = PostgresStore::builder(POSTGRES.url()).with_schema(&schema).connect().await.unwrap();
+        let store = PostgresStore::builder(POSTGRES.url()).with_schema(&schema);
+        let store = store.with_timeout(PATIENCE).with_connect_timeout(PATIENCE).connect().await.unwrap();
         let (raw, connection) =
             tokio_postgres::connect(&POSTGRES.url(), tokio_postgres::NoTls).await.unwrap();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]

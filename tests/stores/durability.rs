@@ -1,6 +1,8 @@
 //! What an acknowledgement is worth, by the server's own settings: told at the start and by `/readyz`, enforced by
 //! `require_durability`. And `/readyz` when the store falls silent.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,6 +23,20 @@ async fn ready(proxy: &Proxy) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
+/// What it says once it is ready: on a busy machine a store that is well may take longer than `/readyz` gives it.
+async fn once_ready(proxy: &Proxy) -> Value {
+    within("the store to answer soon enough", async {
+        loop {
+            let (status, body) = ready(proxy).await;
+            if status == 200 {
+                return body;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
 /// The store tells this level, everywhere, and the proxy does not start where more is required.
 #[track_caller]
 fn offers(store: &str, level: &str) -> impl Future<Output = ()> {
@@ -31,10 +47,10 @@ fn offers(store: &str, level: &str) -> impl Future<Output = ()> {
         let proxy = launch.clone().start().await;
         let told = format!("durability={level}");
         assert!(proxy.ready().ends_with(&told), "{place}: {}", proxy.ready());
-        let (status, body) = ready(&proxy).await;
+        let body = once_ready(&proxy).await;
         let expected = json!({"ready": true, "draining": false, "durability": level});
         for (name, value) in expected.as_object().unwrap() {
-            assert_eq!((status, &body[name]), (200, value), "{place}: {name}");
+            assert_eq!(&body[name], value, "{place}: {name}");
         }
         drop(proxy);
         let levels = ["none", "process", "about-1s", "fsync", "replicated"];
@@ -116,11 +132,13 @@ async fn a_cluster_is_ready_while_one_master_is_silent() {
     let cluster = Cluster::start();
     let (_upstream, launch) = launch(&cluster.url()).await;
     let proxy = launch.start().await;
-    let master = &cluster.nodes[cluster.masters()[0]];
-    master.signal("STOP");
-    let answer = ready(&proxy).await;
-    master.signal("CONT");
-    assert_eq!((answer.0, &answer.1["durability"]), (200, &json!("about-1s")), "{}", answer.1);
+    let masters = cluster.masters();
+    let silent = &cluster.nodes[masters[0]];
+    silent.signal("STOP");
+    let body = once_ready(&proxy).await;
+    silent.signal("CONT");
+    assert_eq!(cluster.masters(), masters, "a replica took over, and all masters answered again");
+    assert_eq!(body["durability"], "about-1s", "{body}");
 }
 
 #[tokio::test]
@@ -161,19 +179,14 @@ async fn postgres_without_fsync_offers_less_than_the_disk() {
 async fn notices(store: &str, stop: impl FnOnce(), resume: impl FnOnce()) {
     let (_upstream, launch) = launch(store).await;
     let proxy = launch.start().await;
-    assert_eq!(ready(&proxy).await.0, 200);
+    once_ready(&proxy).await;
     stop();
     let (status, body) = ready(&proxy).await;
     assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
     let why = body["durability"].as_str().unwrap();
     assert!(["timeout", "unavailable"].contains(&why), "{body}");
     resume();
-    within("the store to be noticed again", async {
-        while ready(&proxy).await.0 != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    once_ready(&proxy).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! Passwords in the URLs of stores: whatever goes wrong, and however talkative the log, they are not told. Nor is
 //! what is said in sessions.
 
-use std::process::Stdio;
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use tokio::process::Command;
 
@@ -85,9 +88,16 @@ async fn a_url_that_cannot_be_used_is_not_repeated_wherever_it_stands() {
 
 /// A store that refuses: the secret is nowhere, and what is said is of use.
 async fn refused(url: &str, says: &str) {
-    let said = said_of(url).await;
-    assert_absent(CANARY, &format!("what is said of {url}"), &said);
-    assert!(said.contains(says), "{url}: it does not say {says:?}: {said}");
+    let until = Instant::now() + LIMIT;
+    loop {
+        let said = said_of(url).await;
+        assert_absent(CANARY, &format!("what is said of {url}"), &said);
+        if said.contains(says) {
+            return;
+        }
+        // On a busy machine it may take longer to find out.
+        assert!(Instant::now() < until, "{url}: it does not say {says:?}: {said}");
+    }
 }
 
 #[tokio::test]
@@ -152,6 +162,20 @@ on_store!(redis_cluster = RedisCluster, (): at_work_nothing_of_a_session_and_no_
 on_store!(redis_sentinel = RedisSentinel, (): at_work_nothing_of_a_session_and_no_secret_is_told);
 on_store!(postgres = Postgres, (): at_work_nothing_of_a_session_and_no_secret_is_told);
 
+/// The whole 200 of a store that may be too slow at first: a limit so short, and such a log, ask much of a machine.
+async fn served(ask: impl AsyncFn() -> Answer) -> Answer {
+    within("the store to be quick enough", async {
+        loop {
+            let answer = ask().await;
+            if answer.status != 503 {
+                return answer.ok();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
 /// The most talkative log, metrics, errors and `check`, of a store with a password, at work and then locked out.
 async fn at_work_nothing_of_a_session_and_no_secret_is_told(on: Kind) {
     let place = Place::new(on).await;
@@ -161,7 +185,7 @@ async fn at_work_nothing_of_a_session_and_no_secret_is_told(on: Kind) {
     place.admit(who, SECRET);
     let guarded = place.url_of(&format!("{who}:{ESCAPED}"));
     let launch = place.launch(&upstream).store(&guarded).env("RUST_LOG", "trace");
-    let launch = launch.arg("--admin").arg("127.0.0.1:0").config("load_timeout = \"500ms\"\n");
+    let launch = launch.arg("--admin").arg("127.0.0.1:0").arg("--load-timeout").arg("500ms");
     let proxy = launch.start().await;
     let post = |text: &str| {
         let messages = [system(CONTENT), user(&format!("{CONTENT} {text}"))];
@@ -169,10 +193,10 @@ async fn at_work_nothing_of_a_session_and_no_secret_is_told(on: Kind) {
         post.header("authorization", format!("Bearer {CREDENTIAL}"))
     };
     for text in ["one", "two", "three"] {
-        let answer = post(text).send(&proxy).await.ok();
+        let answer = served(async || post(text).send(&proxy).await).await;
         assert!(answer.said().contains(text), "{}", answer.text());
     }
-    let mut told = proxy.ask_admin("/readyz").await.ok().text();
+    let mut told = served(async || proxy.ask_admin("/readyz").await).await.text();
     place.lock_out(who);
     within("the store to refuse", async {
         loop {

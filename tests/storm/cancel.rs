@@ -15,12 +15,13 @@ use tokio::task::JoinSet;
 use tower_session_memory::{
     history::{Turn, TurnId},
     session::SessionKey,
-    store::{Appended, HistoryStore, Page, PostgresStore, RedisStore, Scope, StoreError},
+    store::{Appended, HistoryStore, Page, Scope, StoreError},
 };
 
 use crate::{
     cancellations,
     common::random::Random,
+    postgres, redis,
     servers::{Cluster, Postgres, Redis},
     shared_socket::SharedSocket,
     turns::{key_of, turn},
@@ -35,26 +36,26 @@ const CALLS_A_SESSION: usize = 40;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_redis() {
     let server = Redis::start();
-    survives("Redis", RedisStore::builder(server.url()).connect().await.unwrap()).await;
+    survives("Redis", redis(server.url()).connect().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_redis_over_tls() {
     let server = Redis::tls(false);
     let url = format!("rediss://127.0.0.1:{}?tls_ca={}", server.port(), server.file("ca.pem"));
-    survives("Redis over TLS", RedisStore::builder(url).connect().await.unwrap()).await;
+    survives("Redis over TLS", redis(url).connect().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_a_cluster() {
     let cluster = Cluster::start();
-    survives("Cluster", RedisStore::builder(cluster.url()).connect().await.unwrap()).await;
+    survives("Cluster", redis(cluster.url()).connect().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_postgres() {
     let server = Postgres::start();
-    survives("Postgres", PostgresStore::builder(server.url()).connect().await.unwrap()).await;
+    survives("Postgres", postgres(server.url()).connect().await.unwrap()).await;
 }
 
 /// The defect that this is about: a request reads its answer from the connection by itself, and leaves the

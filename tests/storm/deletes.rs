@@ -9,7 +9,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,14 +21,15 @@ use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_session_memory::{
     OnAppendError, RequestBody, ResponseBody, SessionMemoryLayer,
     session::SessionKey,
-    store::{Cached, DynHistoryStore, HistoryStore, InMemoryStore, PostgresStore, RedisStore, SqliteStore},
+    store::{Cached, DynHistoryStore, HistoryStore, InMemoryStore, SqliteStore},
     testing::upstream::Chunk,
 };
 
 use crate::{
+    PATIENCE,
     common::random::Random,
     common::{assistant, stream_body, user},
-    deletions,
+    deletions, postgres, redis,
     servers::{Cluster, Postgres, Redis},
     turns::key_of,
 };
@@ -46,7 +46,8 @@ async fn deleted_sessions_stay_deleted_in_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_sessions_stay_deleted_in_sqlite() {
     let directory = tempfile::tempdir().unwrap();
-    let open = || async { SqliteStore::open(directory.path().join("sessions.db")).await.unwrap() };
+    let path = directory.path().join("sessions.db");
+    let open = || async { SqliteStore::builder(&path).with_busy_timeout(PATIENCE).open().await.unwrap() };
     stays_deleted("SQLite", Arc::new(open().await), Arc::new(open().await)).await;
     stays_deleted("SQLite, cached", cached(open().await), cached(open().await)).await;
 }
@@ -66,13 +67,13 @@ async fn deleted_sessions_stay_deleted_in_a_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_sessions_stay_deleted_in_postgres() {
     let server = Postgres::start();
-    let open = || async { PostgresStore::builder(server.url()).connect().await.unwrap() };
+    let open = || async { postgres(server.url()).connect().await.unwrap() };
     stays_deleted("Postgres", Arc::new(open().await), Arc::new(open().await)).await;
     stays_deleted("Postgres, cached", cached(open().await), cached(open().await)).await;
 }
 
 async fn on_redis(name: &str, url: &str) {
-    let open = || async { RedisStore::builder(url).connect().await.unwrap() };
+    let open = || async { redis(url).connect().await.unwrap() };
     stays_deleted(name, Arc::new(open().await), Arc::new(open().await)).await;
     stays_deleted(&format!("{name}, cached"), cached(open().await), cached(open().await)).await;
 }
@@ -100,9 +101,6 @@ async fn stays_deleted(name: &str, here: Arc<dyn DynHistoryStore>, there: Arc<dy
 }
 
 type App = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody<Slow>>, Infallible>;
-
-/// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Race {
     app: App,

@@ -20,6 +20,22 @@ mod shared_socket;
 #[path = "../turns/mod.rs"]
 mod turns;
 
+use tower_session_memory::store::{
+    PostgresStore, RedisStore, postgres::PostgresBuilder, redis::RedisBuilder,
+};
+
+/// Longer than anything takes, also on a machine that has other things to do.
+const PATIENCE: std::time::Duration = common::LIMIT;
+
+/// A store that gives up nothing, and sends nothing again, because it takes long.
+fn redis(url: impl AsRef<str>) -> RedisBuilder {
+    RedisStore::builder(url).with_timeouts(PATIENCE, PATIENCE).with_connect_timeout(PATIENCE)
+}
+
+fn postgres(url: impl Into<String>) -> PostgresBuilder {
+    PostgresStore::builder(url).with_timeout(PATIENCE).with_connect_timeout(PATIENCE)
+}
+
 /// A number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)

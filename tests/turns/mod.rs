@@ -54,8 +54,15 @@ pub fn message(role: Role, text: &str) -> Message {
 /// Appends this turn at the end, and answers the cursor after it.
 pub async fn add(store: &impl HistoryStore, key: &SessionKey, turn: &Turn) -> Cursor {
     let at = store.load(key, None).await.unwrap().cursor;
-    match store.append(key, &at, turn).await.unwrap() {
+    add_at(store, key, &at, turn).await
+}
+
+/// Appends this turn to a log whose cursor is this, and answers the cursor after it.
+pub async fn add_at(store: &impl HistoryStore, key: &SessionKey, at: &Cursor, turn: &Turn) -> Cursor {
+    match store.append(key, at, turn).await.unwrap() {
         Appended::Appended { cursor, .. } => cursor,
+        // On a busy machine a store sends again what got no answer in time, and finds that it was done.
+        Appended::AlreadyThere(cursor) if cursor.newest == Some(turn.id()) => cursor,
         other => panic!("{other:?}"),
     }
 }

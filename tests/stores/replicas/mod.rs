@@ -95,9 +95,7 @@ impl World {
         let seed = seed();
         let place = Place::new(on).await;
         let upstream = Upstream::start().await.unwrap();
-        // A busy machine is no fault of the store's.
-        let patient = "load_timeout = \"30s\"\ncommit_wait = \"30s\"\n";
-        let launch = place.launch(&upstream).config(patient);
+        let launch = place.launch(&upstream);
         let mut replicas = Vec::new();
         for settings in settings {
             let replica = settings.iter().fold(launch.sibling(), |launch, arg| launch.arg(arg));
