@@ -15,8 +15,8 @@ use crate::{
 
 const TIMES: usize = 500;
 
-/// Between two calls, as between those of a client that asks one thing at a time: in front of a load, neither the server
-/// nor its core was busy a moment ago, and such ones answer sooner.
+/// Between two calls, as between those of a client that asks one thing at a time: in front of a load the server and
+/// its core were idle, and those that were just busy answer sooner.
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// # Errors

@@ -146,7 +146,7 @@ mod codecs {
         matches!(body, [cmf, flags, ..] if cmf & 0x0f == 8 && u16::from_be_bytes([*cmf, *flags]) % 31 == 0)
     }
 
-    /// Decodes a copy of a reply as its pieces come. Boxed: hardly a reply comes compressed, and each has room for one.
+    /// Decodes a copy of a reply as its pieces come. Boxed: replies are rarely compressed, and each has room for one.
     pub(crate) struct Decoder(Box<Kind>);
 
     enum Kind {

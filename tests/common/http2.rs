@@ -35,15 +35,15 @@ pub struct Frame {
 impl Http2 {
     /// A connection whose streams may each be sent so many bytes.
     pub fn connect(address: SocketAddr, window: u32) -> Self {
-        Self::say(address, [PREFACE, &settings(window)].concat())
+        Self::open(address, [PREFACE, &settings(window)].concat())
     }
 
     /// The same, and its first request, on stream 1, comes with the first bytes.
     pub fn connect_and_get(address: SocketAddr, window: u32, path: &str) -> Self {
-        Self::say(address, [PREFACE, &settings(window), &request(1, path)].concat())
+        Self::open(address, [PREFACE, &settings(window), &request(1, path)].concat())
     }
 
-    fn say(address: SocketAddr, bytes: Vec<u8>) -> Self {
+    fn open(address: SocketAddr, bytes: Vec<u8>) -> Self {
         let mut wire = Wire::connect(address);
         wire.write(bytes);
         Self { wire, began: Instant::now() }

@@ -41,7 +41,10 @@ async fn nothing_acknowledged_is_lost_doubled_or_torn_by_a_death_at_any_point_of
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_doubled_or_torn_by_kill_9_of_the_redis_server() {
     let mut server = start();
-    let world = World::start(2, |launch| launch.store(&server.url())).await;
+    let world = World::start(2, |launch| {
+        launch.store(&server.url()).with_default_limits().arg("--on-append-error").arg("cut")
+    })
+    .await;
     for _ in 0..kills() / 4 {
         world.more(10).await;
         world.run_for(random(0..100)).await;

@@ -60,6 +60,11 @@ impl Cluster {
         self.set("cluster-node-timeout", SHORT);
     }
 
+    /// From now on it is waited for, as at the start; by a node that was started since, too.
+    pub fn fail_over_late(&self) {
+        self.set("cluster-node-timeout", LONG);
+    }
+
     /// From now on a replica takes over when it is asked to and only then. The long time would do as little by
     /// itself, but nodes do not vote for the same one again before it is over several times.
     pub fn fail_over_when_asked(&self) {

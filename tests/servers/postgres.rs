@@ -162,6 +162,16 @@ impl Postgres {
     /// `kill -9` of every process of the server, as when its machine loses power but not its disk's cache.
     /// [`run`](Self::run) starts it again.
     pub fn kill(&mut self) {
+        // One that it starts while they are listed would be left over, wait for those that are gone, and keep the memory
+        // without which the server does not start again.
+        let postmaster = self.postmaster();
+        let is_stopped = || {
+            let state = Command::new("ps").args(["-o", "state=", "-p", &postmaster]).output().unwrap();
+            state.stdout.trim_ascii_start().starts_with(b"T")
+        };
+        let stopped = Command::new("kill").args(["-STOP", &postmaster]).status();
+        assert!(stopped.is_ok_and(|stopped| stopped.success()), "it runs");
+        wait_until("PostgreSQL to start nothing more", is_stopped);
         self.signal("KILL");
         self.end("keep");
     }
@@ -190,11 +200,15 @@ impl Postgres {
 
     /// The server's process, then those that it started.
     pub fn pids(&self) -> Vec<String> {
-        let file = fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
-        let postmaster = file.lines().next().unwrap().to_owned();
+        let postmaster = self.postmaster();
         let children = Command::new("pgrep").args(["-P", &postmaster]).output().expect("pgrep is installed");
         let children = String::from_utf8(children.stdout).unwrap();
         std::iter::once(postmaster).chain(children.lines().map(str::to_owned)).collect()
+    }
+
+    fn postmaster(&self) -> String {
+        let file = fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
+        file.lines().next().unwrap().to_owned()
     }
 
     fn end(&mut self, told: &str) {

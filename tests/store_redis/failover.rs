@@ -65,6 +65,8 @@ async fn force(cluster: &mut Cluster, round: u32, load: &Load) {
         wait_until("the failover", took_over);
         load.more(10).await;
         cluster.nodes[master].run();
+        cluster.settle();
+        cluster.fail_over_late();
     } else {
         promote(&cluster.nodes[replica], &["takeover"]);
     }

@@ -49,16 +49,16 @@ pub(crate) async fn brief(url: &str, limits: impl Fn(RedisBuilder) -> RedisBuild
 /// over before the turn is sent, or before the server has it: it is sent until `look` finds it.
 pub(crate) async fn unknown(store: &RedisStore, at: &Cursor, turn: &Turn, look: &RedisStore) {
     let until = Instant::now() + PATIENCE;
+    let mut undone = true;
     loop {
         let error = store.append(&key("a"), at, turn).await.unwrap_err();
+        undone &= error.kind() == StoreErrorKind::Unavailable;
+        let stored = look.load(&key("a"), None).await.unwrap().turns;
+        let found = stored.iter().any(|stored| stored.id() == turn.id());
         match error.kind() {
-            StoreErrorKind::Timeout => {
-                let stored = look.load(&key("a"), None).await.unwrap().turns;
-                if stored.iter().any(|stored| stored.id() == turn.id()) {
-                    return;
-                }
-            }
-            StoreErrorKind::Unavailable => {}
+            StoreErrorKind::Timeout if found => return,
+            StoreErrorKind::Timeout => {}
+            StoreErrorKind::Unavailable => assert!(!(undone && found), "said to be undone: {error:?}"),
             _ => panic!("{error:?}"),
         }
         assert!(Instant::now() < until, "{error:?}");

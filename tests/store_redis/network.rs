@@ -51,7 +51,7 @@ async fn an_append_that_meets_any_fault_is_stored_once() {
                     found += 1;
                     next
                 }
-                // One that came over another connection may have been done before it.
+                // The same turn, sent again over another connection, may have been done first.
                 Appended::Appended { cursor: next, .. } => next,
                 Appended::Gone => panic!("{fault:?}"),
             };

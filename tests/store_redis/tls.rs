@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tower_session_memory::store::{Durability, HistoryStore, RedisStore};
 
 use crate::{
+    load::PATIENCE,
     servers::{Cluster, Redis, Watched, wait_until},
     support::{allow, key, say, texts},
 };
@@ -52,17 +53,16 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
         server.file("client.pem"),
         server.file("client.key")
     );
-    let store = unhurried(&url).await;
+    let store = connected(&url).await;
     say(&store, &key("a"), "one").await;
     assert_eq!(texts(&store, "a").await, ["one"]);
     store.durability().await.unwrap();
 }
 
 /// Handshakes take their time without optimisation, above all with every node of a Cluster.
-async fn unhurried(url: &str) -> RedisStore {
-    let builder = RedisStore::builder(url).with_connect_timeout(Duration::from_secs(10));
-    let builder = builder.with_timeouts(Duration::from_secs(2), Duration::from_secs(40));
-    builder.connect().await.unwrap()
+async fn connected(url: &str) -> RedisStore {
+    let builder = RedisStore::builder(url).with_connect_timeout(PATIENCE);
+    builder.with_timeouts(Duration::from_secs(2), Duration::from_secs(40)).connect().await.unwrap()
 }
 
 const USER: &str = "memory:pass%40word@";
@@ -74,7 +74,7 @@ async fn a_cluster_over_tls_takes_a_user_with_the_rights_that_are_documented() {
         allow(node, "+wait +asking +cluster|slots +config|get");
     }
     let url = format!("{}&wait_replicas=1", cluster.url_as(USER));
-    let store = unhurried(&url).await;
+    let store = connected(&url).await;
     for number in 0..16 {
         let id = format!("session-{number}");
         say(&store, &key(&id), "one").await;
@@ -113,7 +113,7 @@ async fn sentinels_over_tls_and_their_passwords_lead_to_a_server_with_its_own() 
         allow(server, "+role");
     }
     let url = watched.url_as(USER, "&sentinel_password=the-sentinels");
-    let store = unhurried(&url).await;
+    let store = connected(&url).await;
     say(&store, &key("a"), "one").await;
     let master = watched.master();
     wait_until("replication", || watched.servers[master].is_replicated());

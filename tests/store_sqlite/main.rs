@@ -105,8 +105,8 @@ async fn a_closed_store_has_moved_everything_into_the_file_and_refuses_the_rest(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_stays_bounded_under_writers_that_never_pause() {
     const MIB: u64 = 1024 * 1024;
-    // It grows to 64 MiB, and while somebody reads: a thread that stands still in the middle of it holds up the log's
-    // next start for a moment. It is far less than all that is written, which a log that never starts over has.
+    // The log starts over at 64 MiB. A reader that stands still delays that; a log that never starts over has all that is
+    // written.
     const MOST: u64 = 160 * MIB;
     const WRITTEN: u64 = 256 * MIB;
     let file = File::new();

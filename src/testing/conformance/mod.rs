@@ -56,7 +56,7 @@ pub trait Harness: Send + Sync {
     /// The store, or the wrapper, that is checked.
     type Store: HistoryStore;
 
-    /// A store with these settings. It need not be empty.
+    /// A store with these settings. It need not be empty. A check may ask for several, one after the other.
     fn store(&self, options: &Options) -> impl Future<Output = Self::Store> + Send;
 
     /// Lets so much time pass for the store, a few seconds at most. Sleeps, unless the store has a clock that
