@@ -17,12 +17,13 @@ use tower_session_memory::{
     store::{Appended, Cursor, HistoryStore, PostgresStore},
 };
 
-use super::support::{key, turn};
+use super::{
+    server::PATIENCE,
+    support::{key, turn},
+};
 
 /// Sessions that the callers share.
 const SESSIONS: usize = 5;
-/// For how long a turn is tried before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often each thing fails: `SESSION_MEMORY_POSTGRES_FAULTS` sets it; 3 by default.
 pub(crate) fn faults() -> u64 {

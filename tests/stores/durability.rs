@@ -1,13 +1,12 @@
 //! What an acknowledgement is worth, by the server's own settings: told at the start and by `/readyz`, enforced by
 //! `require_durability`. And `/readyz` when the store falls silent.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::{
     common::*,
     place::{CLUSTER, WATCHED},
+    served,
     servers::{Cluster, Postgres, Redis},
 };
 
@@ -23,18 +22,9 @@ async fn ready(proxy: &Proxy) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-/// What it says once it is ready: on a busy machine a store that is well may take longer than `/readyz` gives it.
+/// What it says once it is ready.
 async fn once_ready(proxy: &Proxy) -> Value {
-    within("the store to answer soon enough", async {
-        loop {
-            let (status, body) = ready(proxy).await;
-            if status == 200 {
-                return body;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
+    served(async || proxy.ask_admin("/readyz").await).await.json()
 }
 
 /// The store tells this level, everywhere, and the proxy does not start where more is required.

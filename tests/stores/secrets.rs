@@ -1,16 +1,14 @@
 //! Passwords in the URLs of stores: whatever goes wrong, and however talkative the log, they are not told. Nor is
 //! what is said in sessions.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{process::Stdio, time::Instant};
 
 use tokio::process::Command;
 
 use crate::{
     common::*,
     place::{CLUSTER, Kind, Place, TLS, WATCHED},
+    served,
     servers::{Postgres, Redis},
 };
 
@@ -161,20 +159,6 @@ on_store!(redis_tls = RedisTls, (): at_work_nothing_of_a_session_and_no_secret_i
 on_store!(redis_cluster = RedisCluster, (): at_work_nothing_of_a_session_and_no_secret_is_told);
 on_store!(redis_sentinel = RedisSentinel, (): at_work_nothing_of_a_session_and_no_secret_is_told);
 on_store!(postgres = Postgres, (): at_work_nothing_of_a_session_and_no_secret_is_told);
-
-/// The whole 200 of a store that may be too slow at first: a limit so short, and such a log, ask much of a machine.
-async fn served(ask: impl AsyncFn() -> Answer) -> Answer {
-    within("the store to be quick enough", async {
-        loop {
-            let answer = ask().await;
-            if answer.status != 503 {
-                return answer.ok();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
 
 /// The most talkative log, metrics, errors and `check`, of a store with a password, at work and then locked out.
 async fn at_work_nothing_of_a_session_and_no_secret_is_told(on: Kind) {
