@@ -29,7 +29,7 @@ use common::{
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_session_memory::{
-    history::{Parent, Role, Turn},
+    history::{Parent, Record, Role},
     session::SessionKey,
     store::{Cursor, Epoch, HistoryStore, SqliteStore},
 };
@@ -141,7 +141,7 @@ fn commits(connection: &rusqlite::Connection, count: usize) -> Result<Block, Box
     let turn = turn(&turns::key("bare"));
     one_by_one(count, || {
         let mut insert = connection.prepare_cached("INSERT INTO turns (record) VALUES (?1)")?;
-        insert.execute([&turn.record()[..]])?;
+        insert.execute([&turn.bytes()[..]])?;
         Ok(())
     })
 }
@@ -161,7 +161,7 @@ fn one_by_one(count: usize, mut what: impl FnMut() -> Result<(), BoxError>) -> R
 async fn appends(store: &SqliteStore, writers: usize, share: usize) -> Result<Block, BoxError> {
     let at = Cursor::start_of(Epoch::UNBORN);
     let keys = (0..writers).map(|writer| turns::key(&format!("{writers}-{writer}")));
-    let work: Vec<(SessionKey, Vec<Turn>)> = keys
+    let work: Vec<(SessionKey, Vec<Record>)> = keys
         .map(|key| {
             let turns = (0..share).map(|_| turn(&key)).collect();
             (key, turns)
@@ -202,11 +202,11 @@ fn bare_connection(path: &Path) -> Result<rusqlite::Connection, BoxError> {
 }
 
 /// A turn of about 2 KiB.
-fn turn(key: &SessionKey) -> Turn {
+fn turn(key: &SessionKey) -> Record {
     let message = |role: &str| format!(r#"{{"role":"{role}","content":"{}"}}"#, "x".repeat(900));
     let mut parts = turns::parts(&message("user"), Parent::Previous);
     parts.reply = turns::message(Role::Assistant, &message("assistant"));
-    parts.into_turn(key)
+    parts.into_record(key)
 }
 
 fn micros(time: Duration) -> f64 {

@@ -11,7 +11,7 @@ use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
 use tower_session_memory::{
     SessionMemoryLayer,
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage,
@@ -25,8 +25,8 @@ impl<S: HistoryStore> HistoryStore for Counted<S> {
     async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
         self.0.load(key, after).await
     }
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
-        let bytes = self.1.fetch_add(turn.record().len() as u64, Relaxed) + turn.record().len() as u64;
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
+        let bytes = self.1.fetch_add(turn.bytes().len() as u64, Relaxed) + turn.bytes().len() as u64;
         println!("appended {bytes} bytes so far");
         self.0.append(key, at, turn).await
     }

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     failpoint::{self, Point},
-    history::Turn,
+    history::Record,
     session::{KeyDigest, SessionKey},
     store::{Appended, Cursor, DynHistoryStore},
     telemetry,
@@ -143,7 +143,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Commit {
     pub(crate) key: SessionKey,
     pub(crate) at: Cursor,
-    pub(crate) turn: Turn,
+    pub(crate) turn: Record,
 }
 
 /// What became of a turn that was to be stored.
@@ -292,11 +292,11 @@ impl Commits {
     ///
     /// `in_flight` is the turn's own, if it has been announced.
     pub(crate) fn submit(&self, runtime: &Handle, commit: Commit, in_flight: Option<InFlight>) -> Submitted {
-        let Some(queued) = self.queued(commit.turn.record().len()) else {
+        let Some(queued) = self.queued(commit.turn.bytes().len()) else {
             return Submitted::Done(self.lose(&commit, "queue_full"));
         };
         let key = commit.key.digest();
-        let large = commit.turn.record().len() > IN_PLACE;
+        let large = commit.turn.bytes().len() > IN_PLACE;
         let mut undecided = Undecided { queued, commit, decided: false };
         let mut storing = Box::pin(async move {
             let outcome = undecided.queued.commits.store(&undecided.commit).await;

@@ -186,7 +186,7 @@ async fn load(config: &Config, key: &SessionKey) -> Option<Stored> {
 
 /// The log and where it ends. Without what they say, envelopes would be left out of the history in silence.
 fn opened(loaded: Loaded) -> Result<(Arc<Log>, Cursor), StoreError> {
-    let log = loaded.turns.into_log();
+    let log = loaded.records.into_log();
     if log.holds_envelopes() {
         let source = "a stored record is compressed or encrypted, and the store is set up to read neither";
         return Err(StoreError::with_source(StoreErrorKind::Conflict, source));

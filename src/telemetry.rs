@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    history::Turn,
+    history::Record,
     protocol::Skip,
     session::SessionKey,
     status::Status,
@@ -140,7 +140,7 @@ pub(crate) fn unacknowledged(key: &SessionKey, delivered: bool) {
     warn!({ CONVERSATION } = %key.digest(), delivered, "the turn was not stored within the commit wait");
 }
 
-pub(crate) fn lost(key: &SessionKey, turn: &Turn, reason: &'static str) {
+pub(crate) fn lost(key: &SessionKey, turn: &Record, reason: &'static str) {
     count!("session_memory_turns_total", "outcome" => "lost");
     error!({ CONVERSATION } = %key.digest(), turn = %turn.id(), reason, "a turn could not be stored and is lost");
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::value::RawValue;
 use tower_session_memory::{
-    history::{About, Message, Parent, RecordError, Role, Turn, TurnId, TurnParts, TurnState},
+    history::{About, Message, Parent, Record, RecordError, RecordId, Role, TurnParts, TurnState},
     session::{Principal, SessionKey},
 };
 
@@ -50,7 +50,7 @@ fn parent() -> impl Strategy<Value = Parent> {
     prop_oneof![
         Just(Parent::Previous),
         Just(Parent::Root),
-        any::<[u8; 16]>().prop_map(|id| Parent::Turn(TurnId::from_bytes(id))),
+        any::<[u8; 16]>().prop_map(|id| Parent::Turn(RecordId::from_bytes(id))),
     ]
 }
 
@@ -59,7 +59,7 @@ fn parts() -> impl Strategy<Value = TurnParts> {
     let messages = (vec(message(), 0..3), vec(message(), 0..4), message());
     (any::<[u8; 16]>(), parent(), 0..1_u64 << 50, messages, any::<bool>(), texts, usage()).prop_map(
         |(id, parent, at, (instructions, sent, reply), complete, (finish_reason, model), usage)| TurnParts {
-            id: TurnId::from_bytes(id),
+            id: RecordId::from_bytes(id),
             parent,
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(at),
             instructions,
@@ -78,7 +78,7 @@ fn without_whitespace(json: Option<&RawValue>) -> Option<String> {
 }
 
 /// Touches every accessor: none may panic on what `decode` let through.
-fn read_all(turn: &Turn) {
+fn read_all(turn: &Record) {
     let messages: Vec<Message> = turn.messages().collect();
     assert_eq!(messages.len(), turn.len());
     assert_eq!(messages.len(), turn.sent() + 1);
@@ -97,8 +97,8 @@ proptest! {
     #[test]
     fn a_turn_comes_back_from_its_record_as_it_was(parts in parts()) {
         let key = key("a");
-        let turn = parts.clone().into_turn(&key);
-        let read = Turn::decode(turn.record().clone(), key.digest()).unwrap();
+        let turn = parts.clone().into_record(&key);
+        let read = Record::decode(turn.bytes().clone(), key.digest()).unwrap();
         for turn in [&turn, &read] {
             prop_assert_eq!(turn.id(), parts.id);
             prop_assert_eq!(turn.parent(), parts.parent);
@@ -119,9 +119,9 @@ proptest! {
 
     #[test]
     fn a_record_is_refused_under_any_other_session(parts in parts(), id in "[!-~]{1,128}") {
-        let turn = parts.into_turn(&key("a"));
+        let turn = parts.into_record(&key("a"));
         prop_assume!(id != "a");
-        let error = Turn::decode(turn.record().clone(), key(&id).digest()).unwrap_err();
+        let error = Record::decode(turn.bytes().clone(), key(&id).digest()).unwrap_err();
         prop_assert!(matches!(error, RecordError::Foreign), "{error}");
     }
 
@@ -140,9 +140,9 @@ proptest! {
         let (mine, other) = (key(cuts[0], cuts[1]), key(cuts[2], cuts[3]));
         prop_assume!(mine != other);
         prop_assert_ne!(mine.encode(), other.encode());
-        let turn = parts.into_turn(&mine);
+        let turn = parts.into_record(&mine);
         prop_assert!(!turn.belongs_to(other.digest()));
-        let error = Turn::decode(turn.record().clone(), other.digest()).unwrap_err();
+        let error = Record::decode(turn.bytes().clone(), other.digest()).unwrap_err();
         prop_assert!(matches!(error, RecordError::Foreign), "{error}");
     }
 
@@ -152,16 +152,16 @@ proptest! {
             SessionKey::new(namespace, Principal::new(principal), "s".parse().unwrap())
         };
         prop_assume!(other != "mine");
-        let turn = parts.into_turn(&key("mine", "mine"));
+        let turn = parts.into_record(&key("mine", "mine"));
         for foreign in [key(&other, "mine"), key("mine", &other)] {
-            let error = Turn::decode(turn.record().clone(), foreign.digest()).unwrap_err();
+            let error = Record::decode(turn.bytes().clone(), foreign.digest()).unwrap_err();
             prop_assert!(matches!(error, RecordError::Foreign), "{error}");
         }
     }
 
     #[test]
     fn arbitrary_bytes_are_an_error_and_never_a_panic(bytes in vec(any::<u8>(), 0..400)) {
-        prop_assert!(Turn::decode(bytes.into(), key("a").digest()).is_err());
+        prop_assert!(Record::decode(bytes.into(), key("a").digest()).is_err());
     }
 
     #[test]
@@ -177,14 +177,14 @@ proptest! {
         };
         let record = format!(
             r#"{{"v":"1.0","id":"{}","session":"{}","at":{},"state":"complete","instructions":[{}],"messages":[{}],"sent":{sent}}}{}"#,
-            TurnId::from_bytes([1; 16]),
+            RecordId::from_bytes([1; 16]),
             key("a").digest().to_hex(),
             u64::MAX,
             entries(&instructions),
             entries(&lengths),
             format_args!("\n{body}"),
         );
-        if let Ok(turn) = Turn::decode(Bytes::from(record), key("a").digest()) {
+        if let Ok(turn) = Record::decode(Bytes::from(record), key("a").digest()) {
             read_all(&turn);
         }
     }
@@ -197,14 +197,14 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let key = key("a");
-        let record = parts.into_turn(&key).record().clone();
+        let record = parts.into_record(&key).bytes().clone();
         let mut flipped = record.to_vec();
         flipped[at.index(record.len())] ^= flip;
         let cut = record.slice(..cut.index(record.len()));
-        prop_assert!(Turn::decode(cut, key.digest()).is_err(), "a record that ends early is none");
+        prop_assert!(Record::decode(cut, key.digest()).is_err(), "a record that ends early is none");
         let flipped = Bytes::from(flipped);
-        if let Ok(turn) = Turn::decode(flipped.clone(), key.digest()) {
-            prop_assert_eq!(turn.record(), &flipped);
+        if let Ok(turn) = Record::decode(flipped.clone(), key.digest()) {
+            prop_assert_eq!(turn.bytes(), &flipped);
             read_all(&turn);
         }
     }
@@ -217,7 +217,7 @@ fn no_flipped_byte_makes_two_messages_of_one() {
     let message =
         |role, raw: &'static str| Message::new(Bytes::from_static(raw.as_bytes()), About::new(role));
     let parts = TurnParts {
-        id: TurnId::from_bytes([3; 16]),
+        id: RecordId::from_bytes([3; 16]),
         parent: Parent::Root,
         at: SystemTime::UNIX_EPOCH,
         instructions: vec![message(Role::System, r#"{"role":"system","content":"Terse."}"#)],
@@ -228,13 +228,13 @@ fn no_flipped_byte_makes_two_messages_of_one() {
         model: None,
         usage: None,
     };
-    let record = parts.into_turn(&key).record().clone();
+    let record = parts.into_record(&key).bytes().clone();
     for (at, flip) in (0..record.len()).flat_map(|at| (1..=255).map(move |flip: u8| (at, flip))) {
         let mut flipped = record.to_vec();
         flipped[at] ^= flip;
         let flipped = Bytes::from(flipped);
-        if let Ok(turn) = Turn::decode(flipped.clone(), key.digest()) {
-            assert_eq!(turn.record(), &flipped);
+        if let Ok(turn) = Record::decode(flipped.clone(), key.digest()) {
+            assert_eq!(turn.bytes(), &flipped);
             assert_eq!((turn.instructions().count(), turn.len()), (1, 2), "byte {at} flipped by {flip}");
             read_all(&turn);
         }
@@ -245,8 +245,8 @@ fn no_flipped_byte_makes_two_messages_of_one() {
 fn the_record_of_version_1_0_is_what_its_documentation_says() {
     let key = key("a");
     let parts = TurnParts {
-        id: TurnId::from_bytes([0x11; 16]),
-        parent: Parent::Turn(TurnId::from_bytes([0x22; 16])),
+        id: RecordId::from_bytes([0x11; 16]),
+        parent: Parent::Turn(RecordId::from_bytes([0x22; 16])),
         at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_800_000_000),
         instructions: vec![Message::new(Bytes::from_static(b"{\"s\":1}"), About::new(Role::System))],
         sent: vec![Message::new(Bytes::from_static(b"{\"u\":1}"), About::new(Role::User))],
@@ -270,7 +270,7 @@ fn the_record_of_version_1_0_is_what_its_documentation_says() {
         ),
         key.digest().to_hex()
     );
-    assert_eq!(parts.into_turn(&key).record(), expected.as_bytes());
+    assert_eq!(parts.into_record(&key).bytes(), expected.as_bytes());
 }
 
 /// The page that describes the format.
@@ -285,8 +285,8 @@ fn examples() -> Vec<&'static str> {
 #[test]
 fn the_example_in_the_documentation_is_a_record() {
     let key = SessionKey::new("default", Principal::anonymous(), "my-session".parse().unwrap());
-    let read = Turn::decode(Bytes::from_static(examples()[0].as_bytes()), key.digest()).unwrap();
-    let id = |id: &str| TurnId::from_bytes(*uuid::Uuid::parse_str(id).unwrap().as_bytes());
+    let read = Record::decode(Bytes::from_static(examples()[0].as_bytes()), key.digest()).unwrap();
+    let id = |id: &str| RecordId::from_bytes(*uuid::Uuid::parse_str(id).unwrap().as_bytes());
     let message = |about, raw: &'static str| Message::new(Bytes::from_static(raw.as_bytes()), about);
     let parts = TurnParts {
         id: id("0198f3c2-7a10-7c3e-8f21-5b6a4d3e2c1b"),
@@ -306,8 +306,8 @@ fn the_example_in_the_documentation_is_a_record() {
         model: Some("m".to_owned()),
         usage: Some(RawValue::from_string(r#"{"total_tokens":21}"#.to_owned()).unwrap()),
     };
-    let written = parts.into_turn(&key);
-    assert_eq!(String::from_utf8_lossy(written.record()), examples()[0]);
+    let written = parts.into_record(&key);
+    assert_eq!(String::from_utf8_lossy(written.bytes()), examples()[0]);
     assert_eq!(read.messages().collect::<Vec<_>>(), written.messages().collect::<Vec<_>>());
 }
 
@@ -338,7 +338,7 @@ fn the_documentation_names_every_member_of_a_record() {
 fn the_envelope_in_the_documentation_is_one() {
     let key = SessionKey::new("default", Principal::anonymous(), "my-session".parse().unwrap());
     let envelope = format!("{}\nanything", examples()[1]);
-    let turn = Turn::decode(Bytes::from(envelope), key.digest()).unwrap();
+    let turn = Record::decode(Bytes::from(envelope), key.digest()).unwrap();
     assert_eq!(turn.envelope().unwrap().coding, "zstd");
     assert_eq!(turn.envelope().unwrap().body, b"anything");
 }
@@ -356,10 +356,10 @@ fn an_error_repeats_nothing_of_what_it_met() {
         "secret",
     ];
     for record in records {
-        let error = Turn::decode(Bytes::from_static(record.as_bytes()), digest).unwrap_err();
+        let error = Record::decode(Bytes::from_static(record.as_bytes()), digest).unwrap_err();
         let text = format!("{error} {error:?} {:?}", error.source());
         assert!(!text.contains("secret"), "{text}");
     }
-    let error = Turn::decode(Bytes::from_static(b"{\"v\":\"2.0\"}\n\n"), digest).unwrap_err();
+    let error = Record::decode(Bytes::from_static(b"{\"v\":\"2.0\"}\n\n"), digest).unwrap_err();
     assert!(matches!(error, RecordError::Version(version) if version == "2.0"));
 }

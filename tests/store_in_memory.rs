@@ -8,7 +8,7 @@ mod turns;
 use std::{sync::Arc, time::Duration};
 
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, DynHistoryStore, HistoryStore, InMemoryStore, Loaded, Page, Scope,
@@ -58,7 +58,7 @@ impl HistoryStore for Erased {
         self.0.load_dyn(key, after).await
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         self.0.append_dyn(key, at, turn).await
     }
 
@@ -176,7 +176,7 @@ async fn a_session_that_fills_the_store_alone_loses_its_oldest_turns() {
         say(&store, &key("a"), 20_000).await;
     }
     let loaded = store.load(&key("a"), None).await.unwrap();
-    assert_eq!(loaded.turns.len(), 4, "as many of the newest as there is room for");
+    assert_eq!(loaded.records.len(), 4, "as many of the newest as there is room for");
     assert_eq!(loaded.cursor.count, 10, "the cursor counts them all");
     let stats = store.stats();
     assert_eq!(stats.evicted_turns, 6);
@@ -233,16 +233,16 @@ fn nothing_of_a_conversation_is_in_its_debug_text() {
     assert!(!text.contains("a-secret-id") && !text.contains("xxx"), "{text}");
 }
 
-fn turn(key: &SessionKey, bytes: usize) -> Turn {
+fn turn(key: &SessionKey, bytes: usize) -> Record {
     turns::turn(key, &"x".repeat(bytes))
 }
 
-async fn say(store: &InMemoryStore, key: &SessionKey, bytes: usize) -> Turn {
+async fn say(store: &InMemoryStore, key: &SessionKey, bytes: usize) -> Record {
     let turn = turn(key, bytes);
     turns::add(store, key, &turn).await;
     turn
 }
 
 async fn held(store: &InMemoryStore, id: &str) -> usize {
-    store.load(&key(id), None).await.unwrap().turns.len()
+    store.load(&key(id), None).await.unwrap().records.len()
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Log, Message, Parent, Turn, TurnId, TurnParts, TurnState},
+    history::{Log, Message, Parent, Record, RecordId, TurnParts, TurnState},
     protocol::{Protocol, openai_chat::OpenAiChat},
     session::{Principal, SessionKey},
 };
@@ -39,9 +39,9 @@ pub(crate) fn log(turns: usize) -> Log {
     self::turns(turns).into_iter().collect()
 }
 
-pub(crate) fn turns(turns: usize) -> Vec<Turn> {
+pub(crate) fn turns(turns: usize) -> Vec<Record> {
     let (key, messages) = (key(), said());
-    (0..turns).map(|_| parts(&messages).into_turn(&key)).collect()
+    (0..turns).map(|_| parts(&messages).into_record(&key)).collect()
 }
 
 /// What the client says in a turn, and the reply.
@@ -52,7 +52,7 @@ pub(crate) fn said() -> Vec<Message> {
 
 pub(crate) fn parts(said: &[Message]) -> TurnParts {
     TurnParts {
-        id: TurnId::new(),
+        id: RecordId::new(),
         parent: Parent::Previous,
         at: SystemTime::UNIX_EPOCH,
         instructions: Vec::new(),

@@ -37,7 +37,7 @@ fn append(length: usize) -> Operation {
         let (runtime, key, said) = (runtime(), key(), said());
         let store = runtime.block_on(seeded(length));
         let at = runtime.block_on(store.load(&key, None)).unwrap().cursor;
-        let mut turns: Vec<_> = (0..200).map(|_| parts(&said).into_turn(&key)).collect();
+        let mut turns: Vec<_> = (0..200).map(|_| parts(&said).into_record(&key)).collect();
         Box::new(move || {
             let turn = turns.pop().unwrap();
             black_box(runtime.block_on(store.append(&key, &at, &turn)).unwrap());

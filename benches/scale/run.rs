@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{Appended, Cursor},
 };
@@ -29,7 +29,7 @@ struct Sample {
     key: SessionKey,
     end: Cursor,
     turns: usize,
-    next: Option<Turn>,
+    next: Option<Record>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

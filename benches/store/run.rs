@@ -6,7 +6,7 @@ use std::{
 };
 
 use tower_session_memory::{
-    history::{Parent, Role, Turn},
+    history::{Parent, Record, Role},
     session::SessionKey,
     store::{Appended, Cursor},
 };
@@ -133,17 +133,17 @@ struct Session {
 
 impl Session {
     /// A turn of twice 200 bytes.
-    fn next_turn(&self) -> Turn {
+    fn next_turn(&self) -> Record {
         let text = "It was the best of times, it was the worst of times. ".repeat(4);
         let message = |role: &str| format!(r#"{{"role":"{role}","content":"{}"}}"#, &text[..200]);
         let mut parts = turns::parts(&message("user"), Parent::Previous);
         parts.reply = turns::message(Role::Assistant, &message("assistant"));
         parts.finish_reason = Some("stop".to_owned());
         parts.model = Some("a-model".to_owned());
-        parts.into_turn(&self.key)
+        parts.into_record(&self.key)
     }
 
-    async fn append(&mut self, store: &Store, turn: &Turn) -> Result<(), BoxError> {
+    async fn append(&mut self, store: &Store, turn: &Record) -> Result<(), BoxError> {
         match store.append_dyn(&self.key, &self.end, turn).await? {
             Appended::Appended { cursor: end, .. } => {
                 (self.end, self.turns) = (end, self.turns + 1);
@@ -155,9 +155,9 @@ impl Session {
 
     async fn load(&self, store: &Store) -> Result<(), BoxError> {
         let loaded = store.load_dyn(&self.key, None).await?;
-        match loaded.turns.len() == self.turns && loaded.cursor == self.end {
+        match loaded.records.len() == self.turns && loaded.cursor == self.end {
             true => Ok(()),
-            false => Err(format!("a load answered {} turns of {}", loaded.turns.len(), self.turns).into()),
+            false => Err(format!("a load answered {} turns of {}", loaded.records.len(), self.turns).into()),
         }
     }
 }
@@ -239,7 +239,7 @@ async fn prepare(
     cached: &Store,
     operation: Operation,
     sessions: &mut [Session],
-) -> Result<Vec<Turn>, BoxError> {
+) -> Result<Vec<Record>, BoxError> {
     let mut prepared = Vec::new();
     for session in sessions {
         if matches!(operation, Operation::Unchanged | Operation::OneNew) {
@@ -259,7 +259,7 @@ async fn operate(
     cached: &Store,
     operation: Operation,
     session: &mut Session,
-    turn: &Turn,
+    turn: &Record,
 ) -> Result<(), BoxError> {
     match operation {
         Operation::Whole => session.load(plain).await,

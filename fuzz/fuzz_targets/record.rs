@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::{Principal, SessionKey},
 };
 
@@ -19,8 +19,8 @@ fuzz_target!(|data: &[u8]| {
         None => text,
     };
     let record = Bytes::from(record);
-    let Ok(turn) = Turn::decode(record.clone(), key.digest()) else { return };
-    assert_eq!(turn.record(), &record, "a record is kept as it was stored");
+    let Ok(turn) = Record::decode(record.clone(), key.digest()) else { return };
+    assert_eq!(turn.bytes(), &record, "a record is kept as it was stored");
     let messages: Vec<_> = turn.messages().map(|message| message.raw().clone()).collect();
     assert_eq!(messages.join(&b","[..]), &turn.message_bytes()[..], "the messages are the spliced bytes");
     assert_eq!(messages.len(), turn.len());
@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let instructions: Vec<_> = turn.instructions().map(|message| message.raw().clone()).collect();
     assert_eq!(instructions.join(&b","[..]), &turn.instruction_bytes()[..]);
-    assert!(Turn::decode(record, SessionKey::new("other", Principal::anonymous(), key.id().clone()).digest()).is_err());
+    assert!(Record::decode(record, SessionKey::new("other", Principal::anonymous(), key.id().clone()).digest()).is_err());
 });
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {

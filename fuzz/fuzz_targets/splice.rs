@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use tower_session_memory::{
     history::{
-        Incoming, Instructions, Log, Message, Mode, Parent, Role, TurnId, TurnParts, TurnState, Window,
+        Incoming, Instructions, Log, Message, Mode, Parent, Role, RecordId, TurnParts, TurnState, Window,
         reconcile,
     },
     protocol::{Draft, Protocol, openai_chat::OpenAiChat, splice::splice},
@@ -56,7 +56,7 @@ fn log(draft: &Draft, end: usize) -> Log {
             continue;
         }
         let turn = TurnParts {
-            id: TurnId::new(),
+            id: RecordId::new(),
             parent: Parent::Previous,
             at: SystemTime::UNIX_EPOCH,
             instructions: draft.messages[..if log.is_empty() { draft.leading } else { 0 }].to_vec(),
@@ -67,7 +67,7 @@ fn log(draft: &Draft, end: usize) -> Log {
             model: None,
             usage: None,
         };
-        log.extend([turn.into_turn(&key)]);
+        log.extend([turn.into_record(&key)]);
     }
     log
 }

@@ -10,7 +10,7 @@ use super::encoding::{DecodeError, Decoder};
 use crate::{
     commits::{Commit, Commits, InFlight, Submitted},
     failpoint::{self, Point},
-    history::{Message, Parent, TurnId, TurnParts, TurnState},
+    history::{Message, Parent, RecordId, TurnParts, TurnState},
     protocol::{Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Skip},
     session::SessionKey,
     store::Cursor,
@@ -140,7 +140,7 @@ impl Recording {
     fn submit(self, reply: Reply, state: TurnState) -> Option<Submitted> {
         let OpenTurn { key, at, parent, instructions, sent } = self.turn;
         let parts = TurnParts {
-            id: TurnId::new(),
+            id: RecordId::new(),
             parent,
             at: SystemTime::now(),
             instructions,
@@ -151,7 +151,7 @@ impl Recording {
             model: reply.model,
             usage: reply.usage,
         };
-        let turn = parts.into_turn(&key);
+        let turn = parts.into_record(&key);
         if turn.message_bytes().len() > self.max_turn {
             telemetry::skipped(&key, Skip::TooLarge);
             return None;

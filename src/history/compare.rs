@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use super::{Canonical, Message, Path, Role, Turn};
+use super::{Canonical, Message, Path, Record, Role};
 
 pub(super) type CanonicalOf<'a> = &'a dyn Fn(&Message) -> Canonical;
 
@@ -94,7 +94,7 @@ impl<'c, 'a> Comparison<'c, 'a> {
 
     /// The last turn of H that R holds wholly when they begin with `common` messages in common, and how many
     /// messages H has up to its end.
-    pub(super) fn last_whole_turn(&self, common: usize) -> Option<(&'a Turn, usize)> {
+    pub(super) fn last_whole_turn(&self, common: usize) -> Option<(&'a Record, usize)> {
         let whole = self.ends.partition_point(|end| *end <= common).checked_sub(1)?;
         Some((self.path.turn(whole)?, self.ends[whole]))
     }
@@ -170,7 +170,7 @@ mod tests {
                     turn(Parent::Previous, &sent, assistant(word(bits >> 7 == 1)))
                 })
                 .collect();
-            let stored: Vec<_> = log.turns().iter().flat_map(Turn::messages).collect();
+            let stored: Vec<_> = log.turns().iter().flat_map(Record::messages).collect();
             // The end of the history, so that there often is something to find, and then anything.
             let mut sent: Vec<_> = stored[stored.len() - aligned.min(stored.len())..].iter().map(respaced).collect();
             sent.extend(rest.iter().map(|(asks, bit)| if *asks { user(word(*bit)) } else { assistant(word(*bit)) }));
@@ -184,7 +184,7 @@ mod tests {
             let found = compared.tail();
             prop_assert_eq!(found.map(|(_, len)| len), naive);
             if let Some((cut, len)) = found {
-                let before: usize = log.turns()[..cut.turns].iter().map(Turn::len).sum();
+                let before: usize = log.turns()[..cut.turns].iter().map(Record::len).sum();
                 prop_assert_eq!(before + cut.messages, h.len() - len);
                 prop_assert!(cut.messages < log.turns()[cut.turns].len(), "a cut at a border is between turns");
             }

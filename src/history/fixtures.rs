@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::{About, Canonical, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState};
+use super::{About, Canonical, Message, Parent, Record, RecordId, Role, TurnParts, TurnState};
 use crate::session::{Principal, SessionKey};
 
 #[derive(Clone, Copy)]
@@ -64,15 +64,15 @@ pub(super) fn canonical(message: &Message) -> Canonical {
     Canonical(digest)
 }
 
-pub(super) fn turn(parent: Parent, sent: &[Message], reply: Message) -> Turn {
+pub(super) fn turn(parent: Parent, sent: &[Message], reply: Message) -> Record {
     build(&[], parent, sent, reply, TurnState::Complete)
 }
 
-pub(super) fn turn_with(instructions: &str, parent: Parent, sent: &[Message], reply: Message) -> Turn {
+pub(super) fn turn_with(instructions: &str, parent: Parent, sent: &[Message], reply: Message) -> Record {
     build(&[Said::System(instructions).message()], parent, sent, reply, TurnState::Complete)
 }
 
-pub(super) fn interrupted(sent: &[Message], reply: Message) -> Turn {
+pub(super) fn interrupted(sent: &[Message], reply: Message) -> Record {
     build(&[], Parent::Previous, sent, reply, TurnState::Interrupted)
 }
 
@@ -82,9 +82,9 @@ fn build(
     sent: &[Message],
     reply: Message,
     state: TurnState,
-) -> Turn {
+) -> Record {
     TurnParts {
-        id: TurnId::new(),
+        id: RecordId::new(),
         parent,
         at: SystemTime::UNIX_EPOCH,
         instructions: instructions.to_vec(),
@@ -95,5 +95,5 @@ fn build(
         model: None,
         usage: None,
     }
-    .into_turn(&SessionKey::new("test", Principal::anonymous(), "s".parse().unwrap()))
+    .into_record(&SessionKey::new("test", Principal::anonymous(), "s".parse().unwrap()))
 }

@@ -4,7 +4,7 @@ pub use path::Path;
 
 use std::{collections::HashMap, fmt};
 
-use super::{Parent, Turn, TurnId, joined::Joined};
+use super::{Parent, Record, RecordId, joined::Joined};
 
 /// A session's turns in commit order, each with its parent resolved.
 ///
@@ -12,7 +12,7 @@ use super::{Parent, Turn, TurnId, joined::Joined};
 /// log stands beside the turns, so that it is read in a row: the turns themselves are not looked at.
 #[derive(Clone, Default)]
 pub struct Log {
-    turns: Vec<Turn>,
+    turns: Vec<Record>,
     /// One for each turn.
     steps: Vec<Step>,
     /// The messages of all turns.
@@ -22,7 +22,7 @@ pub struct Log {
     /// How many turns were trimmed from the start. A turn's number is its place before that.
     trimmed: usize,
     /// The numbers of the turns below `indexed`: made when a turn names a parent.
-    numbers: HashMap<TurnId, usize>,
+    numbers: HashMap<RecordId, usize>,
     indexed: usize,
 }
 
@@ -51,13 +51,13 @@ impl Log {
 
     /// The turns, in commit order.
     #[must_use]
-    pub fn turns(&self) -> &[Turn] {
+    pub fn turns(&self) -> &[Record] {
         &self.turns
     }
 
     /// The newest turn.
     #[must_use]
-    pub fn head(&self) -> Option<&Turn> {
+    pub fn head(&self) -> Option<&Record> {
         self.turns.last()
     }
 
@@ -80,18 +80,18 @@ impl Log {
     }
 
     /// How many bytes of memory a turn takes in a log, beside its own.
-    pub(crate) fn weight(turn: &Turn) -> usize {
-        size_of::<Turn>() + size_of::<Step>() + Joined::copied(turn.message_bytes().len())
+    pub(crate) fn weight(turn: &Record) -> usize {
+        size_of::<Record>() + size_of::<Step>() + Joined::copied(turn.message_bytes().len())
     }
 
-    /// Whether a turn is an [envelope](Turn::envelope).
+    /// Whether a turn is an [envelope](Record::envelope).
     #[must_use]
     pub(crate) fn holds_envelopes(&self) -> bool {
         self.envelopes > 0
     }
 
     /// Adds a turn.
-    pub(crate) fn push(&mut self, turn: Turn) {
+    pub(crate) fn push(&mut self, turn: Record) {
         let parent = self.number_of(turn.parent());
         self.steps.push(Step {
             parent,
@@ -139,7 +139,7 @@ impl Log {
             Parent::Previous => (!self.turns.is_empty()).then(|| self.trimmed + self.turns.len() - 1),
             Parent::Root => None,
             Parent::Turn(id) => {
-                let new = self.turns[self.indexed - self.trimmed..].iter().map(Turn::id);
+                let new = self.turns[self.indexed - self.trimmed..].iter().map(Record::id);
                 self.numbers.extend(new.zip(self.indexed..));
                 self.indexed = self.trimmed + self.turns.len();
                 self.numbers.get(&id).copied()
@@ -157,14 +157,14 @@ impl fmt::Debug for Log {
     }
 }
 
-impl Extend<Turn> for Log {
-    fn extend<I: IntoIterator<Item = Turn>>(&mut self, turns: I) {
+impl Extend<Record> for Log {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, turns: I) {
         turns.into_iter().for_each(|turn| self.push(turn));
     }
 }
 
-impl FromIterator<Turn> for Log {
-    fn from_iter<I: IntoIterator<Item = Turn>>(turns: I) -> Self {
+impl FromIterator<Record> for Log {
+    fn from_iter<I: IntoIterator<Item = Record>>(turns: I) -> Self {
         let mut log = Self::new();
         log.extend(turns);
         log
@@ -176,11 +176,11 @@ mod tests {
     use super::*;
     use crate::history::fixtures::{assistant, turn, user};
 
-    fn ids(path: &Path<'_>) -> Vec<TurnId> {
+    fn ids(path: &Path<'_>) -> Vec<RecordId> {
         path.turns().map(|turn| turn.id()).collect()
     }
 
-    fn log(turns: &[&Turn]) -> Log {
+    fn log(turns: &[&Record]) -> Log {
         turns.iter().map(|turn| (*turn).clone()).collect()
     }
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::{
-    ClientCase, Instructions, Log, Message, Mode, Parent, Path, Plan, Role, Turn, TurnState, Window,
+    ClientCase, Instructions, Log, Message, Mode, Parent, Path, Plan, Record, Role, TurnState, Window,
     compare::{CanonicalOf, Comparison, Cut, Digests},
 };
 
@@ -201,7 +201,7 @@ impl<'a> Incoming<'a> {
 /// What is inserted of the history: whole turns, and the first messages of one more.
 struct View<'a> {
     turns: Path<'a>,
-    partial: Option<(&'a Turn, usize)>,
+    partial: Option<(&'a Record, usize)>,
 }
 
 impl View<'_> {

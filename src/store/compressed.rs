@@ -7,11 +7,11 @@ use bytes::Bytes;
 use super::{
     Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
 };
-use crate::{history::Turn, session::SessionKey};
+use crate::{history::Record, session::SessionKey};
 
 /// Any store, with records compressed by Zstandard.
 ///
-/// A record goes into an [envelope](crate::history::Turn::envelope) of coding `zstd`, one frame with a checksum.
+/// A record goes into an [envelope](crate::history::Record::envelope) of coding `zstd`, one frame with a checksum.
 /// Records below [`min_bytes`](Self::with_min_bytes), and those that would not become smaller, are stored as
 /// they are. Both kinds are read, so a store may be wrapped, unwrapped for new records by a wrapper that is set
 /// to compress none, or written by replicas of both kinds.
@@ -84,8 +84,8 @@ impl<S> Compressed<S> {
         self
     }
 
-    fn pack(&self, turn: &Turn) -> Result<Turn, StoreError> {
-        let record = turn.record();
+    fn pack(&self, turn: &Record) -> Result<Record, StoreError> {
+        let record = turn.bytes();
         if record.len() > self.max_bytes {
             return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
@@ -95,11 +95,11 @@ impl<S> Compressed<S> {
         let packed = turn
             .enclose(CODING, None, |_| pack(record, self.level))
             .map_err(|error| StoreError::with_source(StoreErrorKind::Other, error))?;
-        Ok(if packed.record().len() < record.len() { packed } else { turn.clone() })
+        Ok(if packed.bytes().len() < record.len() { packed } else { turn.clone() })
     }
 
     /// The turn itself, or what is in the envelope. Envelopes of other codings are somebody else's.
-    fn unpack(&self, key: &SessionKey, turn: Turn) -> Result<Turn, StoreError> {
+    fn unpack(&self, key: &SessionKey, turn: Record) -> Result<Record, StoreError> {
         let Some(envelope) = turn.envelope().filter(|envelope| envelope.coding == CODING) else {
             return Ok(turn);
         };
@@ -113,14 +113,15 @@ impl<S> Compressed<S> {
 impl<S: HistoryStore> HistoryStore for Compressed<S> {
     async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
         let loaded = self.inner.load(key, after).await?;
-        if !loaded.turns.hold_envelopes() {
+        if !loaded.records.hold_envelopes() {
             return Ok(loaded);
         }
-        let turns = loaded.turns.into_iter().map(|turn| self.unpack(key, turn)).collect::<Result<_, _>>()?;
-        Ok(Loaded { turns, ..loaded })
+        let turns =
+            loaded.records.into_iter().map(|turn| self.unpack(key, turn)).collect::<Result<_, _>>()?;
+        Ok(Loaded { records: turns, ..loaded })
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         self.inner.append(key, at, &self.pack(turn)?).await
     }
 

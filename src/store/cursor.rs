@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::history::TurnId;
+use crate::history::RecordId;
 
 /// Which incarnation of a session's log a cursor belongs to.
 ///
@@ -49,7 +49,7 @@ pub struct Cursor {
     /// How many turns were appended up to here, trimmed ones included.
     pub count: u64,
     /// The newest turn up to here; `None` at the start.
-    pub newest: Option<TurnId>,
+    pub newest: Option<RecordId>,
 }
 
 impl Cursor {

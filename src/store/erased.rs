@@ -1,7 +1,7 @@
 use std::{future::Future, pin::Pin};
 
 use super::{Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError};
-use crate::{history::Turn, session::SessionKey};
+use crate::{history::Record, session::SessionKey};
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -13,7 +13,8 @@ pub trait DynHistoryStore: Send + Sync + 'static {
     /// [`HistoryStore::load`].
     fn load_dyn<'a>(&'a self, key: &'a SessionKey, after: Option<&'a Cursor>) -> Boxed<'a, Loaded>;
     /// [`HistoryStore::append`].
-    fn append_dyn<'a>(&'a self, key: &'a SessionKey, at: &'a Cursor, turn: &'a Turn) -> Boxed<'a, Appended>;
+    fn append_dyn<'a>(&'a self, key: &'a SessionKey, at: &'a Cursor, turn: &'a Record)
+    -> Boxed<'a, Appended>;
     /// [`HistoryStore::delete`].
     fn delete_dyn<'a>(&'a self, key: &'a SessionKey) -> Boxed<'a, ()>;
     /// [`HistoryStore::sessions`].
@@ -29,7 +30,12 @@ impl<S: HistoryStore> DynHistoryStore for S {
         Box::pin(self.load(key, after))
     }
 
-    fn append_dyn<'a>(&'a self, key: &'a SessionKey, at: &'a Cursor, turn: &'a Turn) -> Boxed<'a, Appended> {
+    fn append_dyn<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        at: &'a Cursor,
+        turn: &'a Record,
+    ) -> Boxed<'a, Appended> {
         Box::pin(self.append(key, at, turn))
     }
 

@@ -1,5 +1,5 @@
 use super::{Cursor, Epoch};
-use crate::history::TurnId;
+use crate::history::RecordId;
 
 /// Where a live log or tombstone stands: what decides on cursors.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +12,7 @@ pub(crate) struct Head {
     pub(crate) count: u64,
     /// How many of these are kept no more.
     pub(crate) trimmed: u64,
-    pub(crate) newest: Option<TurnId>,
+    pub(crate) newest: Option<RecordId>,
 }
 
 /// Which part of a log answers a load.
@@ -23,7 +23,7 @@ pub(crate) enum Place {
     /// The cursor stands at the start of the log.
     Start,
     /// After so many turns, provided that the last of them has this id.
-    After(u64, TurnId),
+    After(u64, RecordId),
 }
 
 impl Head {
@@ -60,7 +60,7 @@ impl Head {
     }
 
     /// The head after one more turn.
-    pub(crate) fn with(self, id: TurnId) -> Self {
+    pub(crate) fn with(self, id: RecordId) -> Self {
         Self { count: self.count + 1, newest: Some(id), ..self }
     }
 

@@ -24,12 +24,12 @@ mod head;
 mod in_memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod records;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod retention;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
-mod turns;
 
 pub use cached::{CacheStats, Cached};
 #[cfg(feature = "zstd")]
@@ -42,24 +42,24 @@ pub use error::{StoreError, StoreErrorKind};
 pub use in_memory::{InMemoryStats, InMemoryStore};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+pub use records::Records;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub use retention::TtlRefresh;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
-pub use turns::Turns;
 
 use std::{fmt, future::Future, time::SystemTime};
 
 use crate::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     session::{Principal, SessionId, SessionKey},
 };
 
 /// A store of session logs that all replicas share.
 ///
 /// A session is an append-only log of turns. The store sees turns as opaque records with an id and a parent
-/// ([`Turn::record`], [`Turn::id`], [`Turn::parent`]) and never rewrites one.
+/// ([`Record::bytes`], [`Record::id`], [`Record::parent`]) and never rewrites one.
 ///
 /// # Cancel safety
 ///
@@ -81,7 +81,7 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// - With `after: None`, or a cursor that the store no longer knows (another epoch; a turn that is not
     ///   at that place), the log from its start, and `from_start` is true.
     /// - With a cursor of this log, only the turns after it, which may be none, and `from_start` is false.
-    /// - Turns come in commit order.
+    /// - Records come in commit order.
     /// - An append that was acknowledged before the call began is in the answer (reads come from the
     ///   primary).
     /// - An expired session is unknown.
@@ -102,7 +102,7 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// - A session that was deleted since `at` was loaded answers [`Gone`](Appended::Gone), whether or not
     ///   it has been started anew since: a turn in flight never resurrects a deleted session.
     /// - A session that merely expired starts a new log with this turn.
-    /// - Turns that other callers appended since `at` are no conflict: this one goes after them. (A turn
+    /// - Records that other callers appended since `at` are no conflict: this one goes after them. (A turn
     ///   whose [`Parent`](crate::history::Parent) is `Previous` then continues the newest of them.)
     /// - A turn whose parent is `Turn(id)` is `Gone` unless that id is in the log, also when the log merely
     ///   expired: without its parent the turn is no whole conversation. These checks and the write are one
@@ -115,14 +115,14 @@ pub trait HistoryStore: Send + Sync + 'static {
         &self,
         key: &SessionKey,
         at: &Cursor,
-        turn: &Turn,
+        turn: &Record,
     ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
     /// Removes every trace of the session; deleting an unknown session is fine.
     ///
     /// # Behavior
     ///
-    /// - Turns in flight are refused afterwards: see [`append`](Self::append). What the store keeps for
+    /// - Records in flight are refused afterwards: see [`append`](Self::append). What the store keeps for
     ///   this (a tombstone) holds nothing of the conversation and expires by itself.
     /// - A load after it finds an empty log, and a turn may be appended at that load's cursor.
     fn delete(&self, key: &SessionKey) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -158,11 +158,11 @@ pub struct Loaded {
     /// Where the log ends now.
     pub cursor: Cursor,
     /// The turns after the cursor that was asked for, or all of them.
-    pub turns: Turns,
-    /// Whether `turns` begins at the start of the log.
+    pub records: Records,
+    /// Whether `records` begins at the start of the log.
     pub from_start: bool,
     /// How many turns at the start of the log are kept no more; 0 for an unknown session. From the start,
-    /// `turns` holds the `cursor.count - trimmed` that are kept.
+    /// `records` holds the `cursor.count - trimmed` that are kept.
     pub trimmed: u64,
 }
 
@@ -176,7 +176,7 @@ pub enum Appended {
         /// The turn right before it, as the step that added it saw the log: caches go by it. `None` for the first turn
         /// of a log, and where the store has not looked. Not to be taken from `at` unless that step has compared it:
         /// other turns may have come since, and a server that failed may have lost some.
-        before: Option<TurnId>,
+        before: Option<RecordId>,
     },
     /// The turn had been added before; the cursor stands at the log's end.
     AlreadyThere(Cursor),

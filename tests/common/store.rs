@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 use tower_session_memory::{
-    history::{Parent, TurnId, TurnState},
+    history::{Parent, RecordId, TurnState},
     session::{Principal, SessionId, SessionKey},
     store::{
         Compressed, DynHistoryStore, Encrypted, HistoryStore, Page, PostgresStore, RedisStore, Scope,
@@ -24,7 +24,7 @@ pub const SHARED: &str = "shared";
 /// One stored turn.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    pub id: TurnId,
+    pub id: RecordId,
     pub parent: Parent,
     pub state: TurnState,
     pub sent: usize,
@@ -89,7 +89,7 @@ pub async fn load_of(store: &dyn DynHistoryStore, scope: &Scope, session: &str) 
     let id = session.parse::<SessionId>().unwrap();
     let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), id);
     let loaded = store.load_dyn(&key, None).await.expect("the session loads");
-    let turns = loaded.turns.iter().map(|turn| Stored {
+    let turns = loaded.records.iter().map(|turn| Stored {
         id: turn.id(),
         parent: turn.parent(),
         state: turn.state(),

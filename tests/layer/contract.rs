@@ -229,7 +229,7 @@ async fn the_key_in_the_extensions_beats_every_header() {
     assert_eq!(response.headers()["x-session-id"], "from-extension");
     response.into_body().collect().await.unwrap();
     assert_eq!(store.turns("from-extension").await.len(), 1);
-    assert!(store.store.load(&key("from-header"), None).await.unwrap().turns.is_empty());
+    assert!(store.store.load(&key("from-header"), None).await.unwrap().records.is_empty());
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_session_memory::{
     RequestBody, ResponseBody, SessionMemoryLayer,
-    history::Turn,
+    history::Record,
     session::{Principal, SessionKey},
     store::{
         Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage,
@@ -251,12 +251,12 @@ impl Moody {
         Self { gate: Arc::new(Semaphore::new(0)), ..Self::new() }
     }
 
-    pub async fn turns(&self, session: &str) -> Vec<Turn> {
-        self.store.load(&key(session), None).await.expect("a load").turns.into()
+    pub async fn turns(&self, session: &str) -> Vec<Record> {
+        self.store.load(&key(session), None).await.expect("a load").records.into()
     }
 
     /// Waits until the session has so many turns.
-    pub async fn until(&self, session: &str, turns: usize) -> Vec<Turn> {
+    pub async fn until(&self, session: &str, turns: usize) -> Vec<Record> {
         for _ in 0..500 {
             let stored = self.turns(session).await;
             if stored.len() >= turns {
@@ -279,7 +279,7 @@ impl HistoryStore for Moody {
         self.store.load(key, after).await
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         self.appends.fetch_add(1, Ordering::SeqCst);
         let _permit = self.gate.acquire().await;
         assert!(!self.panics.load(Ordering::SeqCst), "the store panics");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tower_session_memory::history::{Parent, TurnId};
+use tower_session_memory::history::{Parent, RecordId};
 
 /// Nanoseconds since the history began. One process takes all times, so they compare.
 pub type Time = u64;
@@ -93,7 +93,7 @@ pub struct Shown {
 /// One turn, as the store holds it.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    pub id: TurnId,
+    pub id: RecordId,
     pub parent: Parent,
     pub instructions: Vec<Said>,
     pub sent: Vec<Said>,

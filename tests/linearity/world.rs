@@ -14,7 +14,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, task::JoinSet};
 use tower_session_memory::{
-    history::{Message, Turn, TurnState},
+    history::{Message, Record, TurnState},
     session::{Principal, SessionKey},
     store::DynHistoryStore,
 };
@@ -249,7 +249,7 @@ impl World {
     }
 }
 
-fn stored(turn: &Turn) -> Stored {
+fn stored(turn: &Record) -> Stored {
     let read = |message: &Message| said(&serde_json::from_slice(message.raw()).unwrap_or_default());
     let mut sent: Vec<Said> = turn.messages().map(|message| read(&message)).collect();
     let reply = sent.pop().unwrap_or_else(|| Said::new(Role::Other, "an envelope"));

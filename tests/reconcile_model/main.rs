@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use said::{Said, Sent};
 use tower_session_memory::{
     history::{
-        ClientCase, Incoming, Instructions, Log, Message, Mode, Plan, TurnId, TurnParts, TurnState, Window,
+        ClientCase, Incoming, Instructions, Log, Message, Mode, Plan, RecordId, TurnParts, TurnState, Window,
         reconcile,
     },
     protocol::{Draft, Protocol, openai_chat::OpenAiChat, splice::splice},
@@ -82,7 +82,7 @@ struct Turn {
 
 #[derive(Default)]
 struct World {
-    turns: Vec<Turn>,
+    turns: Vec<Record>,
     log: Log,
     spoken: usize,
     /// The last request in full, if sending it again is a matter of course.
@@ -351,7 +351,7 @@ impl World {
         let interrupted = matches!(step.reply, Answer::Interrupted);
         let leading = if plan.stores_instructions { draft.leading } else { 0 };
         let turn = TurnParts {
-            id: TurnId::new(),
+            id: RecordId::new(),
             parent: plan.parent,
             at: SystemTime::UNIX_EPOCH,
             instructions: draft.messages[..leading].to_vec(),
@@ -363,7 +363,7 @@ impl World {
             usage: None,
         };
         let key = SessionKey::new("model", Principal::anonymous(), "s".parse().unwrap());
-        self.log.extend([turn.into_turn(&key)]);
+        self.log.extend([turn.into_record(&key)]);
         self.turns.push(Turn {
             parent: expected.parent,
             system: request.system.filter(|system| Some(system) != instructions.as_ref()),

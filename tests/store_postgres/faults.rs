@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 use tower_session_memory::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     store::{Appended, HistoryStore, PostgresStore, StoreErrorKind},
 };
 
@@ -27,12 +27,16 @@ use super::{
 
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
-fn ids(turns: &[Turn]) -> Vec<TurnId> {
-    turns.iter().map(Turn::id).collect()
+fn ids(turns: &[Record]) -> Vec<RecordId> {
+    turns.iter().map(Record::id).collect()
 }
 
 /// Appends until it is acknowledged, as the layer does: the same turn again after each passing error.
-async fn insist(store: &PostgresStore, key: &tower_session_memory::session::SessionKey, turn: &Turn) -> u64 {
+async fn insist(
+    store: &PostgresStore,
+    key: &tower_session_memory::session::SessionKey,
+    turn: &Record,
+) -> u64 {
     let mut errors = 0;
     loop {
         let at = match store.load(key, None).await {
@@ -107,7 +111,7 @@ async fn connections_that_are_terminated_under_load_lose_and_double_nothing() {
     for session in 0..3 {
         let key = key(&format!("session-{session}"));
         let stored = ids(&store.load(&key, None).await.unwrap().turns);
-        let sent: HashSet<TurnId> =
+        let sent: HashSet<RecordId> =
             done.iter().filter(|(of, ..)| *of == key).flat_map(|(_, sent, _)| sent.iter().copied()).collect();
         assert_eq!(stored.len(), sent.len(), "a turn is missing or doubled");
         assert_eq!(stored.into_iter().collect::<HashSet<_>>(), sent, "other turns than were sent");
@@ -212,7 +216,7 @@ async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer()
                     // A record of another session would be an error, and so would an answer of another shape.
                     let loaded = store.load(&key, None).await.unwrap();
                     let found = ids(&loaded.turns);
-                    let own: HashSet<TurnId> = found.iter().copied().collect();
+                    let own: HashSet<RecordId> = found.iter().copied().collect();
                     assert!(own.is_subset(&sent), "a turn of somebody else");
                     assert_eq!(own.len(), found.len(), "a turn stands in the log twice");
                     at = loaded.cursor;

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 use tower_session_memory::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     session::SessionKey,
     store::{Appended, Cursor, HistoryStore, PostgresStore},
 };
@@ -51,8 +51,8 @@ struct Caller {
     store: PostgresStore,
     key: SessionKey,
     at: Option<Cursor>,
-    log: HashSet<TurnId>,
-    sent: Vec<(Turn, Fate)>,
+    log: HashSet<RecordId>,
+    sent: Vec<(Record, Fate)>,
     errors: u64,
     forgotten: u64,
 }
@@ -102,7 +102,7 @@ impl Load {
         for session in 0..SESSIONS {
             let key = key(&format!("session-{session}"));
             let stored = store.load(&key, None).await.expect("the session loads").turns;
-            let mut places: HashMap<TurnId, Vec<usize>> = HashMap::new();
+            let mut places: HashMap<RecordId, Vec<usize>> = HashMap::new();
             for (place, turn) in stored.iter().enumerate() {
                 places.entry(turn.id()).or_default().push(place);
             }
@@ -138,7 +138,7 @@ impl Caller {
         self
     }
 
-    async fn insist(&mut self, turn: &Turn, gives_up: bool, shared: &Shared) -> Fate {
+    async fn insist(&mut self, turn: &Record, gives_up: bool, shared: &Shared) -> Fate {
         let until = Instant::now() + PATIENCE;
         loop {
             let answer = match self.catch_up().await {
@@ -168,7 +168,7 @@ impl Caller {
         if loaded.from_start {
             self.log.clear();
         }
-        self.log.extend(loaded.turns.iter().map(Turn::id));
+        self.log.extend(loaded.turns.iter().map(Record::id));
         self.forgotten += match self.sent.last() {
             Some((turn, Fate::Acknowledged)) if !self.log.contains(&turn.id()) => 1,
             _ => 0,
@@ -194,7 +194,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn compare(&mut self, caller: &Caller, stored: &[Turn], places: &mut HashMap<TurnId, Vec<usize>>) {
+    fn compare(&mut self, caller: &Caller, stored: &[Record], places: &mut HashMap<RecordId, Vec<usize>>) {
         self.errors += caller.errors;
         self.forgotten += caller.forgotten;
         let mut newest = None;
@@ -206,7 +206,7 @@ impl Findings {
             }
             self.lost += usize::from(*fate == Fate::Acknowledged && found.is_empty());
             self.doubled += usize::from(found.len() > 1);
-            self.torn += found.iter().filter(|place| stored[**place].record() != turn.record()).count();
+            self.torn += found.iter().filter(|place| stored[**place].bytes() != turn.bytes()).count();
             // One that was given up may still have been on its way when the next was sent.
             if *fate == Fate::Acknowledged {
                 self.disordered += usize::from(found.first().copied() < newest);

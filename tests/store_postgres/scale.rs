@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use serde_json::Value;
 use tower_session_memory::{
-    history::TurnId,
+    history::RecordId,
     session::{Principal, SessionKey},
     store::{
         Cursor, Epoch, HistoryStore, Page, PostgresStore, Scope, StoreErrorKind, TtlRefresh,
@@ -134,7 +134,7 @@ async fn what_is_new_in_a_long_session_is_found_without_reading_the_old_where_mo
     let at = Cursor {
         epoch: Epoch::from_bytes(bytes(&at)),
         count: 4999,
-        newest: Some(TurnId::from_bytes(bytes(&newest))),
+        newest: Some(RecordId::from_bytes(bytes(&newest))),
     };
     let long = key("long");
     for round in 0..ROUNDS {

@@ -138,7 +138,7 @@ async fn a_cursor_of_turns_that_a_failover_lost_is_noticed() {
         at = add_at(&cached, &a, &at, &turn).await;
         lost.push((turn, at));
     }
-    assert_eq!(cached.load(&a, None).await.unwrap().turns.len(), 8);
+    assert_eq!(cached.load(&a, None).await.unwrap().records.len(), 8);
     master.kill();
     replica.signal("CONT");
     replica.cli(&["replicaof", "no", "one"]);
@@ -147,18 +147,19 @@ async fn a_cursor_of_turns_that_a_failover_lost_is_noticed() {
 
     let said: Vec<String> = (1..=5).map(|number| format!("turn {number}")).collect();
     assert_eq!(texts(&store, "a").await, said, "three acknowledged turns are lost, the others whole");
-    assert_eq!(cached.load(&a, None).await.unwrap().turns.len(), 5, "the cache does not know better");
+    assert_eq!(cached.load(&a, None).await.unwrap().records.len(), 5, "the cache does not know better");
     // The log grows past the lost cursors: a bare count would fit again.
     for number in 6..=9 {
         for (_, cursor) in &lost {
             let loaded = store.load(&a, Some(cursor)).await.unwrap();
             assert!(loaded.from_start, "the cursor {} is of what is lost", cursor.count);
-            assert_eq!(loaded.turns.len() as u64, loaded.cursor.count);
+            assert_eq!(loaded.records.len() as u64, loaded.cursor.count);
         }
         let (whole, uncached) = (cached.load(&a, None).await.unwrap(), store.load(&a, None).await.unwrap());
-        let ids =
-            |turns: &[tower_session_memory::history::Turn]| turns.iter().map(|t| t.id()).collect::<Vec<_>>();
-        assert_eq!(ids(&whole.turns), ids(&uncached.turns), "the cache is not stale");
+        let ids = |turns: &[tower_session_memory::history::Record]| {
+            turns.iter().map(|t| t.id()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&whole.records), ids(&uncached.records), "the cache is not stale");
         // What was under way continues the newest turn that there is.
         let turn = turn(&a, &format!("other {number}"));
         assert_eq!(add_at(&cached, &a, &lost[2].1, &turn).await.count, number);

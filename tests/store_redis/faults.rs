@@ -7,7 +7,7 @@ use std::{
 };
 
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     store::{Appended, Cursor, HistoryStore, RedisStore, StoreError, StoreErrorKind, redis::RedisBuilder},
 };
 
@@ -24,7 +24,7 @@ fn one_second(builder: RedisBuilder) -> RedisBuilder {
 
 /// An append to the session `a` that the server refuses for now: nothing was done. On a busy machine the last
 /// attempt may be cut off before its answer, and might have been done, as far as the store knows.
-async fn unavailable(store: &RedisStore, at: &Cursor, turn: &Turn) {
+async fn unavailable(store: &RedisStore, at: &Cursor, turn: &Record) {
     let until = Instant::now() + PATIENCE;
     loop {
         let error = store.append(&key("a"), at, turn).await.unwrap_err();

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::task::JoinSet;
 use tower_session_memory::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     store::{Appended, Cursor, HistoryStore, RedisStore, StoreErrorKind, redis::RedisBuilder},
 };
 
@@ -47,13 +47,13 @@ pub(crate) async fn brief(url: &str, limits: impl Fn(RedisBuilder) -> RedisBuild
 
 /// An append to the session `a` whose turn is stored, and the store cannot know. On a busy machine its time may be
 /// over before the turn is sent, or before the server has it: it is sent until `look` finds it.
-pub(crate) async fn unknown(store: &RedisStore, at: &Cursor, turn: &Turn, look: &RedisStore) {
+pub(crate) async fn unknown(store: &RedisStore, at: &Cursor, turn: &Record, look: &RedisStore) {
     let until = Instant::now() + PATIENCE;
     let mut undone = true;
     loop {
         let error = store.append(&key("a"), at, turn).await.unwrap_err();
         undone &= error.kind() == StoreErrorKind::Unavailable;
-        let stored = look.load(&key("a"), None).await.unwrap().turns;
+        let stored = look.load(&key("a"), None).await.unwrap().records;
         let found = stored.iter().any(|stored| stored.id() == turn.id());
         match error.kind() {
             StoreErrorKind::Timeout if found => return,
@@ -66,7 +66,7 @@ pub(crate) async fn unknown(store: &RedisStore, at: &Cursor, turn: &Turn, look: 
 }
 
 /// Appends this turn to the session `a` through a store that finds its server again, and answers the cursor after it.
-pub(crate) async fn again(store: &RedisStore, at: &Cursor, turn: &Turn) -> Cursor {
+pub(crate) async fn again(store: &RedisStore, at: &Cursor, turn: &Record) -> Cursor {
     let until = Instant::now() + PATIENCE;
     loop {
         match store.append(&key("a"), at, turn).await {
@@ -87,7 +87,7 @@ pub(crate) async fn patient(url: &str) -> RedisStore {
 
 /// Appends to sessions of their own from many tasks until told to end.
 pub(crate) struct Load {
-    tasks: JoinSet<(String, Vec<TurnId>)>,
+    tasks: JoinSet<(String, Vec<RecordId>)>,
     end: Arc<AtomicBool>,
     done: Arc<AtomicU32>,
     /// Of each session.
@@ -193,8 +193,8 @@ impl Load {
             Findings { unanswered: self.unanswered.load(Ordering::Relaxed), ..Default::default() };
         for (session, sent) in self.tasks.join_all().await {
             // A load checks every record, and that there are as many as the log says: a torn log is an error.
-            let turns = store.load(&key(&session), None).await.unwrap().turns;
-            let stored: HashSet<TurnId> = turns.iter().map(|turn| turn.id()).collect();
+            let turns = store.load(&key(&session), None).await.unwrap().records;
+            let stored: HashSet<RecordId> = turns.iter().map(|turn| turn.id()).collect();
             findings.acknowledged += sent.len();
             findings.stored += turns.len();
             findings.lost += sent.iter().filter(|id| !stored.contains(id)).count();

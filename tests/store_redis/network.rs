@@ -61,7 +61,7 @@ async fn an_append_that_meets_any_fault_is_stored_once() {
         assert!(!done || slow || found > 0, "{fault:?}: what was done is found when it is sent again");
         assert!(way.struck(fault) >= u64::from(rounds), "{fault:?} struck");
     }
-    assert_eq!(store.load(&key("a"), None).await.unwrap().turns.len() as u64, sent);
+    assert_eq!(store.load(&key("a"), None).await.unwrap().records.len() as u64, sent);
     println!("appends that met a fault: {} ({} rounds of each), 0 lost, 0 doubled", sent - 1, rounds);
 }
 
@@ -78,7 +78,7 @@ async fn a_load_that_meets_any_fault_finds_what_is_there() {
             assert_eq!(texts(&store, "a").await, whole, "{fault:?}");
             way.strike(fault, "EVALSHA");
             let loaded = store.load(&key("a"), Some(&cursor)).await.unwrap();
-            assert!(loaded.turns.is_empty() && loaded.cursor == cursor, "{fault:?}");
+            assert!(loaded.records.is_empty() && loaded.cursor == cursor, "{fault:?}");
         }
     }
 }

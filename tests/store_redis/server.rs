@@ -60,8 +60,8 @@ async fn a_trimmed_log_stays_small_and_remembers_what_it_held() {
         (at, _) = (next, turns.push(turn));
         let loaded = store.load(&key("a"), None).await.unwrap();
         assert_eq!(loaded.cursor, at);
-        assert_eq!(loaded.turns.len(), turns.len().min(3));
-        assert_eq!(loaded.turns.last().unwrap().id(), turns.last().unwrap().id());
+        assert_eq!(loaded.records.len(), turns.len().min(3));
+        assert_eq!(loaded.records.last().unwrap().id(), turns.last().unwrap().id());
     }
     let length: usize = server.cli(&["strlen", &the_log(&server)]).parse().unwrap();
     assert!(length < 8 * 900 + 200 * 32, "{length} bytes for three turns of less than 900");
@@ -92,7 +92,7 @@ async fn a_warm_load_moves_only_what_is_new() {
     }
     let before = sent(&server);
     for _ in 0..10 {
-        assert!(store.load(&key("a"), Some(&cursor)).await.unwrap().turns.is_empty());
+        assert!(store.load(&key("a"), Some(&cursor)).await.unwrap().records.is_empty());
     }
     let moved = sent(&server) - before;
     assert!(moved < 100_000, "{moved} bytes for ten loads that found nothing new");
@@ -108,9 +108,9 @@ async fn a_warm_load_is_no_script() {
         let next = say(&other, &key("a"), "more").await;
         server.cli(&["config", "resetstat"]);
         let loaded = store.load(&key("a"), Some(&cursor)).await.unwrap();
-        assert_eq!((loaded.turns.len(), loaded.cursor, loaded.from_start), (1, next, false));
+        assert_eq!((loaded.records.len(), loaded.cursor, loaded.from_start), (1, next, false));
         let unchanged = store.load(&key("a"), Some(&next)).await.unwrap();
-        assert_eq!((unchanged.turns.len(), unchanged.cursor, unchanged.from_start), (0, next, false));
+        assert_eq!((unchanged.records.len(), unchanged.cursor, unchanged.from_start), (0, next, false));
         let stats = server.cli(&["info", "commandstats"]);
         assert!(stats.contains("cmdstat_getrange:calls=6,"), "three for each load: {stats}");
         assert!(!stats.contains("cmdstat_eval"), "{stats}");
@@ -118,10 +118,10 @@ async fn a_warm_load_is_no_script() {
     }
     other.delete(&key("a")).await.unwrap();
     let deleted = store.load(&key("a"), Some(&cursor)).await.unwrap();
-    assert_eq!((deleted.turns.len(), deleted.from_start), (0, true));
+    assert_eq!((deleted.records.len(), deleted.from_start), (0, true));
     server.cli(&["flushall"]);
     let unknown = store.load(&key("a"), Some(&cursor)).await.unwrap();
-    assert_eq!((unknown.turns.len(), unknown.from_start), (0, true));
+    assert_eq!((unknown.records.len(), unknown.from_start), (0, true));
 }
 
 /// How often a command was called since the last time that somebody asked.
@@ -196,7 +196,7 @@ async fn a_turn_is_not_added_to_a_log_that_was_cut_off_since_it_was_read() {
     let log = the_log(&server);
     let loaded = store.load(&key("a"), None).await.unwrap();
     assert_eq!(loaded.cursor, at);
-    let newest = loaded.turns.last().unwrap().record().len();
+    let newest = loaded.records.last().unwrap().bytes().len();
     let cut = server.cli(&["strlen", &log]).parse::<usize>().unwrap() - newest - 10;
     server.cli(&[
         "eval",
@@ -224,7 +224,7 @@ async fn stores_that_share_what_they_know_read_on_where_the_other_was() {
         let Appended::Appended { cursor, before } = appended else { panic!("{appended:?}") };
         assert_eq!(before, at.newest);
         let loaded = other.load(&key("a"), Some(&cursor)).await.unwrap();
-        assert_eq!((loaded.turns.len(), loaded.from_start, loaded.cursor), (0, false, cursor));
+        assert_eq!((loaded.records.len(), loaded.from_start, loaded.cursor), (0, false, cursor));
         assert_eq!(calls(&server, "evalsha"), 0);
         at = cursor;
     }
@@ -262,12 +262,12 @@ async fn a_turn_that_was_added_through_a_cache_is_not_read_back_and_its_load_is_
             "{scripts} scripts for turn {}",
             loaded.cursor.count
         );
-        let newest = &loaded.turns[loaded.turns.len() - ids.len()..];
+        let newest = &loaded.records[loaded.records.len() - ids.len()..];
         assert_eq!(newest.iter().map(|turn| turn.id()).collect::<Vec<_>>(), ids);
         assert_eq!(loaded.cursor.count, at.count + ids.len() as u64);
-        assert_eq!(newest[ids.len() - 1].record(), turn.record());
+        assert_eq!(newest[ids.len() - 1].bytes(), turn.bytes());
         let whole = other.load(&key("a"), None).await.unwrap();
-        assert_eq!((loaded.turns.len(), loaded.trimmed), (whole.turns.len(), whole.trimmed));
+        assert_eq!((loaded.records.len(), loaded.trimmed), (whole.records.len(), whole.trimmed));
     }
 }
 
@@ -287,7 +287,7 @@ async fn a_turn_that_was_added_through_a_cache_and_lost_with_its_server_is_not_a
             say(&other, &key("a"), text).await;
         }
         let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
-        assert_eq!((loaded.turns.len(), loaded.from_start), (theirs.len(), false));
+        assert_eq!((loaded.records.len(), loaded.from_start), (theirs.len(), false));
         assert_eq!(loaded.cursor, other.load(&key("a"), None).await.unwrap().cursor);
         server.cli(&["copy", "before", &log, "replace"]);
     }
@@ -309,7 +309,7 @@ async fn a_turn_that_was_added_behind_another_than_the_cursors_is_read_back_with
     assert_eq!(cursor.count, at.count + 1, "as if nothing had been lost");
     assert_eq!(before, theirs.newest);
     let loaded = store.load(&key("a"), Some(&at)).await.unwrap();
-    assert_eq!((loaded.turns.len(), loaded.from_start), (3, true), "the cursor's turn is not in the log");
+    assert_eq!((loaded.records.len(), loaded.from_start), (3, true), "the cursor's turn is not in the log");
     assert_eq!(texts(&store, "a").await, ["one", "TWO", "six"]);
 }
 
@@ -336,7 +336,7 @@ async fn a_warm_load_notices_that_other_turns_stand_where_its_own_stood() {
         until(texts).await;
         let loaded = store.load(&key("a"), Some(&cursor)).await.unwrap();
         assert!(loaded.from_start, "the cursor's turn is not in the log: {texts:?}");
-        assert_eq!(loaded.turns.len(), 1 + texts.len());
+        assert_eq!(loaded.records.len(), 1 + texts.len());
     }
 }
 

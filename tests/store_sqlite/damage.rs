@@ -94,7 +94,7 @@ async fn a_damaged_file_is_an_error_and_never_a_shorter_conversation() {
             Ok(store) => match store.load(&key("a"), None).await {
                 Err(error) => error.kind(),
                 Ok(loaded) => {
-                    assert_eq!(loaded.turns.len(), 200, "page {page} was damaged, and turns are missing");
+                    assert_eq!(loaded.records.len(), 200, "page {page} was damaged, and turns are missing");
                     continue;
                 }
             },

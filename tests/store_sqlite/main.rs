@@ -193,7 +193,7 @@ async fn a_store_that_another_program_locks_refuses_writes_in_time_and_still_rea
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store.append(&key, &at, &turn(&key, "two")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "it may be tried again");
-    assert_eq!(insist(|| store.load(&key, None)).await.turns.len(), 1);
+    assert_eq!(insist(|| store.load(&key, None)).await.records.len(), 1);
     other.execute_batch("COMMIT").unwrap();
     let two = turn(&key, "two");
     let stored = insist(|| store.append(&key, &at, &two)).await;

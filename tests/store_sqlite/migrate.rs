@@ -157,7 +157,7 @@ async fn a_file_of_an_older_version_is_brought_up_to_date_with_all_that_it_holds
             let turn =
                 if text == "late" { late.clone() } else { turn(&key(ids[session as usize - 1]), text) };
             let seq = 1 + said.iter().filter(|(_, other)| *other == session).count() as i64;
-            let record = &turn.record()[..];
+            let record = &turn.bytes()[..];
             sqlite.execute(version.turn, (session, seq, turn.id().as_bytes(), record)).unwrap();
             said.push((turn, session));
         }

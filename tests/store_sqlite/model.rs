@@ -4,7 +4,7 @@ use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tower_session_memory::{
-    history::{Parent, Turn, TurnId},
+    history::{Parent, Record, RecordId},
     session::{Principal, SessionKey},
     store::{Appended, Cursor, Epoch, HistoryStore, InMemoryStore, Page, Scope, SqliteStore},
     testing::ManualClock,
@@ -80,7 +80,7 @@ struct Both {
     sqlite: SqliteStore,
     /// Of each session, the cursors that the two stores returned for the same calls.
     cursors: [Vec<(Cursor, Cursor)>; 2],
-    turns: [Vec<Turn>; 2],
+    turns: [Vec<Record>; 2],
     /// The epochs of the model, and what they are called in SQLite.
     epochs: HashMap<Epoch, Epoch>,
 }
@@ -134,11 +134,11 @@ impl Both {
         let model = self.model.load(&key, after.map(|after| after.0).as_ref()).await.unwrap();
         let sqlite = self.sqlite.load(&key, after.map(|after| after.1).as_ref()).await.unwrap();
         assert_eq!(sqlite.from_start, model.from_start);
-        assert_eq!(ids(&sqlite.turns), ids(&model.turns));
+        assert_eq!(ids(&sqlite.records), ids(&model.records));
         self.same(session, model.cursor, sqlite.cursor);
     }
 
-    async fn append(&mut self, session: usize, at: &Index, turn: Turn) {
+    async fn append(&mut self, session: usize, at: &Index, turn: Record) {
         let at = *at.get(&self.cursors[session]);
         let key = session_key(session);
         let model = self.model.append(&key, &at.0, &turn).await.unwrap();
@@ -159,7 +159,7 @@ impl Both {
         self.turns[session].push(turn);
     }
 
-    fn turn(&self, session: usize, parent: Option<&Option<Index>>, again: Option<&Index>) -> Turn {
+    fn turn(&self, session: usize, parent: Option<&Option<Index>>, again: Option<&Index>) -> Record {
         let turns = &self.turns[session];
         if let Some(again) = again.filter(|_| !turns.is_empty()) {
             return again.get(turns).clone();
@@ -213,6 +213,6 @@ fn session_key(session: usize) -> SessionKey {
     SessionKey::new("test", Principal::anonymous(), id)
 }
 
-fn ids(turns: &[Turn]) -> Vec<TurnId> {
-    turns.iter().map(Turn::id).collect()
+fn ids(turns: &[Record]) -> Vec<RecordId> {
+    turns.iter().map(Record::id).collect()
 }

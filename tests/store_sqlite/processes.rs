@@ -12,7 +12,7 @@ use std::{
 
 use tokio::task::JoinSet;
 use tower_session_memory::{
-    history::TurnId,
+    history::RecordId,
     store::{Appended, Cursor, HistoryStore, SqliteStore},
 };
 
@@ -26,7 +26,7 @@ const SESSIONS: usize = 4;
 const TURNS_EACH: usize = 100;
 
 /// How far one process has followed a session that others append to.
-type Followed = Option<(Cursor, Vec<TurnId>)>;
+type Followed = Option<(Cursor, Vec<RecordId>)>;
 
 #[tokio::test]
 async fn two_processes_on_one_file_lose_and_double_nothing() {
@@ -145,21 +145,21 @@ async fn follow<'a>(
     store: &SqliteStore,
     session: usize,
     followed: &'a mut Followed,
-) -> &'a mut (Cursor, Vec<TurnId>) {
+) -> &'a mut (Cursor, Vec<RecordId>) {
     let after = followed.as_ref().map(|(cursor, _)| *cursor).filter(|cursor| cursor.count > 0);
     let loaded = store.load(&key(&format!("session-{session}")), after.as_ref()).await.unwrap();
     assert_eq!(loaded.from_start, after.is_none(), "what one process has seen, another never changes");
     let (cursor, seen) = followed.get_or_insert_with(|| (loaded.cursor, Vec::new()));
     *cursor = loaded.cursor;
-    seen.extend(loaded.turns.iter().map(|turn| turn.id()));
+    seen.extend(loaded.records.iter().map(|turn| turn.id()));
     followed.as_mut().unwrap()
 }
 
 /// The ids of a session, after a check that the session is whole.
-async fn load(store: &SqliteStore, session: usize) -> Vec<TurnId> {
+async fn load(store: &SqliteStore, session: usize) -> Vec<RecordId> {
     let loaded = store.load(&key(&format!("session-{session}")), None).await.unwrap();
-    assert_eq!(loaded.cursor.count, loaded.turns.len() as u64);
-    loaded.turns.iter().map(|turn| turn.id()).collect()
+    assert_eq!(loaded.cursor.count, loaded.records.len() as u64);
+    loaded.records.iter().map(|turn| turn.id()).collect()
 }
 
 /// Fails unless every acknowledged turn is stored, and every stored turn once; returns how many there are.

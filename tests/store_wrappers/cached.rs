@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 use tower_session_memory::{
-    history::{Parent, Turn},
+    history::{Parent, Record},
     session::SessionKey,
     store::{
         Appended, Cached, Compressed, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope,
@@ -140,7 +140,7 @@ fn same(found: &Loaded, expected: &Loaded) {
     assert_eq!(found.cursor, expected.cursor, "where the log ends");
     assert_eq!(found.from_start, expected.from_start, "whether the cursor is known");
     assert_eq!(found.trimmed, expected.trimmed, "how many turns are kept no more");
-    assert_eq!(records(&found.turns), records(&expected.turns), "the turns, byte for byte");
+    assert_eq!(records(&found.records), records(&expected.records), "the turns, byte for byte");
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_load_costs_one_call_and_the_turns_that_are_new_however_long_the_sessi
     replica.load(&key, None).await.unwrap();
     store.traffic();
     for _ in 0..10 {
-        assert_eq!(replica.load(&key, None).await.unwrap().turns.len(), 300);
+        assert_eq!(replica.load(&key, None).await.unwrap().records.len(), 300);
     }
     assert_eq!(store.traffic(), (10, 0), "nothing is new, so nothing is moved");
 }
@@ -175,7 +175,7 @@ async fn replicas_that_take_turns_move_each_turn_once_to_each() {
         say(&replicas[round % 3], &key, "hello").await;
     }
     for replica in &replicas {
-        assert_eq!(replica.load(&key, None).await.unwrap().turns.len(), 300);
+        assert_eq!(replica.load(&key, None).await.unwrap().records.len(), 300);
     }
     let (loads, moved) = store.traffic();
     let read_back = 1 + 2 * 300;
@@ -222,7 +222,7 @@ async fn a_turn_is_not_kept_at_once_while_the_log_is_looked_at() {
     say(&store, &key, "one").await;
     let seen = replica.load(&key, None).await.unwrap();
     say(&replica, &key, "two").await;
-    assert_eq!(seen.turns.len(), 1, "what was seen does not change");
+    assert_eq!(seen.records.len(), 1, "what was seen does not change");
     drop(seen);
     store.traffic();
     let loaded = replica.load(&key, None).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_packed_turn_is_answered_as_the_store_unpacks_it() {
     let key = key("a");
     say(&packed, &key, &"one ".repeat(1_000)).await;
     say(&packed, &key, &"two ".repeat(1_000)).await;
-    let envelopes: Vec<Turn> = plain.load(&key, None).await.unwrap().turns.to_vec();
+    let envelopes: Vec<Record> = plain.load(&key, None).await.unwrap().records.to_vec();
     assert!(envelopes.iter().all(|turn| turn.envelope().is_some()));
     // As they are, to another place that unpacks what it reads.
     let elsewhere = Cached::new(Compressed::new(Shelf::default()));
@@ -268,7 +268,7 @@ async fn a_packed_turn_is_answered_as_the_store_unpacks_it() {
     }
     let (found, expected) =
         (elsewhere.load(&key, None).await.unwrap(), packed.load(&key, None).await.unwrap());
-    assert_eq!(records(&found.turns), records(&expected.turns));
+    assert_eq!(records(&found.records), records(&expected.records));
 }
 
 #[tokio::test]
@@ -303,7 +303,7 @@ async fn loads_and_appends_of_one_session_at_once_answer_beginnings_of_the_store
             let mut seen = Vec::new();
             for _ in 0..50 {
                 let loaded = replica.load(&key, None).await.unwrap();
-                seen.push(loaded.turns.iter().map(|turn| turn.id()).collect::<Vec<_>>());
+                seen.push(loaded.records.iter().map(|turn| turn.id()).collect::<Vec<_>>());
                 let (at, turn) = (loaded.cursor, turn(&key, "hello"));
                 drop(loaded);
                 replica.append(&key, &at, &turn).await.unwrap();
@@ -314,7 +314,7 @@ async fn loads_and_appends_of_one_session_at_once_answer_beginnings_of_the_store
     }
     let seen = tasks.join_all().await;
     let whole = store.load(&key, None).await.unwrap();
-    let order: Vec<_> = whole.turns.iter().map(|turn| turn.id()).collect();
+    let order: Vec<_> = whole.records.iter().map(|turn| turn.id()).collect();
     assert_eq!(order.len(), 400);
     for ids in seen.into_iter().flatten() {
         assert_eq!(ids, order[..ids.len()]);
@@ -411,7 +411,7 @@ impl HistoryStore for Held {
         loaded
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         self.inner.append(key, at, turn).await
     }
 
@@ -463,7 +463,7 @@ async fn loads_that_overtake_each_other_each_answer_their_moment_and_spoil_nothi
         for _ in 0..4 {
             let ((load, gate), length) = (loads.pop_back().unwrap(), lengths.pop_back().unwrap());
             gate.add_permits(1);
-            assert_eq!(load.await.unwrap().turns.len(), length, "known = {known}");
+            assert_eq!(load.await.unwrap().records.len(), length, "known = {known}");
         }
         let mut load: Load<'_> = Box::pin(replica.load(&key, None));
         store.traffic();
@@ -501,7 +501,7 @@ impl HistoryStore for Altered {
         Ok(loaded)
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         self.0.append(key, at, turn).await
     }
 
@@ -527,7 +527,7 @@ async fn an_answer_that_does_not_continue_the_kept_log_is_replaced_by_the_whole_
     let store = Shelf::default();
     let replica = Cached::new(Altered(store.clone(), |after, loaded| {
         if after.is_some() {
-            loaded.turns.to_mut().clear();
+            loaded.records.to_mut().clear();
         }
     }));
     let key = key("a");
@@ -545,8 +545,8 @@ async fn a_log_that_is_not_what_its_cursor_says_is_an_error_and_not_kept() {
     say(&store, &key, "one").await;
     say(&store, &key, "two").await;
     let wrong: [fn(Option<&Cursor>, &mut Loaded); 4] = [
-        |_, loaded| drop(loaded.turns.to_mut().remove(0)),
-        |_, loaded| loaded.turns.to_mut().swap(0, 1),
+        |_, loaded| drop(loaded.records.to_mut().remove(0)),
+        |_, loaded| loaded.records.to_mut().swap(0, 1),
         |_, loaded| loaded.cursor.count += 1,
         |_, loaded| loaded.trimmed = 5,
     ];

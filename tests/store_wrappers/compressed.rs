@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     store::{Compressed, HistoryStore, StoreErrorKind},
 };
 
@@ -16,10 +16,10 @@ async fn prose_takes_less_room_and_comes_back_as_it_was() {
     let store = Compressed::new(shelf.clone());
     let said = say(&store, &key("a"), &PROSE.repeat(100)).await;
     let stored = &shelf.log(&key("a")).records[0];
-    assert!(stored.len() < said.record().len() / 4, "{} of {}", stored.len(), said.record().len());
+    assert!(stored.len() < said.bytes().len() / 4, "{} of {}", stored.len(), said.bytes().len());
     let head = String::from_utf8_lossy(&stored[..200]);
     assert!(head.starts_with(r#"{"v":"1.0","id":""#) && head.contains(r#""coding":"zstd"}"#), "{head}");
-    assert_eq!(records(&store.load(&key("a"), None).await.unwrap().turns), [said.record().clone()]);
+    assert_eq!(records(&store.load(&key("a"), None).await.unwrap().records), [said.bytes().clone()]);
 }
 
 #[tokio::test]
@@ -34,8 +34,8 @@ async fn small_records_and_what_does_not_compress_are_left_alone() {
         })
         .collect();
     let random = say(&Compressed::new(shelf.clone()), &key("b"), &digits).await;
-    assert_eq!(shelf.log(&key("a")).records, [small.record().clone()]);
-    assert!(shelf.log(&key("b")).records[0].len() <= random.record().len(), "never larger than before");
+    assert_eq!(shelf.log(&key("a")).records, [small.bytes().clone()]);
+    assert!(shelf.log(&key("b")).records[0].len() <= random.bytes().len(), "never larger than before");
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn compressed_and_plain_turns_of_one_session_are_read_alike() {
     }
     let coded = |record: &&Bytes| String::from_utf8_lossy(record).contains(r#""coding":"zstd""#);
     assert_eq!(shelf.log(&key("a")).records.iter().filter(coded).count(), 3, "both kinds are there");
-    assert_eq!(records(&compressed.load(&key("a"), None).await.unwrap().turns), records(&said));
+    assert_eq!(records(&compressed.load(&key("a"), None).await.unwrap().records), records(&said));
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_damaged_record_is_refused_and_never_read_wrong() {
             match store.load(&key("a"), None).await {
                 Err(error) => assert_eq!(error.kind(), StoreErrorKind::Corrupt),
                 // A bit of the frame that means nothing.
-                Ok(loaded) => assert_eq!(loaded.turns[0].record(), said.record(), "byte {at} ^ {flip}"),
+                Ok(loaded) => assert_eq!(loaded.records[0].bytes(), said.bytes(), "byte {at} ^ {flip}"),
             }
         }
     }
@@ -118,7 +118,7 @@ async fn the_record_of_one_turn_in_the_envelope_of_another_is_refused() {
 async fn without_the_wrapper_an_envelope_is_seen_to_be_one() {
     let shelf = Shelf::default();
     let said = say(&Compressed::new(shelf.clone()), &key("a"), &PROSE.repeat(100)).await;
-    let found: Turn = shelf.load(&key("a"), None).await.unwrap().turns[0].clone();
+    let found: Record = shelf.load(&key("a"), None).await.unwrap().records[0].clone();
     assert_eq!(found.envelope().map(|envelope| envelope.coding), Some("zstd"));
     assert_eq!((found.id(), found.parent(), found.at()), (said.id(), said.parent(), said.at()));
     assert_eq!((found.len(), found.is_empty(), found.messages().count()), (0, true, 0));

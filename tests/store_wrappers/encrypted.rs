@@ -4,7 +4,7 @@ use std::{error::Error, path::Path};
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Parent, Turn},
+    history::{Parent, Record},
     session::SessionKey,
     store::{
         Appended, Cached, Compressed, Cursor, Encrypted, HistoryStore, SqliteStore, StoreError,
@@ -35,7 +35,7 @@ fn encrypted<I: Inside>(inside: &I) -> Encrypted<I::Store> {
 }
 
 async fn refusal(store: &impl HistoryStore, key: &SessionKey) -> (StoreErrorKind, String) {
-    let error = store.load(key, None).await.map(|loaded| loaded.turns).unwrap_err();
+    let error = store.load(key, None).await.map(|loaded| loaded.records).unwrap_err();
     (error.kind(), text(&error))
 }
 
@@ -75,7 +75,7 @@ async fn every_byte_of_a_stored_record_counts<I: Inside>() {
     inside.put(&key("a"), &[[&stored[..], b"x"].concat().into()]).await;
     refusal(&store, &key("a")).await;
     inside.put(&key("a"), &[stored]).await;
-    assert_eq!(store.load(&key("a"), None).await.unwrap().turns.len(), 1, "undamaged it is read");
+    assert_eq!(store.load(&key("a"), None).await.unwrap().records.len(), 1, "undamaged it is read");
 }
 
 async fn a_record_of_another_session_is_refused_also_when_it_claims_to_be_of_this_one<I: Inside>() {
@@ -131,7 +131,7 @@ async fn whatever_is_done_to_the_order_of_a_conversation_is_noticed<I: Inside>()
     }
     println!("{refused} wrong orders were refused");
     inside.put(&key("a"), &genuine).await;
-    assert_eq!(store.load(&key("a"), None).await.unwrap().turns.len(), 6, "the right order is read");
+    assert_eq!(store.load(&key("a"), None).await.unwrap().records.len(), 6, "the right order is read");
 }
 
 async fn a_turn_that_comes_after_a_cursor_is_checked_against_it<I: Inside>() {
@@ -197,14 +197,14 @@ async fn what_may_happen_to_an_honest_store_is_no_reason_to_refuse_it() {
     store.append(&key, &at, &turn(&key, "in flight")).await.unwrap();
     say(&store, &key, "and on").await;
     say(&store, &key, "and on").await;
-    assert_eq!(store.load(&key, None).await.unwrap().turns.len(), 3);
+    assert_eq!(store.load(&key, None).await.unwrap().records.len(), 3);
 
     // A failover loses a turn that another was built on already.
     let at = store.load(&key, None).await.unwrap().cursor;
     shelf.lose(&key, 1);
     store.append(&key, &at, &turn(&key, "built on what is lost")).await.unwrap();
     say(&store, &key, "and on").await;
-    assert_eq!(store.load(&key, None).await.unwrap().turns.len(), 3);
+    assert_eq!(store.load(&key, None).await.unwrap().records.len(), 3);
 }
 
 async fn a_key_that_is_not_there_is_named<I: Inside>() {
@@ -228,7 +228,7 @@ async fn keys_are_rotated_without_a_session_noticing<I: Inside>() {
     for keys in &stages[..3] {
         let store = Encrypted::new(inside.store(), ring(keys));
         said.push(say(&store, &key("a"), "canary").await);
-        assert_eq!(records(&store.load(&key("a"), None).await.unwrap().turns), records(&said));
+        assert_eq!(records(&store.load(&key("a"), None).await.unwrap().records), records(&said));
     }
     let used = inside.records(&key("a")).await;
     let used: Vec<bool> =
@@ -242,7 +242,7 @@ async fn keys_are_rotated_without_a_session_noticing<I: Inside>() {
         "the old key was taken away early"
     );
     say(&last, &key("b"), "canary").await;
-    assert_eq!(last.load(&key("b"), None).await.unwrap().turns.len(), 1);
+    assert_eq!(last.load(&key("b"), None).await.unwrap().records.len(), 1);
 }
 
 async fn a_plain_record_is_refused_unless_that_is_asked_for<I: Inside>() {
@@ -254,7 +254,7 @@ async fn a_plain_record_is_refused_unless_that_is_asked_for<I: Inside>() {
 
     let accepting = encrypted(&inside).danger_accept_plain_records();
     let sealed = say(&accepting, &key("a"), "from now on").await;
-    assert_eq!(records(&accepting.load(&key("a"), None).await.unwrap().turns), records(&[plain, sealed]));
+    assert_eq!(records(&accepting.load(&key("a"), None).await.unwrap().records), records(&[plain, sealed]));
     let stored = inside.records(&key("a")).await;
     assert!(String::from_utf8_lossy(&stored[1]).contains("xchacha20-poly1305"), "new records are encrypted");
 }
@@ -281,7 +281,7 @@ async fn a_turn_that_is_sent_again_is_stored_once() {
     let turn = turn(&key("a"), "once");
     assert!(matches!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::Appended { .. }));
     assert!(matches!(store.append(&key("a"), &at, &turn).await.unwrap(), Appended::AlreadyThere(_)));
-    assert_eq!(records(&store.load(&key("a"), None).await.unwrap().turns), records(&[turn]));
+    assert_eq!(records(&store.load(&key("a"), None).await.unwrap().records), records(&[turn]));
 }
 
 #[test]
@@ -387,7 +387,7 @@ async fn no_flipped_byte_of_a_redis_log_makes_it_say_something_else() {
             };
             cursors.push(load(None).await.unwrap().cursor);
         }
-        let genuine = records(&load(None).await.unwrap().turns);
+        let genuine = records(&load(None).await.unwrap().records);
         let value = inside.value(&key("a")).await;
         let stored = inside.records(&key("a")).await;
         let starts = stored.iter().map(|record| {
@@ -413,7 +413,7 @@ async fn no_flipped_byte_of_a_redis_log_makes_it_say_something_else() {
                         }
                         Ok(loaded) => {
                             let known = after.filter(|_| !loaded.from_start).map_or(0, |place| place + 1);
-                            let found = records(&loaded.turns);
+                            let found = records(&loaded.records);
                             assert_eq!(found, genuine[known..], "byte {at} ^ {flip} after {after:?}");
                             same += 1;
                         }
@@ -432,9 +432,9 @@ async fn a_record_that_was_sealed_before_still_opens() {
     let shelf = Shelf::default();
     let at: Cursor = shelf.load(&key("a"), None).await.unwrap().cursor;
     let record = Bytes::from_static(include_bytes!("sealed-1.0.record"));
-    let sealed = Turn::decode(record, key("a").digest()).unwrap();
+    let sealed = Record::decode(record, key("a").digest()).unwrap();
     shelf.append(&key("a"), &at, &sealed).await.unwrap();
-    let opened = encrypted(&shelf).load(&key("a"), None).await.unwrap().turns[0].clone();
+    let opened = encrypted(&shelf).load(&key("a"), None).await.unwrap().records[0].clone();
     assert_eq!(
         opened.message_bytes(),
         r#"{"role":"user","content":"kept for years"},{"role":"assistant","content":"yes"}"#

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tower_session_memory::{
-    history::TurnId,
+    history::RecordId,
     session::SessionKey,
     store::{HistoryStore, PostgresStore, RedisStore, SqliteStore},
 };
@@ -71,15 +71,15 @@ pub(crate) fn flips<I: Inside>(at: usize) -> impl Iterator<Item = u8> {
 }
 
 /// The id that a record names, damaged or not; anything if it names none.
-fn id_of(record: &[u8]) -> TurnId {
+fn id_of(record: &[u8]) -> RecordId {
     let name = br#""id":""#;
     let at = record.windows(name.len()).position(|bytes| bytes == name).map_or(0, |at| at + name.len());
     let id = record.get(at..at + 36).and_then(|id| std::str::from_utf8(id).ok());
     let id = id.and_then(|id| Uuid::parse_str(id).ok()).filter(|id| !id.is_nil());
-    TurnId::from_bytes(*id.unwrap_or(Uuid::max()).as_bytes())
+    RecordId::from_bytes(*id.unwrap_or(Uuid::max()).as_bytes())
 }
 
-fn hex(id: TurnId) -> String {
+fn hex(id: RecordId) -> String {
     id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Parent, Role, Turn, TurnId, TurnParts},
+    history::{Parent, Record, RecordId, Role, TurnParts},
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
@@ -20,23 +20,23 @@ use crate::turns::{add, message, parts};
 
 pub(crate) use crate::turns::{key, records};
 
-pub(crate) fn turn(key: &SessionKey, text: &str) -> Turn {
+pub(crate) fn turn(key: &SessionKey, text: &str) -> Record {
     turn_from(key, text, Parent::Previous)
 }
 
 /// A turn that has something of everything, and is JSON.
-pub(crate) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
+pub(crate) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
     let parts = TurnParts {
         instructions: vec![message(Role::System, r#"{"role":"system","content":"Terse."}"#)],
         finish_reason: Some("stop".to_owned()),
         model: Some("canary-model".to_owned()),
         ..parts(&format!(r#"{{"role":"user","content":"{text}"}}"#), parent)
     };
-    parts.into_turn(key)
+    parts.into_record(key)
 }
 
 /// Appends a turn at the end, and returns it.
-pub(crate) async fn say(store: &impl HistoryStore, key: &SessionKey, text: &str) -> Turn {
+pub(crate) async fn say(store: &impl HistoryStore, key: &SessionKey, text: &str) -> Record {
     let turn = turn(key, text);
     add(store, key, &turn).await;
     turn
@@ -97,8 +97,8 @@ impl Shelf {
     }
 }
 
-fn decode(key: &SessionKey, record: &Bytes) -> Result<Turn, StoreError> {
-    Ok(Turn::decode(record.clone(), key.digest())?)
+fn decode(key: &SessionKey, record: &Bytes) -> Result<Record, StoreError> {
+    Ok(Record::decode(record.clone(), key.digest())?)
 }
 
 impl Log {
@@ -117,7 +117,7 @@ impl HistoryStore for Shelf {
             let cursor = Cursor::start_of(Epoch::UNBORN);
             return Ok(Loaded {
                 cursor,
-                turns: vec![].into(),
+                records: vec![].into(),
                 from_start: after != Some(&cursor),
                 trimmed: 0,
             });
@@ -134,19 +134,19 @@ impl HistoryStore for Shelf {
         self.moved.fetch_add(turns.len() as u64, Ordering::Relaxed);
         Ok(Loaded {
             cursor: log.cursor(key)?,
-            turns: turns.into(),
+            records: turns.into(),
             from_start: known.is_none(),
             trimmed: log.trimmed,
         })
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         let mut logs = self.logs.lock().unwrap();
         let new = || Log { epoch: Epoch::random(), fresh: true, trimmed: 0, records: vec![] };
         let is_there = logs.contains_key(key);
         let mut log = logs.get(key).cloned().unwrap_or_else(new);
         let ids = log.records.iter().map(|record| Ok(decode(key, record)?.id()));
-        let ids: Vec<TurnId> = ids.collect::<Result<_, StoreError>>()?;
+        let ids: Vec<RecordId> = ids.collect::<Result<_, StoreError>>()?;
         if ids.contains(&turn.id()) {
             return Ok(Appended::AlreadyThere(log.cursor(key)?));
         }
@@ -155,7 +155,7 @@ impl HistoryStore for Shelf {
         if !accepted || orphan {
             return Ok(Appended::Gone);
         }
-        log.records.push(turn.record().clone());
+        log.records.push(turn.bytes().clone());
         if let Some(max) = self.max_turns {
             let excess = log.records.len().saturating_sub(max);
             log.records.drain(..excess);

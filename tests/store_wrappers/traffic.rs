@@ -26,7 +26,7 @@ async fn does_not_grow_with_its_session<S: HistoryStore + Clone>(relay: &Relay, 
             say(&store, &key, "as long as any other").await;
         }
         let (loaded, whole) = moved(relay, replica.load(&key, None)).await;
-        assert_eq!(loaded.unwrap().turns.len(), length);
+        assert_eq!(loaded.unwrap().records.len(), length);
         assert!(whole.received > 300 * length as u64, "the log is counted: {whole:?}");
 
         let (loaded, unchanged) = moved(relay, replica.load(&key, None)).await;
@@ -35,7 +35,7 @@ async fn does_not_grow_with_its_session<S: HistoryStore + Clone>(relay: &Relay, 
         let (appended, append) = moved(relay, store.append(&key, &at, &turn)).await;
         appended.unwrap();
         let (loaded, one_new) = moved(relay, replica.load(&key, None)).await;
-        assert_eq!(loaded.unwrap().turns.len(), length + 1);
+        assert_eq!(loaded.unwrap().records.len(), length + 1);
         println!("{} of {length} turns: {unchanged:?}, {append:?}, {one_new:?}", store.name());
         for cost in [unchanged, append, one_new] {
             assert_eq!(cost.round_trips, 1, "of {length} turns: {cost:?}");

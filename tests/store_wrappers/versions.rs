@@ -4,7 +4,7 @@ use std::error::Error;
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     store::{
         Appended, Cached, Compressed, Encrypted, HistoryStore, InMemoryStore, StoreError, StoreErrorKind,
     },
@@ -32,9 +32,9 @@ fn newer(record: &Bytes) -> Bytes {
     [NEWER.as_bytes(), rest].concat().into()
 }
 
-fn newer_turn(session: &str, text: &str) -> Turn {
+fn newer_turn(session: &str, text: &str) -> Record {
     let key = key(session);
-    Turn::decode(newer(turn(&key, text).record()), key.digest()).unwrap()
+    Record::decode(newer(turn(&key, text).bytes()), key.digest()).unwrap()
 }
 
 /// The same record of a version that nobody knows yet.
@@ -75,7 +75,7 @@ async fn what_a_newer_minor_version_recorded_is_kept_through_all_wrappers<I: Ins
         add(&store, &key("a"), &turn).await;
         said.push(turn);
         for store in [&store, &all(inside.store())] {
-            assert_eq!(records(&store.load(&key("a"), None).await.unwrap().turns), records(&said));
+            assert_eq!(records(&store.load(&key("a"), None).await.unwrap().records), records(&said));
         }
     }
 }
@@ -86,20 +86,20 @@ async fn what_a_newer_minor_version_recorded_can_be_moved_between_stores<I: Insi
     for text in ["one", "two", "three"] {
         add(&store, &key("a"), &newer_turn("a", text)).await;
     }
-    let before = store.load(&key("a"), None).await.unwrap().turns;
+    let before = store.load(&key("a"), None).await.unwrap().records;
     for turn in &before {
         add(&between, &key("a"), turn).await;
     }
     store.delete(&key("a")).await.unwrap();
     let mut at = store.load(&key("a"), None).await.unwrap().cursor;
-    for turn in between.load(&key("a"), None).await.unwrap().turns {
+    for turn in between.load(&key("a"), None).await.unwrap().records {
         let Appended::Appended { cursor: next, .. } = store.append(&key("a"), &at, &turn).await.unwrap()
         else {
             panic!()
         };
         at = next;
     }
-    let after = store.load(&key("a"), None).await.unwrap().turns;
+    let after = store.load(&key("a"), None).await.unwrap().records;
     assert_eq!(records(&after), records(&before));
     assert_eq!(inside.records(&key("a")).await, records(&before), "and so it stands in the store");
 }
@@ -112,7 +112,7 @@ async fn an_envelope_of_a_newer_minor_version_is_opened_and_kept<I: Inside>() {
     stored[0] = newer(&stored[0]);
     inside.put(&key("a"), &stored).await;
     let second = say(&store, &key("a"), "two").await;
-    assert_eq!(records(&store.load(&key("a"), None).await.unwrap().turns), records(&[first, second]));
+    assert_eq!(records(&store.load(&key("a"), None).await.unwrap().records), records(&[first, second]));
     assert_eq!(inside.records(&key("a")).await[0], stored[0]);
 }
 
@@ -135,7 +135,7 @@ async fn a_record_of_a_newer_major_version_is_refused_by_the_names_of_both<I: In
         }
         assert_eq!(inside.records(&key("a")).await, stored, "it is left as it is");
         inside.put(&key("a"), &before).await;
-        assert_eq!(store.load(&key("a"), None).await.unwrap().turns.len(), 3);
+        assert_eq!(store.load(&key("a"), None).await.unwrap().records.len(), 3);
     }
 }
 
@@ -144,8 +144,8 @@ async fn a_newer_major_version_inside_an_envelope_is_refused_by_the_names_of_bot
     let secret = Encrypted::new(inside.store(), ring(&[OLD_KEY]));
     let turn = turn(&key("a"), &"one ".repeat(100));
     // What a later version's wrapper puts around a record that this one cannot read.
-    let unread = |turn: &Turn| {
-        let plain = of_version_two(turn.record());
+    let unread = |turn: &Record| {
+        let plain = of_version_two(turn.bytes());
         let packed = |_: &[u8]| {
             let mut packer = zstd::bulk::Compressor::new(1)?;
             packer.include_checksum(true)?;

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::task::JoinSet;
 use tower_session_memory::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     session::SessionKey,
     store::{Appended, HistoryStore, Page, Scope, StoreError},
 };
@@ -148,7 +148,7 @@ impl<S: HistoryStore> Storm<S> {
             match dice.below(6) {
                 0 => {
                     if let Some(loaded) = self.cut(point, self.store.load(key, Some(&cursor))).await? {
-                        self.check(key, &loaded.turns, &known)?;
+                        self.check(key, &loaded.records, &known)?;
                     }
                 }
                 1 => {
@@ -192,9 +192,9 @@ impl<S: HistoryStore> Storm<S> {
         known: &mut Known,
     ) -> Result<tower_session_memory::store::Cursor, String> {
         let loaded = self.cut(Point::Never, self.store.load(key, after)).await?.unwrap();
-        self.check(key, &loaded.turns, known)?;
-        let ids: Vec<TurnId> = loaded.turns.iter().map(Turn::id).collect();
-        let all: HashSet<TurnId> = ids.iter().copied().collect();
+        self.check(key, &loaded.records, known)?;
+        let ids: Vec<RecordId> = loaded.records.iter().map(Record::id).collect();
+        let all: HashSet<RecordId> = ids.iter().copied().collect();
         if all.len() != ids.len() || !all.is_superset(&known.acknowledged) || !ids.starts_with(&known.seen) {
             let (found, acknowledged) = (ids.len(), known.acknowledged.len());
             return Err(format!("{found} turns are there, not as the {acknowledged} acknowledged ones were"));
@@ -204,7 +204,7 @@ impl<S: HistoryStore> Storm<S> {
     }
 
     /// Every turn is of this session, and one that was sent.
-    fn check(&self, key: &SessionKey, turns: &[Turn], known: &Known) -> Result<(), String> {
+    fn check(&self, key: &SessionKey, turns: &[Record], known: &Known) -> Result<(), String> {
         self.loads.fetch_add(1, Ordering::Relaxed);
         self.turns.fetch_add(turns.len() as u64, Ordering::Relaxed);
         let own = format!("{} ", key.id().as_str());
@@ -234,10 +234,10 @@ impl<S: HistoryStore> Storm<S> {
 /// What a task knows of its session.
 #[derive(Debug, Default)]
 struct Known {
-    sent: HashSet<TurnId>,
-    acknowledged: HashSet<TurnId>,
+    sent: HashSet<RecordId>,
+    acknowledged: HashSet<RecordId>,
     /// The newest whole log that was loaded.
-    seen: Vec<TurnId>,
+    seen: Vec<RecordId>,
 }
 
 /// Where a call is dropped.
@@ -247,7 +247,7 @@ enum Point {
     /// After so many polls.
     Polls(usize),
     /// After other tasks have had so many turns.
-    Turns(usize),
+    Records(usize),
     After(std::time::Duration),
 }
 
@@ -255,7 +255,7 @@ impl Point {
     fn random(dice: &mut Random) -> Self {
         match dice.below(3) {
             0 => Self::Polls(dice.below(5)),
-            1 => Self::Turns(dice.below(60)),
+            1 => Self::Records(dice.below(60)),
             _ => Self::After(dice.millis(4)),
         }
     }
@@ -269,7 +269,7 @@ impl Point {
         match self {
             Self::Never => Some(call.await),
             Self::Polls(polls) => first_polls(polls, call).await,
-            Self::Turns(count) => tokio::select! {
+            Self::Records(count) => tokio::select! {
                 biased;
                 answer = call => Some(answer),
                 () = turns(count) => None,

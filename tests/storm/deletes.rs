@@ -262,12 +262,12 @@ fn answer_to(question: &str) -> String {
 /// What was asked in a session.
 async fn questions_in(store: &Arc<dyn DynHistoryStore>, key: &SessionKey) -> Vec<String> {
     let loaded = store.load_dyn(key, None).await.expect("the store answers");
-    let last = |turn: &tower_session_memory::history::Turn| {
+    let last = |turn: &tower_session_memory::history::Record| {
         let asked = turn.messages().take(turn.sent()).last().expect("a turn has a question");
         let asked: Value = serde_json::from_slice(asked.raw()).expect("it is JSON");
         asked["content"].as_str().unwrap_or_default().to_owned()
     };
-    loaded.turns.iter().map(last).collect()
+    loaded.records.iter().map(last).collect()
 }
 
 /// A stream that takes its time.

@@ -9,7 +9,7 @@ use tokio::{
     sync::Mutex,
 };
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
@@ -73,15 +73,15 @@ fn list(key: &SessionKey) -> Vec<u8> {
 impl HistoryStore for SharedSocket {
     async fn load(&self, key: &SessionKey, _: Option<&Cursor>) -> Result<Loaded, StoreError> {
         let items = self.ask(&[b"LRANGE", &list(key), b"0", b"-1"]).await.map_err(failed)?;
-        let decode = |item: Vec<u8>| Turn::decode(Bytes::from(item), key.digest()).map_err(failed);
+        let decode = |item: Vec<u8>| Record::decode(Bytes::from(item), key.digest()).map_err(failed);
         let turns = items.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        let newest = turns.last().map(Turn::id);
+        let newest = turns.last().map(Record::id);
         let cursor = Cursor { epoch: Epoch::UNBORN, count: turns.len() as u64, newest };
-        Ok(Loaded { cursor, turns: turns.into(), from_start: true, trimmed: 0 })
+        Ok(Loaded { cursor, records: turns.into(), from_start: true, trimmed: 0 })
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
-        self.ask(&[b"RPUSH", &list(key), turn.record()]).await.map_err(failed)?;
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
+        self.ask(&[b"RPUSH", &list(key), turn.bytes()]).await.map_err(failed)?;
         let cursor = Cursor { count: at.count + 1, newest: Some(turn.id()), ..*at };
         Ok(Appended::Appended { cursor, before: None })
     }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
+    history::{About, Message, Parent, Record, RecordId, Role, TurnParts, TurnState},
     session::{Principal, SessionKey},
     store::{Appended, Cursor, HistoryStore},
 };
@@ -23,18 +23,18 @@ pub fn key_of(principal: &str, id: &str) -> SessionKey {
 }
 
 /// A turn whose client's message is this text, which stores do not look into: it need not be JSON.
-pub fn turn(key: &SessionKey, text: &str) -> Turn {
+pub fn turn(key: &SessionKey, text: &str) -> Record {
     turn_from(key, text, Parent::Previous)
 }
 
-pub fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
-    parts(text, parent).into_turn(key)
+pub fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
+    parts(text, parent).into_record(key)
 }
 
 /// What such a turn is made of, for those who want it otherwise.
 pub fn parts(text: &str, parent: Parent) -> TurnParts {
     TurnParts {
-        id: TurnId::new(),
+        id: RecordId::new(),
         parent,
         at: SystemTime::now(),
         instructions: Vec::new(),
@@ -52,13 +52,13 @@ pub fn message(role: Role, text: &str) -> Message {
 }
 
 /// Appends this turn at the end, and answers the cursor after it.
-pub async fn add(store: &impl HistoryStore, key: &SessionKey, turn: &Turn) -> Cursor {
+pub async fn add(store: &impl HistoryStore, key: &SessionKey, turn: &Record) -> Cursor {
     let at = store.load(key, None).await.unwrap().cursor;
     add_at(store, key, &at, turn).await
 }
 
 /// Appends this turn to a log whose cursor is this, and answers the cursor after it.
-pub async fn add_at(store: &impl HistoryStore, key: &SessionKey, at: &Cursor, turn: &Turn) -> Cursor {
+pub async fn add_at(store: &impl HistoryStore, key: &SessionKey, at: &Cursor, turn: &Record) -> Cursor {
     match store.append(key, at, turn).await.unwrap() {
         Appended::Appended { cursor, .. } => cursor,
         // On a busy machine a store sends again what got no answer in time, and finds that it was done.
@@ -74,12 +74,12 @@ pub async fn say(store: &impl HistoryStore, key: &SessionKey, text: &str) -> Cur
 
 /// What was said in a session.
 pub async fn texts(store: &impl HistoryStore, key: &SessionKey) -> Vec<String> {
-    let turns = store.load(key, None).await.unwrap().turns;
-    let first = |turn: &Turn| turn.messages().next().unwrap().raw().to_vec();
+    let turns = store.load(key, None).await.unwrap().records;
+    let first = |turn: &Record| turn.messages().next().unwrap().raw().to_vec();
     turns.iter().map(|turn| String::from_utf8(first(turn)).unwrap()).collect()
 }
 
 /// The records as they are stored.
-pub fn records(turns: &[Turn]) -> Vec<Bytes> {
-    turns.iter().map(|turn| turn.record().clone()).collect()
+pub fn records(turns: &[Record]) -> Vec<Bytes> {
+    turns.iter().map(|turn| turn.bytes().clone()).collect()
 }

@@ -1,7 +1,7 @@
 //! A store with a handle of its own for each worker.
 
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError},
 };
@@ -27,7 +27,7 @@ impl<S: HistoryStore> HistoryStore for PerWorker<S> {
         self.here().load(key, after).await
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         self.here().append(key, at, turn).await
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{Log, Step};
-use crate::history::{About, Message, Turn, TurnId};
+use crate::history::{About, Message, Record, RecordId};
 
 /// Turns of a log that continue one another, the oldest first.
 #[derive(Debug, Clone)]
@@ -17,12 +17,12 @@ pub struct Path<'a> {
 
 impl<'a> Path<'a> {
     /// The turns, the oldest first.
-    pub fn turns(&self) -> impl ExactSizeIterator<Item = &'a Turn> + DoubleEndedIterator {
+    pub fn turns(&self) -> impl ExactSizeIterator<Item = &'a Record> + DoubleEndedIterator {
         self.places.iter().map(|place| &self.log.turns[*place])
     }
 
     /// The turn at this place of the path.
-    pub(in crate::history) fn turn(&self, at: usize) -> Option<&'a Turn> {
+    pub(in crate::history) fn turn(&self, at: usize) -> Option<&'a Record> {
         Some(&self.log.turns[*self.places.get(at)?])
     }
 
@@ -47,7 +47,7 @@ impl<'a> Path<'a> {
     /// The newest instructions on it, as they are spliced.
     #[must_use]
     pub fn instructions(&self) -> Option<&'a Bytes> {
-        self.instructing_turn().map(Turn::instruction_bytes)
+        self.instructing_turn().map(Record::instruction_bytes)
     }
 
     /// Whether these are the newest instructions on it, byte for byte.
@@ -102,7 +102,7 @@ impl<'a> Path<'a> {
     }
 
     /// The part of the path that ends with this turn; all of it if the turn is not on it.
-    pub(in crate::history) fn up_to(&self, id: TurnId) -> Self {
+    pub(in crate::history) fn up_to(&self, id: RecordId) -> Self {
         self.part(0..self.position(id).map_or(self.places.len(), |at| at + 1))
     }
 
@@ -112,11 +112,11 @@ impl<'a> Path<'a> {
     }
 
     /// Where this turn stands.
-    pub(in crate::history) fn position(&self, id: TurnId) -> Option<usize> {
+    pub(in crate::history) fn position(&self, id: RecordId) -> Option<usize> {
         self.turns().position(|turn| turn.id() == id)
     }
 
-    fn instructing_turn(&self) -> Option<&'a Turn> {
+    fn instructing_turn(&self) -> Option<&'a Record> {
         let place = self.places.iter().rev().find(|place| self.log.steps[**place].instructs)?;
         Some(&self.log.turns[*place])
     }
@@ -124,7 +124,7 @@ impl<'a> Path<'a> {
 
 /// Whether one of the calls that the reply makes is answered by what follows. A call or an answer without an id
 /// goes by its position, so that any answer answers it.
-fn answers<'a>(turn: &Turn, follows: impl Iterator<Item = &'a About>) -> bool {
+fn answers<'a>(turn: &Record, follows: impl Iterator<Item = &'a About>) -> bool {
     let calls = turn.about().next_back().map_or(&[][..], |reply| &reply.calls);
     follows
         .filter_map(|about| about.answers.as_deref())
@@ -139,11 +139,11 @@ mod tests {
         fixtures::{Said, assistant, calls, result, turn, turn_with, user},
     };
 
-    fn ids(path: &Path<'_>) -> Vec<TurnId> {
+    fn ids(path: &Path<'_>) -> Vec<RecordId> {
         path.turns().map(|turn| turn.id()).collect()
     }
 
-    fn log(turns: &[&Turn]) -> Log {
+    fn log(turns: &[&Record]) -> Log {
         turns.iter().map(|turn| (*turn).clone()).collect()
     }
 

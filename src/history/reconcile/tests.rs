@@ -52,7 +52,7 @@ fn check(outcome: &Outcome, case: ClientCase, parent: Parent, upstream: &str, st
 }
 
 /// u1 a1 | u2 a2
-fn two_turns() -> (Log, Vec<Turn>) {
+fn two_turns() -> (Log, Vec<Record>) {
     let turns = vec![
         turn(Parent::Previous, &[user("u1")], assistant("a1")),
         turn(Parent::Previous, &[user("u2")], assistant("a2")),

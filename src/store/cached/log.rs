@@ -1,10 +1,10 @@
 use std::{mem, slice, sync::Arc};
 
 use super::super::{
-    Cursor, Loaded, Turns,
+    Cursor, Loaded, Records,
     head::{Head, Place},
 };
-use crate::history::{Log, Turn, TurnId};
+use crate::history::{Log, Record, RecordId};
 
 /// A session's whole log, as the store answered at one moment.
 #[derive(Clone)]
@@ -20,13 +20,13 @@ pub(super) struct CachedLog {
 pub(super) struct AddedTurn {
     /// The log's end then, which is the turn.
     pub(super) cursor: Cursor,
-    pub(super) before: TurnId,
+    pub(super) before: RecordId,
 }
 
 impl CachedLog {
     /// The log of a load from the start; `None` if that is no whole log.
     pub(super) fn whole(loaded: &Loaded) -> Option<Self> {
-        let log: Log = loaded.turns.iter().map(Turn::detached).collect();
+        let log: Log = loaded.records.iter().map(Record::detached).collect();
         let weight = weight(log.turns()) + (mem::size_of::<Self>() + mem::size_of::<Log>()) as u64;
         Self { cursor: loaded.cursor, trimmed: loaded.trimmed, log: Arc::new(log), weight }.checked()
     }
@@ -36,15 +36,15 @@ impl CachedLog {
     /// In place, unless it is shared.
     pub(super) fn extended(mut self, loaded: &Loaded) -> Option<Self> {
         let continues = loaded.cursor.epoch == self.cursor.epoch
-            && self.cursor.count.checked_add(loaded.turns.len() as u64) == Some(loaded.cursor.count);
+            && self.cursor.count.checked_add(loaded.records.len() as u64) == Some(loaded.cursor.count);
         let excess = usize::try_from(loaded.trimmed.checked_sub(self.trimmed)?).ok()?;
         if !continues {
             return None;
         }
-        if !loaded.turns.is_empty() || excess > 0 {
+        if !loaded.records.is_empty() || excess > 0 {
             let log = Arc::make_mut(&mut self.log);
             let before = log.turns().len();
-            log.extend(loaded.turns.iter().map(Turn::detached));
+            log.extend(loaded.records.iter().map(Record::detached));
             let excess = excess.min(log.turns().len());
             // Only what comes and goes is weighed: the log may be long.
             self.weight = self.weight + weight(&log.turns()[before..]) - weight(&log.turns()[..excess]);
@@ -62,7 +62,7 @@ impl CachedLog {
 
     /// Adds a detached turn that was added right behind this log. Not while somebody looks at the log: all of it would
     /// have to be copied, and a load asks the store anyway.
-    pub(super) fn push(&mut self, turn: Turn, added: &AddedTurn) {
+    pub(super) fn push(&mut self, turn: Record, added: &AddedTurn) {
         let is_it = added.cursor.newest == Some(turn.id());
         if is_it
             && self.is_followed_by(added)
@@ -77,7 +77,7 @@ impl CachedLog {
     /// The log, if its turns are those that its cursor counts.
     fn checked(self) -> Option<Self> {
         let kept = self.cursor.count.checked_sub(self.trimmed)?;
-        let newest = self.log.head().map(Turn::id);
+        let newest = self.log.head().map(Record::id);
         let whole =
             kept == self.log.turns().len() as u64 && (newest.is_none() || newest == self.cursor.newest);
         whole.then_some(self)
@@ -114,12 +114,12 @@ impl CachedLog {
                 self.log.turns().get(known - 1).filter(|turn| turn.id() == id).map(|_| known)
             }
         };
-        let turns = Turns::shared(Arc::clone(&self.log), known.unwrap_or(0));
-        Loaded { cursor, turns, from_start: known.is_none(), trimmed }
+        let turns = Records::shared(Arc::clone(&self.log), known.unwrap_or(0));
+        Loaded { cursor, records: turns, from_start: known.is_none(), trimmed }
     }
 }
 
 /// What turns take, their part of the log included.
-fn weight(turns: &[Turn]) -> u64 {
+fn weight(turns: &[Record]) -> u64 {
     turns.iter().map(|turn| turn.weight() + Log::weight(turn)).sum::<usize>() as u64
 }

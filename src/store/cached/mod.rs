@@ -16,7 +16,7 @@ use super::{
     Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
 };
 use crate::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     session::SessionKey,
 };
 
@@ -118,7 +118,7 @@ impl<S> Cached<S> {
     }
 
     /// Adds a turn that was appended to the kept log, if that ends with the turn before it.
-    fn keep(&self, key: &SessionKey, turn: &Turn, cursor: Cursor, before: TurnId) {
+    fn keep(&self, key: &SessionKey, turn: &Record, cursor: Cursor, before: RecordId) {
         let added = AddedTurn { cursor, before };
         if self.cache().peek(key).is_some_and(|log| log.is_followed_by(&added)) {
             // It may be large: nobody waits while it is copied.
@@ -160,7 +160,7 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
         Ok(log.after(after))
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         let answer = self.inner.append(key, at, turn).await?;
         match answer {
             // What comes packed, a wrapper between this and the store may unpack for a load.

@@ -16,7 +16,7 @@
 //!
 //! # Format
 //!
-//! A record goes into an [envelope](crate::history::Turn::envelope) of coding `xchacha20-poly1305` with the id of
+//! A record goes into an [envelope](crate::history::Record::envelope) of coding `xchacha20-poly1305` with the id of
 //! the key. Its body is a random nonce of 24 bytes and the ciphertext with its tag; the envelope's header line is
 //! the associated data. The plaintext is the cursor that the turn was built on (epoch, 16 bytes; count, 8 bytes,
 //! big endian; id of the newest turn or zeros, 16 bytes) and the record. Each session has a key of its own,
@@ -52,7 +52,7 @@ use super::{
     Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
 };
 use crate::{
-    history::{RecordError, Turn, TurnId},
+    history::{Record, RecordError, RecordId},
     session::SessionKey,
 };
 
@@ -106,7 +106,7 @@ impl<S> Encrypted<S> {
         self
     }
 
-    fn open(&self, key: &SessionKey, turn: Turn) -> Result<(Turn, Option<Cursor>), Refused> {
+    fn open(&self, key: &SessionKey, turn: Record) -> Result<(Record, Option<Cursor>), Refused> {
         let sealed = turn.envelope().is_some_and(|envelope| envelope.coding == seal::CODING);
         if !sealed && self.accepts_plain {
             return Ok((turn, None));
@@ -116,15 +116,15 @@ impl<S> Encrypted<S> {
     }
 
     fn open_all(&self, key: &SessionKey, after: Option<&Cursor>, loaded: Loaded) -> Result<Loaded, Refused> {
-        let mut opened: Vec<(TurnId, Option<Cursor>)> = Vec::with_capacity(loaded.turns.len());
-        let Loaded { cursor, turns, from_start, trimmed } = loaded;
+        let mut opened: Vec<(RecordId, Option<Cursor>)> = Vec::with_capacity(loaded.records.len());
+        let Loaded { cursor, records: turns, from_start, trimmed } = loaded;
         let turns = turns.into_iter().map(|turn| {
             let (plain, base) = self.open(key, turn)?;
             opened.push((plain.id(), base));
             Ok(plain)
         });
         let turns = turns.collect::<Result<_, Refused>>()?;
-        let loaded = Loaded { cursor, turns, from_start, trimmed };
+        let loaded = Loaded { cursor, records: turns, from_start, trimmed };
         order::check(&loaded, after, &opened)?;
         Ok(loaded)
     }
@@ -137,7 +137,7 @@ impl<S: HistoryStore> HistoryStore for Encrypted<S> {
         Ok(self.open_all(key, after, loaded)?)
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         let sealed = seal::seal(&self.ring, key, at, turn)?;
         self.inner.append(key, at, &sealed).await
     }

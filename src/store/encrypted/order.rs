@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Refused;
 use crate::{
-    history::TurnId,
+    history::RecordId,
     store::{Cursor, Epoch, Loaded},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn check(
     loaded: &Loaded,
     after: Option<&Cursor>,
-    opened: &[(TurnId, Option<Cursor>)],
+    opened: &[(RecordId, Option<Cursor>)],
 ) -> Result<(), Refused> {
     let before = loaded.cursor.count.checked_sub(opened.len() as u64).ok_or(Refused::Misplaced)?;
     let mut places = HashMap::with_capacity(opened.len() + 1);
@@ -42,7 +42,7 @@ pub(super) fn check(
     Ok(())
 }
 
-fn stands(base: &Cursor, place: u64, start: Start, epoch: Epoch, places: &HashMap<TurnId, u64>) -> bool {
+fn stands(base: &Cursor, place: u64, start: Start, epoch: Epoch, places: &HashMap<RecordId, u64>) -> bool {
     if base.epoch != epoch {
         return place == 1 || base.epoch == Epoch::UNBORN;
     }

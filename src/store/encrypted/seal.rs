@@ -11,7 +11,7 @@ use super::{
     keys::{KeyRing, Subkey, is_key_id},
 };
 use crate::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     session::SessionKey,
     store::{Cursor, Epoch},
 };
@@ -20,18 +20,23 @@ pub(super) const CODING: &str = "xchacha20-poly1305";
 
 /// A turn that was opened, and the place in the log that it was built on.
 pub(super) struct Opened {
-    pub(super) turn: Turn,
+    pub(super) turn: Record,
     pub(super) base: Cursor,
 }
 
-pub(super) fn seal(ring: &KeyRing, session: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Turn, Refused> {
+pub(super) fn seal(
+    ring: &KeyRing,
+    session: &SessionKey,
+    at: &Cursor,
+    turn: &Record,
+) -> Result<Record, Refused> {
     let (id, key) = ring.sealing(session);
     turn.enclose(CODING, Some(id), |head| {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(Refused::Randomness)?;
-        let mut plain = Vec::with_capacity(BASE + turn.record().len() + TAG);
+        let mut plain = Vec::with_capacity(BASE + turn.bytes().len() + TAG);
         plain.extend_from_slice(&base_to_bytes(at));
-        plain.extend_from_slice(turn.record());
+        plain.extend_from_slice(turn.bytes());
         let sealed = cipher(&key)
             .encrypt(&nonce.into(), Payload { msg: &plain, aad: head })
             .map_err(|_| Refused::TooLarge)?;
@@ -41,7 +46,7 @@ pub(super) fn seal(ring: &KeyRing, session: &SessionKey, at: &Cursor, turn: &Tur
 
 /// Opens an envelope of ours. Everything in the record is either authenticated or what authenticates: the header
 /// line is associated data.
-pub(super) fn open(ring: &KeyRing, session: &SessionKey, turn: &Turn) -> Result<Opened, Refused> {
+pub(super) fn open(ring: &KeyRing, session: &SessionKey, turn: &Record) -> Result<Opened, Refused> {
     let envelope = turn.envelope().filter(|envelope| envelope.coding == CODING).ok_or(Refused::Plain)?;
     let id = envelope.key.filter(|id| is_key_id(id)).ok_or(Refused::NoKey)?;
     let key = ring.opening(id, session).ok_or_else(|| Refused::UnknownKey(id.to_owned()))?;
@@ -82,6 +87,6 @@ fn base_from_bytes(bytes: &[u8; BASE]) -> Cursor {
     Cursor {
         epoch: Epoch::from_bytes(epoch),
         count: u64::from_be_bytes(count),
-        newest: (newest != [0; 16]).then(|| TurnId::from_bytes(newest)),
+        newest: (newest != [0; 16]).then(|| RecordId::from_bytes(newest)),
     }
 }

@@ -13,7 +13,7 @@ use super::{
     StoreErrorKind, TtlRefresh,
     retention::{Clock, Retention},
 };
-use crate::{history::Turn, session::SessionKey};
+use crate::{history::Record, session::SessionKey};
 
 /// A store in this process's memory: for tests, and for single processes that may forget.
 ///
@@ -141,7 +141,7 @@ impl HistoryStore for InMemoryStore {
             let cursor = Cursor::start_of(Epoch::UNBORN);
             return Ok(Loaded {
                 cursor,
-                turns: Vec::new().into(),
+                records: Vec::new().into(),
                 from_start: after != Some(&cursor),
                 trimmed: 0,
             });
@@ -154,7 +154,7 @@ impl HistoryStore for InMemoryStore {
         Ok(loaded)
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         if !turn.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }

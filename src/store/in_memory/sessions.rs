@@ -5,10 +5,10 @@ use std::{
 
 use super::InMemoryStats;
 use crate::{
-    history::{Log, Parent, Turn, TurnId},
+    history::{Log, Parent, Record, RecordId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Loaded, Scope, SessionPage, SessionSummary, Turns,
+        Appended, Cursor, Loaded, Records, Scope, SessionPage, SessionSummary,
         head::{Head, Place},
         retention::{Retention, system_time},
     },
@@ -32,9 +32,9 @@ pub(super) struct Session {
     /// Shared with the loads that are looked at.
     log: Arc<Log>,
     /// Ids of trimmed turns, the newest last.
-    forgotten: VecDeque<TurnId>,
+    forgotten: VecDeque<RecordId>,
     /// Ids of the log and of `forgotten`; none until there are so many that looking at each would take longer.
-    ids: HashSet<TurnId>,
+    ids: HashSet<RecordId>,
     /// Counts the changes of the whole store; the order of listings and evictions.
     touched: u64,
     updated: i64,
@@ -55,7 +55,7 @@ impl Sessions {
         &mut self,
         key: &SessionKey,
         at: &Cursor,
-        turn: &Turn,
+        turn: &Record,
         now: i64,
         retention: &Retention,
     ) -> Appended {
@@ -217,27 +217,27 @@ impl Session {
         };
         Loaded {
             cursor: self.head.cursor(),
-            turns: Turns::shared(Arc::clone(&self.log), skip.unwrap_or(0)),
+            records: Records::shared(Arc::clone(&self.log), skip.unwrap_or(0)),
             from_start: skip.is_none(),
             trimmed: self.head.trimmed,
         }
     }
 
-    fn has(&self, id: TurnId) -> bool {
+    fn has(&self, id: RecordId) -> bool {
         match self.ids.is_empty() {
             true => self.log.turns().iter().any(|turn| turn.id() == id),
             false => self.ids.contains(&id),
         }
     }
 
-    fn has_parent_of(&self, turn: &Turn) -> bool {
+    fn has_parent_of(&self, turn: &Record) -> bool {
         match turn.parent() {
             Parent::Previous | Parent::Root => true,
             Parent::Turn(parent) => self.log.turns().iter().rev().any(|turn| turn.id() == parent),
         }
     }
 
-    fn push(&mut self, turn: Turn) {
+    fn push(&mut self, turn: Record) {
         self.head = self.head.with(turn.id());
         self.bytes += weight(&turn);
         if !self.ids.is_empty() {
@@ -252,7 +252,7 @@ impl Session {
     /// Sees to it that the ids are in a table.
     fn index(&mut self) {
         if self.ids.is_empty() {
-            self.ids.extend(self.log.turns().iter().map(Turn::id));
+            self.ids.extend(self.log.turns().iter().map(Record::id));
         }
     }
 
@@ -285,8 +285,8 @@ const OVERHEAD: u64 = 512;
 const FORGOTTEN_WEIGHT: u64 = 64;
 
 /// What a turn takes, its part of the log included.
-pub(super) fn weight(turn: &Turn) -> u64 {
-    (turn.record().len() + Log::weight(turn)) as u64 + OVERHEAD
+pub(super) fn weight(turn: &Record) -> u64 {
+    (turn.bytes().len() + Log::weight(turn)) as u64 + OVERHEAD
 }
 
 pub(super) fn key_weight(key: &SessionKey) -> u64 {

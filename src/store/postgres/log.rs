@@ -12,7 +12,7 @@ use super::{
     pool::{Connections, Parameter},
 };
 use crate::{
-    history::{Parent, Turn, TurnId},
+    history::{Parent, Record, RecordId},
     session::{SessionId, SessionKey},
     store::{
         Appended, Cursor, Durability, Epoch, Loaded, Page, Scope, SessionPage, SessionSummary, StoreError,
@@ -116,7 +116,7 @@ impl Statements {
             let cursor = Cursor::start_of(Epoch::UNBORN);
             return Ok(Loaded {
                 cursor,
-                turns: Vec::new().into(),
+                records: Vec::new().into(),
                 from_start: after != Some(&cursor),
                 trimmed: 0,
             });
@@ -130,7 +130,7 @@ impl Statements {
         retention: &Retention,
         key: &SessionKey,
         at: &Cursor,
-        turn: &Turn,
+        turn: &Record,
     ) -> Result<Appended, StoreError> {
         let scope = KeyColumns::of(key);
         let built_on = Uuid::from_bytes(*at.epoch.as_bytes());
@@ -140,7 +140,7 @@ impl Statements {
             Parent::Turn(parent) => Some(uuid(parent)),
             Parent::Previous | Parent::Root => None,
         };
-        let record: &[u8] = turn.record();
+        let record: &[u8] = turn.bytes();
         let ttl = seconds(retention.ttl);
         let max_turns = retention.max_turns.map(|max| i64::try_from(max.get()).unwrap_or(i64::MAX));
         let remembered = Retention::REMEMBERED as i64;
@@ -279,7 +279,7 @@ fn seconds(time: Duration) -> Option<f64> {
     (time.as_secs() < MILLENNIUM).then_some(time.as_secs_f64())
 }
 
-fn uuid(id: TurnId) -> Uuid {
+fn uuid(id: RecordId) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
 }
 
@@ -297,7 +297,7 @@ fn cursor(row: &Row, first: usize) -> Result<Cursor, StoreError> {
     let cursor = Cursor {
         epoch: Epoch::from_bytes(epoch.into_bytes()),
         count: number(row, first + 1)?,
-        newest: newest.map(|id| TurnId::from_bytes(id.into_bytes())),
+        newest: newest.map(|id| RecordId::from_bytes(id.into_bytes())),
     };
     match cursor.newest.is_none() == (cursor.count == 0) {
         true => Ok(cursor),
@@ -320,14 +320,14 @@ fn loaded(key: &SessionKey, rows: &[Row]) -> Result<Loaded, StoreError> {
     let mut turns = Vec::new();
     for row in rows {
         if let Some(record) = row.try_get::<_, Option<&[u8]>>(6).map_err(unreadable)? {
-            turns.push(Turn::decode(Bytes::copy_from_slice(record), key.digest()).map_err(damaged)?);
+            turns.push(Record::decode(Bytes::copy_from_slice(record), key.digest()).map_err(damaged)?);
         }
     }
     let ends = turns.last().is_none_or(|turn| Some(turn.id()) == cursor.newest);
     if turns.len() as u64 != expected || !ends {
         return Err(corrupt());
     }
-    Ok(Loaded { cursor, turns: turns.into(), from_start: !known, trimmed: number(head, 5)? })
+    Ok(Loaded { cursor, records: turns.into(), from_start: !known, trimmed: number(head, 5)? })
 }
 
 fn summary(row: &Row) -> Result<SessionSummary, StoreError> {

@@ -145,7 +145,7 @@ use super::{
     Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
     retention::Retention,
 };
-use crate::{history::Turn, session::SessionKey};
+use crate::{history::Record, session::SessionKey};
 
 /// A store in PostgreSQL. The [module](self) tells how it works; [`PostgresStore::builder`] has the settings.
 ///
@@ -194,7 +194,7 @@ impl HistoryStore for PostgresStore {
         loaded
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         if !turn.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }

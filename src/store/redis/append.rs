@@ -15,7 +15,7 @@ use super::{
     script::{self, Invocation},
 };
 use crate::{
-    history::{Parent, Turn},
+    history::{Parent, Record},
     session::SessionKey,
     store::{Appended, Cursor, Epoch, StoreError},
 };
@@ -34,14 +34,14 @@ struct Next {
 }
 
 impl Next {
-    fn of_none(key: &SessionKey, turn: &Turn) -> Self {
+    fn of_none(key: &SessionKey, turn: &Record) -> Self {
         let cursor = Cursor { epoch: Epoch::random(), count: 1, newest: Some(turn.id()) };
         let rest = Rest { fresh: true, trimmed: 0, at: 0, ids: 0, first: HEAD };
         let header = head_line(key.digest(), &cursor, &rest, HEAD);
         Self { known: Vec::new(), size: 0, header, frame: frame_of(turn, 0), cursor, rest: None }
     }
 
-    fn of(key: &SessionKey, at: &Cursor, turn: &Turn, end: End, rest: &Rest) -> Self {
+    fn of(key: &SessionKey, at: &Cursor, turn: &Record, end: End, rest: &Rest) -> Self {
         let cursor = Cursor { count: at.count + 1, newest: Some(turn.id()), ..*at };
         Self {
             known: head_line(key.digest(), at, rest, end.last),
@@ -59,7 +59,7 @@ impl Shared {
         &self,
         key: &SessionKey,
         at: &Cursor,
-        turn: &Turn,
+        turn: &Record,
     ) -> Result<Appended, StoreError> {
         if let Some(next) = self.next(key, at, turn)
             && let Value::Int(time) = self.write(&self.adding(key, &next)).await?
@@ -85,13 +85,13 @@ impl Shared {
             return Ok(Appended::AlreadyThere(log.cursor));
         }
         let before = turn_id(&before).ok_or_else(unexpected)?;
-        self.ends.put(turn.id(), log.end(turn.record().len()), before);
+        self.ends.put(turn.id(), log.end(turn.bytes().len()), before);
         Ok(Appended::Appended { cursor: log.cursor, before })
     }
 
     /// What a turn makes of the log at this cursor. `None` where only the log itself tells whether it may join, or
     /// where something is to be done besides.
-    fn next(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Option<Next> {
+    fn next(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Option<Next> {
         if self.replicas.is_some() {
             return None;
         }
@@ -124,7 +124,7 @@ impl Shared {
             .arg(self.sweeps())
     }
 
-    fn appending(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Invocation {
+    fn appending(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Invocation {
         let appending = Invocation::new(&script::APPEND, &self.written_keys(key))
             .arg(hex(key.digest().as_bytes()))
             .arg(hex(at.epoch.as_bytes()))
@@ -137,7 +137,7 @@ impl Shared {
             .arg(hex(Epoch::random().as_bytes()))
             .arg(millis(self.retention.ttl))
             .arg(self.retention.max_turns.map_or(0, |turns| turns.get()))
-            .arg(&turn.record()[..])
+            .arg(&turn.bytes()[..])
             .arg(key.id().as_str())
             .arg(self.listed.get())
             .arg(self.sweeps())

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::history::TurnId;
+use crate::history::RecordId;
 
 /// Where a log's newest turn stands. All in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +50,13 @@ pub(super) struct Ends(Mutex<Generations>);
 /// When the young ones have reached the limit, they become the old ones.
 #[derive(Default)]
 struct Generations {
-    young: HashMap<TurnId, End>,
-    old: HashMap<TurnId, End>,
+    young: HashMap<RecordId, End>,
+    old: HashMap<RecordId, End>,
 }
 
 impl Ends {
     /// Where the log ends whose newest turn this was.
-    pub(super) fn of(&self, newest: TurnId) -> Option<End> {
+    pub(super) fn of(&self, newest: RecordId) -> Option<End> {
         let mut known = self.known();
         if let Some(end) = known.young.get(&newest) {
             return Some(*end);
@@ -67,7 +67,7 @@ impl Ends {
     }
 
     /// Keeps where a log ends, and forgets where it ended before.
-    pub(super) fn put(&self, newest: TurnId, end: End, before: Option<TurnId>) {
+    pub(super) fn put(&self, newest: RecordId, end: End, before: Option<RecordId>) {
         let mut known = self.known();
         for turn in [Some(newest), before].into_iter().flatten() {
             known.young.remove(&turn);
@@ -82,7 +82,7 @@ impl Ends {
 }
 
 impl Generations {
-    fn put(&mut self, newest: TurnId, end: End) {
+    fn put(&mut self, newest: RecordId, end: End) {
         if self.young.len() >= LOGS {
             self.old = mem::take(&mut self.young);
         }
@@ -94,8 +94,8 @@ impl Generations {
 mod tests {
     use super::*;
 
-    fn id(number: usize) -> TurnId {
-        TurnId::from_bytes((number as u128).to_be_bytes())
+    fn id(number: usize) -> RecordId {
+        RecordId::from_bytes((number as u128).to_be_bytes())
     }
 
     fn end(number: usize) -> End {

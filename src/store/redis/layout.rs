@@ -10,7 +10,7 @@ use super::{
     hex::{Hex, hex, unhex},
 };
 use crate::{
-    history::{RecordError, Turn, TurnId},
+    history::{Record, RecordError, RecordId},
     session::{KeyDigest, SessionKey},
     store::{Cursor, Epoch},
 };
@@ -85,7 +85,7 @@ impl Log {
         frames: &Bytes,
         key: &SessionKey,
         known: Option<u64>,
-    ) -> Result<Vec<Turn>, RecordError> {
+    ) -> Result<Vec<Record>, RecordError> {
         let mut turns = Vec::new();
         let mut at = 0;
         while at < frames.len() {
@@ -93,7 +93,7 @@ impl Log {
             let record = at + FRAME;
             let end =
                 record.checked_add(len).filter(|end| frames.get(*end) == Some(&b'\n')).ok_or(DAMAGED)?;
-            let turn = Turn::decode(frames.slice(record..end), key.digest())?;
+            let turn = Record::decode(frames.slice(record..end), key.digest())?;
             if turn.id() != id {
                 return Err(RecordError::Malformed("a frame names another turn than its record"));
             }
@@ -124,12 +124,12 @@ const DAMAGED: RecordError = RecordError::Malformed("a frame of the log is damag
 const FRAME: usize = 79;
 
 /// The turn, and the length of its record, of the frame that begins there.
-pub(super) fn frame_line(frames: &[u8], at: usize) -> Option<(TurnId, usize)> {
+pub(super) fn frame_line(frames: &[u8], at: usize) -> Option<(RecordId, usize)> {
     let line = frames.get(at..at + FRAME)?;
     let fits = line.starts_with(b"{\"turn\":\"") && &line[41..49] == b"\",\"len\":" && line.ends_with(b"}\n");
     let id = std::str::from_utf8(&line[9..41]).ok().filter(|_| fits)?;
     let len = std::str::from_utf8(&line[49..59]).ok()?;
-    Some((TurnId::from_bytes(unhex(id)?), len.trim_start().parse().ok()?))
+    Some((RecordId::from_bytes(unhex(id)?), len.trim_start().parse().ok()?))
 }
 
 /// A cursor as scripts and headers write it.
@@ -140,8 +140,8 @@ fn cursor(epoch: &str, count: u64, newest: &str) -> Option<Cursor> {
 }
 
 /// A turn as headers name it, or that there is none; `None` for what is neither.
-pub(super) fn turn_id(digits: &str) -> Option<Option<TurnId>> {
-    Some(Some(unhex(digits)?).filter(|id| *id != [0; 16]).map(TurnId::from_bytes))
+pub(super) fn turn_id(digits: &str) -> Option<Option<RecordId>> {
+    Some(Some(unhex(digits)?).filter(|id| *id != [0; 16]).map(RecordId::from_bytes))
 }
 
 /// The length of the header's line that this version writes, its line feed included.
@@ -181,8 +181,8 @@ pub(super) fn head_line(session: KeyDigest, cursor: &Cursor, rest: &Rest, last: 
 }
 
 /// The frame of a turn; `back` is the length of the one before it.
-pub(super) fn frame_of(turn: &Turn, back: usize) -> Vec<u8> {
-    let record = turn.record();
+pub(super) fn frame_of(turn: &Record, back: usize) -> Vec<u8> {
+    let record = turn.bytes();
     let mut frame = Vec::with_capacity(FRAME + record.len() + 1);
     frame.extend_from_slice(br#"{"turn":""#);
     frame.extend_from_slice(hex(turn.id().as_bytes()).as_bytes());
@@ -212,7 +212,7 @@ fn padded(line: &mut Vec<u8>, mut number: u64, width: usize) {
 }
 
 /// A turn as headers name it; zeros for none.
-pub(super) fn newest_hex(id: Option<TurnId>) -> Hex {
+pub(super) fn newest_hex(id: Option<RecordId>) -> Hex {
     hex(&id.map_or([0; 16], |id| *id.as_bytes()))
 }
 
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_header_says_what_is_read_from_it() {
         let session = SessionKey::new("", Principal::anonymous(), "a".parse().unwrap()).digest();
-        let newest = Some(TurnId::from_bytes([0xa7; 16]));
+        let newest = Some(RecordId::from_bytes([0xa7; 16]));
         let cursor = Cursor { epoch: Epoch::from_bytes([0x5c; 16]), count: 1_234, newest };
         for (number, fresh) in [(0, true), (7, false), (99_999, true)] {
             let rest = Rest { fresh, trimmed: 1_000, at: 17 + number, ids: number as usize, first: 400 };

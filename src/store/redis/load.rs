@@ -32,17 +32,17 @@ impl Found {
         let known = after.filter(|_| self.known);
         let turns = self.log.turns(&self.frames, key, known.map(|after| after.count))?;
         if let Some(newest) = turns.last() {
-            let end = self.log.end(newest.record().len());
+            let end = self.log.end(newest.bytes().len());
             ends.put(newest.id(), end, known.and_then(|after| after.newest));
         }
         let Log { cursor, kept, .. } = self.log;
-        Ok(Loaded { cursor, turns: turns.into(), from_start: !self.known, trimmed: cursor.count - kept })
+        Ok(Loaded { cursor, records: turns.into(), from_start: !self.known, trimmed: cursor.count - kept })
     }
 }
 
 fn unknown(after: Option<&Cursor>) -> Loaded {
     let cursor = Cursor::start_of(Epoch::UNBORN);
-    Loaded { cursor, turns: Vec::new().into(), from_start: after != Some(&cursor), trimmed: 0 }
+    Loaded { cursor, records: Vec::new().into(), from_start: after != Some(&cursor), trimmed: 0 }
 }
 
 impl Shared {

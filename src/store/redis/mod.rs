@@ -112,7 +112,7 @@ use super::{
     Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
     StoreErrorKind, TtlRefresh, retention::Retention,
 };
-use crate::{history::Turn, session::SessionKey};
+use crate::{history::Record, session::SessionKey};
 
 /// A store in Redis or Valkey. The [module](self) tells how it works; [`RedisStore::builder`] has the settings.
 ///
@@ -152,7 +152,7 @@ impl HistoryStore for RedisStore {
         self.shared.load(key, after).await
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         if !turn.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }

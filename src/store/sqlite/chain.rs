@@ -6,7 +6,7 @@
 //! sixteenth turn of a session is in an index.
 //!
 //! A turn is found by its id in a few steps, too. Ids grow along the chain, but for those of turns that came late or after
-//! one from a clock that was ahead. The highest id up to a turn never falls: it tells where an id belongs. Turns
+//! one from a clock that was ahead. The highest id up to a turn never falls: it tells where an id belongs. Records
 //! that are not where their ids belong are in another index.
 //!
 //! Each step is checked: a chain that leads to the turn of another session, or to none, is damaged or ends there.
@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::log::Session;
 use crate::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     store::retention::Retention,
 };
 
@@ -43,9 +43,9 @@ pub(super) const REMOVE_BROKEN: &str = "
 
 /// The turns after some place of a log, with the ids that their rows name.
 pub(super) struct Records {
-    pub(super) records: Vec<(TurnId, Bytes)>,
+    pub(super) records: Vec<(RecordId, Bytes)>,
     /// The turn at that place, if it is known.
-    pub(super) before: Option<TurnId>,
+    pub(super) before: Option<RecordId>,
 }
 
 /// Adds a turn behind all others, of whichever session; answers its place. `highest` is the highest id of the session's
@@ -55,8 +55,8 @@ pub(super) fn insert(
     session: i64,
     seq: u64,
     previous: Option<i64>,
-    turn: &Turn,
-    highest: Option<TurnId>,
+    turn: &Record,
+    highest: Option<RecordId>,
 ) -> rusqlite::Result<i64> {
     let highest = highest.filter(|highest| *highest != turn.id());
     connection.prepare_cached(INSERT)?.execute(params![
@@ -64,8 +64,8 @@ pub(super) fn insert(
         seq as i64,
         previous,
         turn.id().as_bytes(),
-        highest.as_ref().map(TurnId::as_bytes),
-        &turn.record()[..]
+        highest.as_ref().map(RecordId::as_bytes),
+        &turn.bytes()[..]
     ])?;
     Ok(connection.last_insert_rowid())
 }
@@ -74,12 +74,12 @@ pub(super) fn insert(
 pub(super) fn number_of(
     connection: &Connection,
     session: &Session,
-    id: TurnId,
+    id: RecordId,
 ) -> rusqlite::Result<Option<u64>> {
     let mut at = reaching(connection, session, id)?;
     while let Some((place, seq)) = at {
         let found = link(connection, session.row, place, seq, |row| {
-            let id = |column| row.get(column).map(TurnId::from_bytes);
+            let id = |column| row.get(column).map(RecordId::from_bytes);
             Ok((row.get(0)?, id(1)?, id(2)?))
         });
         let Some((previous, this, highest)) = found? else { break };
@@ -99,13 +99,17 @@ pub(super) fn number_of(
 
 /// A turn up to which an id that high was there, and at most sixteen turns before it none was: the newest or, where
 /// sixteenths tell, one of those. It is looked for from the newest on in longer and longer strides, then by halves.
-fn reaching(connection: &Connection, session: &Session, id: TurnId) -> rusqlite::Result<Option<(i64, u64)>> {
+fn reaching(
+    connection: &Connection,
+    session: &Session,
+    id: RecordId,
+) -> rusqlite::Result<Option<(i64, u64)>> {
     let mut probe = connection.prepare_cached(PROBE)?;
     let mut found = session.newest();
     let (mut low, mut high, mut stride) = (1, session.head.count / 16 + 1, 1);
     while low < high {
         let middle = high.saturating_sub(stride).max(low + (high - low) / 2);
-        let highest = |row: &Row<'_>| Ok((row.get(0)?, TurnId::from_bytes(row.get(1)?)));
+        let highest = |row: &Row<'_>| Ok((row.get(0)?, RecordId::from_bytes(row.get(1)?)));
         // What is not there was trimmed long ago.
         match probe.query_row(params![session.row, 16 * middle as i64], highest).optional()? {
             Some((place, highest)) if highest >= id => {
@@ -130,12 +134,12 @@ pub(super) fn records(
     let known = loop {
         let Some((place, seq)) = at else { break None };
         if seq <= skipped {
-            break link(connection, session.row, place, seq, |row| row.get(1).map(TurnId::from_bytes))?;
+            break link(connection, session.row, place, seq, |row| row.get(1).map(RecordId::from_bytes))?;
         }
         let found = read
             .query_row(params![place, session.row, seq as i64, largest], |row| {
                 let record = row.get_ref(2)?.as_blob_or_null()?.map(Bytes::copy_from_slice);
-                Ok((row.get(0)?, TurnId::from_bytes(row.get(1)?), record))
+                Ok((row.get(0)?, RecordId::from_bytes(row.get(1)?), record))
             })
             .optional()?;
         let Some((previous, id, Some(record))) = found else { break None };

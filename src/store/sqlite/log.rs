@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_it
 
 use super::{chain, error::store_error, schema::SLOT};
 use crate::{
-    history::{Parent, Turn, TurnId},
+    history::{Parent, Record, RecordId},
     session::SessionKey,
     store::{Appended, Cursor, Epoch, StoreError, head::Head, retention::Retention},
 };
@@ -17,7 +17,7 @@ pub(super) struct Session {
     pub(super) row: i64,
     pub(super) head: Head,
     /// The highest id of all its turns: ids grow with time, so a higher one was never here.
-    highest: Option<TurnId>,
+    highest: Option<RecordId>,
     /// The place of its newest turn.
     touched: i64,
     pub(super) expires: i64,
@@ -67,7 +67,7 @@ pub(super) fn append(
     connection: &Connection,
     key: &SessionKey,
     at: &Cursor,
-    turn: &Turn,
+    turn: &Record,
     now: i64,
     retention: &Retention,
 ) -> Result<Appended, StoreError> {
@@ -204,7 +204,7 @@ struct After {
     now: i64,
     expires: i64,
     sweep: i64,
-    highest: Option<TurnId>,
+    highest: Option<RecordId>,
 }
 
 /// When the sweep is to look at a session that expires then: at that time or up to an hour or a 64th of its time to
@@ -214,7 +214,7 @@ fn sweep_at(expires: i64, now: i64) -> i64 {
     (expires / step).saturating_add(1).saturating_mul(step)
 }
 
-fn has_parent(connection: &Connection, session: &Session, turn: &Turn) -> rusqlite::Result<bool> {
+fn has_parent(connection: &Connection, session: &Session, turn: &Record) -> rusqlite::Result<bool> {
     match turn.parent() {
         Parent::Previous | Parent::Root => Ok(true),
         Parent::Turn(parent) if Some(parent) == session.head.newest => Ok(true),
@@ -264,8 +264,8 @@ fn write(
         head.fresh,
         head.count as i64,
         head.trimmed as i64,
-        head.newest.as_ref().map(TurnId::as_bytes),
-        after.highest.as_ref().map(TurnId::as_bytes),
+        head.newest.as_ref().map(RecordId::as_bytes),
+        after.highest.as_ref().map(RecordId::as_bytes),
         touched,
         slot(head, touched),
         after.now,
@@ -294,7 +294,7 @@ fn clear(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
 
 fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
     let id =
-        |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(TurnId::from_bytes));
+        |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(RecordId::from_bytes));
     let head = Head {
         epoch: Epoch::from_bytes(row.get(1)?),
         fresh: row.get(2)?,

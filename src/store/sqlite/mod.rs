@@ -82,7 +82,7 @@ use self::{
 use super::{
     Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
 };
-use crate::{history::Turn, session::SessionKey};
+use crate::{history::Record, session::SessionKey};
 
 /// A store in one SQLite file. The [module](self) tells how it works; [`SqliteStore::builder`] has the settings.
 ///
@@ -167,7 +167,7 @@ impl HistoryStore for SqliteStore {
         Ok(found.loaded)
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         if !turn.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }

@@ -21,7 +21,7 @@ use super::{
     writer::closed,
 };
 use crate::{
-    history::{Turn, TurnId},
+    history::{Record, RecordId},
     session::{SessionId, SessionKey},
     store::{
         Cursor, Epoch, Loaded, Page, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind,
@@ -112,7 +112,7 @@ impl Reader {
             let Some(session) = found.filter(|session| session.expires > now) else {
                 let cursor = Cursor::start_of(Epoch::UNBORN);
                 let from_start = after != Some(&cursor);
-                let loaded = Loaded { cursor, turns: Vec::new().into(), from_start, trimmed: 0 };
+                let loaded = Loaded { cursor, records: Vec::new().into(), from_start, trimmed: 0 };
                 return Ok(Some(Answer { loaded, refresh: None }));
             };
             let Some((from_start, turns)) = turns(connection, key, &session, after, most)? else {
@@ -120,7 +120,7 @@ impl Reader {
             };
             let refresh = self.retention.refreshed(session.expires, now).filter(|_| session.head.count > 0);
             let (cursor, trimmed) = (session.head.cursor(), session.head.trimmed);
-            let loaded = Loaded { cursor, turns: turns.into(), from_start, trimmed };
+            let loaded = Loaded { cursor, records: turns.into(), from_start, trimmed };
             Ok(Some(Answer { loaded, refresh }))
         })
     }
@@ -205,7 +205,7 @@ fn turns(
     session: &log::Session,
     after: Option<&Cursor>,
     most: Most,
-) -> Result<Option<(bool, Vec<Turn>)>, StoreError> {
+) -> Result<Option<(bool, Vec<Record>)>, StoreError> {
     let Head { count, trimmed, newest, .. } = session.head;
     let known = match session.head.place(after) {
         Place::Unknown => None,
@@ -225,9 +225,9 @@ fn turns(
 
 /// The end of a log.
 struct Newer {
-    turns: Vec<Turn>,
+    turns: Vec<Record>,
     /// The turn before them, if it is known.
-    before: Option<TurnId>,
+    before: Option<RecordId>,
 }
 
 /// The turns after that many, which must all be there; `None` when that is more than may be read.
@@ -248,15 +248,15 @@ fn newer(
     }
     let Records { records, before } =
         chain::records(connection, session, skipped, most.bytes).map_err(store_error)?;
-    let turns: Vec<Turn> = records
+    let turns: Vec<Record> = records
         .into_iter()
         .map(|(id, record)| {
-            let turn = Turn::decode(record, key.digest()).map_err(damaged)?;
+            let turn = Record::decode(record, key.digest()).map_err(damaged)?;
             // The row of one turn with the record of another.
             if turn.id() != id { Err(corrupt()) } else { Ok(turn) }
         })
         .collect::<Result<_, _>>()?;
-    let whole = turns.len() as u64 == expected && turns.last().map(Turn::id) == newest;
+    let whole = turns.len() as u64 == expected && turns.last().map(Record::id) == newest;
     // Of a part, whoever may read all tells whether it is too large or damaged.
     if whole { Ok(Some(Newer { turns, before })) } else { Ok(None) }
 }

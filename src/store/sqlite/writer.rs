@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     failpoint::{self, Point},
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{Appended, Cursor, StoreError, StoreErrorKind, retention::Retention},
 };
@@ -35,7 +35,7 @@ pub(super) struct Write {
 }
 
 pub(super) enum Work {
-    Append { key: SessionKey, at: Cursor, turn: Turn },
+    Append { key: SessionKey, at: Cursor, turn: Record },
     Delete { key: SessionKey },
     Refresh { key: SessionKey, expires: i64 },
 }
@@ -277,7 +277,7 @@ impl Work {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Append { turn, .. } => turn.record().len(),
+            Self::Append { turn, .. } => turn.bytes().len(),
             Self::Delete { .. } | Self::Refresh { .. } => 0,
         }
     }

@@ -7,7 +7,7 @@ use super::{
     fixture::{Fixture, appended, assert_same, ids, turn, turn_from},
 };
 use crate::{
-    history::{Parent, TurnId},
+    history::{Parent, RecordId},
     store::{Appended, HistoryStore, StoreErrorKind},
 };
 
@@ -30,7 +30,7 @@ pub(super) async fn a_turn_that_is_sent_twice_is_stored_once<H: Harness>(harness
             "the same turn again, after another one"
         );
     }
-    assert_same(&fixture.load(&key).await.turns, &[first, second], "each turn once, in its place");
+    assert_same(&fixture.load(&key).await.records, &[first, second], "each turn once, in its place");
 }
 
 pub(super) async fn the_same_turn_sent_at_once_is_stored_once<H: Harness>(harness: &H) {
@@ -48,7 +48,7 @@ pub(super) async fn the_same_turn_sent_at_once_is_stored_once<H: Harness>(harnes
         let added = answers.iter().filter(|answer| matches!(answer, Appended::Appended { .. })).count();
         let there = answers.iter().filter(|answer| matches!(answer, Appended::AlreadyThere(_))).count();
         assert_eq!((added, there), (1, 7), "one adds the turn, the others find it");
-        assert_same(&fixture.load(&key).await.turns, &[turn], "the turn is stored once");
+        assert_same(&fixture.load(&key).await.records, &[turn], "the turn is stored once");
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn first_turns_that_race_share_one_log<H: Harness>(harness: &H)
     let (first, second) = (turn(&key, "one"), turn(&key, "two"));
     appended(fixture.append(&key, &unborn, &first).await);
     appended(fixture.append(&key, &unborn, &second).await);
-    assert_same(&fixture.load(&key).await.turns, &[first, second], "nothing was deleted between them");
+    assert_same(&fixture.load(&key).await.records, &[first, second], "nothing was deleted between them");
 }
 
 pub(super) async fn concurrent_turns_of_a_session_are_all_stored_in_one_order<H: Harness>(harness: &H) {
@@ -74,12 +74,12 @@ pub(super) async fn concurrent_turns_of_a_session_are_all_stored_in_one_order<H:
         writers.spawn(async move {
             let answer = store.append(&key, &at, &turn).await.expect("an append succeeds");
             let seen = store.load(&key, None).await.expect("a load succeeds");
-            (turn.id(), answer, ids(&seen.turns))
+            (turn.id(), answer, ids(&seen.records))
         });
     }
     let answers = writers.join_all().await;
     let end = fixture.load(&key).await;
-    let order = ids(&end.turns);
+    let order = ids(&end.records);
     assert_eq!(order.len(), 64, "every turn once");
     assert_eq!(order.iter().copied().collect::<HashSet<_>>(), sent, "every turn that was acknowledged");
     assert_eq!(end.cursor.count, 64, "the cursor counts them");
@@ -105,7 +105,7 @@ pub(super) async fn a_branch_and_a_new_root_keep_their_parents<H: Harness>(harne
         appended(fixture.append(&key, &cursor, &turn).await);
         turns.push(turn);
     }
-    let loaded = fixture.load(&key).await.turns;
+    let loaded = fixture.load(&key).await.records;
     assert_same(&loaded, &turns, "branches are appended like other turns");
     let parents: Vec<Parent> = loaded.iter().map(|turn| turn.parent()).collect();
     let expected: Vec<Parent> = turns.iter().map(|turn| turn.parent()).collect();
@@ -115,7 +115,7 @@ pub(super) async fn a_branch_and_a_new_root_keep_their_parents<H: Harness>(harne
 pub(super) async fn a_turn_whose_parent_is_not_in_the_log_is_gone<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let (key, other) = (fixture.key("a"), fixture.key("b"));
-    let nowhere = turn_from(&key, "nowhere", Parent::Turn(TurnId::new()));
+    let nowhere = turn_from(&key, "nowhere", Parent::Turn(RecordId::new()));
     let unborn = fixture.load(&key).await.cursor;
     let answer = fixture.append(&key, &unborn, &nowhere).await;
     assert_eq!(answer, Appended::Gone, "a session that has not begun holds no parent");
@@ -128,7 +128,7 @@ pub(super) async fn a_turn_whose_parent_is_not_in_the_log_is_gone<H: Harness>(ha
         assert_eq!(answer, Appended::Gone, "the parent is not in this log");
     }
     let loaded = fixture.load(&key).await;
-    assert_same(&loaded.turns, &turns, "a turn that is gone leaves nothing");
+    assert_same(&loaded.records, &turns, "a turn that is gone leaves nothing");
     assert_eq!(loaded.cursor, cursor, "a turn that is gone leaves nothing");
 }
 
@@ -139,8 +139,8 @@ pub(super) async fn a_turn_of_another_session_is_refused<H: Harness>(harness: &H
     let error = fixture.store.append(&key, &cursor, &turn(&other, "astray")).await.err();
     let kind = error.map(|error| error.kind());
     assert_eq!(kind, Some(StoreErrorKind::Corrupt), "a turn is for the session it was made for");
-    assert_same(&fixture.load(&key).await.turns, &turns, "nothing was written here");
-    assert!(fixture.load(&other).await.turns.is_empty(), "nothing was written there");
+    assert_same(&fixture.load(&key).await.records, &turns, "nothing was written here");
+    assert!(fixture.load(&other).await.records.is_empty(), "nothing was written there");
 }
 
 pub(super) async fn the_store_names_itself_and_its_durability<H: Harness>(harness: &H) {

@@ -13,7 +13,7 @@ use super::{
     fixture::{Fixture, ids, turn},
 };
 use crate::{
-    history::TurnId,
+    history::RecordId,
     session::SessionKey,
     store::{Appended, HistoryStore, Page},
 };
@@ -60,20 +60,20 @@ async fn disturb<S: HistoryStore>(store: Arc<S>, key: SessionKey, mut dice: Dice
         }
         if dice.roll(16) == 0 {
             let loaded = store.load(&key, None).await.expect("a load succeeds");
-            check(&ids(&loaded.turns), &seen, &sent, &acknowledged);
+            check(&ids(&loaded.records), &seen, &sent, &acknowledged);
             cursor = loaded.cursor;
-            seen = ids(&loaded.turns);
+            seen = ids(&loaded.records);
         }
     }
     let loaded = store.load(&key, None).await.expect("a load succeeds");
-    check(&ids(&loaded.turns), &seen, &sent, &acknowledged);
+    check(&ids(&loaded.records), &seen, &sent, &acknowledged);
     let listed = store.sessions(&scope, &page).await.expect("a listing succeeds");
     assert!(listed.sessions.iter().all(|session| &session.id == key.id()), "a listing of another principal");
     dropped
 }
 
 #[track_caller]
-fn acknowledge(answer: Appended, id: TurnId) -> crate::store::Cursor {
+fn acknowledge(answer: Appended, id: RecordId) -> crate::store::Cursor {
     match answer {
         Appended::Appended { cursor, .. } => {
             assert_eq!(cursor.newest, Some(id), "the answer to another call");
@@ -86,9 +86,9 @@ fn acknowledge(answer: Appended, id: TurnId) -> crate::store::Cursor {
 }
 
 #[track_caller]
-fn check(found: &[TurnId], seen: &[TurnId], sent: &HashSet<TurnId>, acknowledged: &HashSet<TurnId>) {
+fn check(found: &[RecordId], seen: &[RecordId], sent: &HashSet<RecordId>, acknowledged: &HashSet<RecordId>) {
     assert!(found.starts_with(seen), "a log only grows");
-    let all: HashSet<TurnId> = found.iter().copied().collect();
+    let all: HashSet<RecordId> = found.iter().copied().collect();
     assert_eq!(all.len(), found.len(), "a turn stands in the log twice");
     assert!(all.is_subset(sent), "a turn of somebody else");
     assert!(all.is_superset(acknowledged), "an acknowledged turn is missing");

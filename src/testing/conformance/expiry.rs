@@ -44,12 +44,12 @@ pub(super) async fn an_expired_session_is_unknown<H: Harness>(harness: &H) {
         let key = fixture.key("a");
         let since = Instant::now();
         let (turns, cursor) = fixture.say(&key, &["one"]).await;
-        let loaded = fixture.load(&key).await.turns;
+        let loaded = fixture.load(&key).await.records;
         not_late(since.elapsed(), loaded.len(), turns.len())?;
         assert_same(&loaded, &turns, "it has not expired yet");
         harness.pass(MORE_THAN_IT).await;
         let loaded = fixture.load_after(&key, Some(&cursor)).await;
-        assert!(loaded.turns.is_empty() && loaded.from_start, "an expired session is unknown");
+        assert!(loaded.records.is_empty() && loaded.from_start, "an expired session is unknown");
         assert_eq!((loaded.cursor.count, loaded.cursor.newest), (0, None), "an expired session is unknown");
         let page = Page { limit: 10, after: None };
         let listed =
@@ -74,14 +74,14 @@ pub(super) async fn an_expired_session_starts_a_new_log<H: Harness>(harness: &H)
         assert_eq!(cursor.count, 1, "the new log begins to count at one");
         assert_ne!(cursor.epoch, old.epoch, "the new log has its own epoch");
         let loaded = fixture.load_after(&key, Some(&old)).await;
-        not_late(since.elapsed(), loaded.turns.len(), 1)?;
+        not_late(since.elapsed(), loaded.records.len(), 1)?;
         assert!(loaded.from_start, "a cursor of the log that expired says nothing of the new one");
-        assert_same(&loaded.turns, &[late], "only the new log's turn");
+        assert_same(&loaded.records, &[late], "only the new log's turn");
 
         let since = Instant::now();
         let root = turn_from(&other, "again", Parent::Root);
         appended(fixture.append(&other, &others, &root).await);
-        let loaded = fixture.load(&other).await.turns;
+        let loaded = fixture.load(&other).await.records;
         not_late(since.elapsed(), loaded.len(), 1)?;
         assert_same(&loaded, &[root], "a new root starts a new log too");
         Ok(())
@@ -97,7 +97,7 @@ pub(super) async fn a_branch_of_an_expired_session_is_gone<H: Harness>(harness: 
     let branch = turn_from(&key, "two", Parent::Turn(turns[0].id()));
     let answer = fixture.append(&key, &cursor, &branch).await;
     assert_eq!(answer, Appended::Gone, "without its parent the turn is no whole conversation");
-    assert!(fixture.load(&key).await.turns.is_empty(), "a turn that is gone leaves nothing");
+    assert!(fixture.load(&key).await.records.is_empty(), "a turn that is gone leaves nothing");
 }
 
 pub(super) async fn every_append_puts_the_expiry_of_the_whole_session_off<H: Harness>(harness: &H) {
@@ -113,11 +113,11 @@ pub(super) async fn every_append_puts_the_expiry_of_the_whole_session_off<H: Har
             since = now;
             harness.pass(MOST_OF_IT).await;
         }
-        let loaded = fixture.load(&key).await.turns;
+        let loaded = fixture.load(&key).await.records;
         not_late(longest.max(since.elapsed()), loaded.len(), all.len())?;
         assert_same(&loaded, &all, "the first turn expires no sooner than the last");
         harness.pass(MOST_OF_IT).await;
-        assert!(fixture.load(&key).await.turns.is_empty(), "the last turn expires no later than it should");
+        assert!(fixture.load(&key).await.records.is_empty(), "the last turn expires no later than it should");
         Ok(())
     })
     .await;
@@ -133,13 +133,13 @@ pub(super) async fn a_load_puts_the_expiry_off_where_it_is_asked_to<H: Harness>(
         for _ in 0..3 {
             harness.pass(MOST_OF_IT).await;
             let now = Instant::now();
-            let loaded = fixture.load(&key).await.turns;
+            let loaded = fixture.load(&key).await.records;
             not_late(since.elapsed(), loaded.len(), turns.len())?;
             since = now;
             assert_same(&loaded, &turns, "each load starts the time to live again");
         }
         harness.pass(MORE_THAN_IT).await;
-        assert!(fixture.load(&key).await.turns.is_empty(), "a session that nobody loads expires");
+        assert!(fixture.load(&key).await.records.is_empty(), "a session that nobody loads expires");
         Ok(())
     })
     .await;
@@ -152,11 +152,11 @@ pub(super) async fn a_load_does_not_put_the_expiry_off_by_itself<H: Harness>(har
         let since = Instant::now();
         let (turns, _) = fixture.say(&key, &["one"]).await;
         harness.pass(MOST_OF_IT).await;
-        let loaded = fixture.load(&key).await.turns;
+        let loaded = fixture.load(&key).await.records;
         not_late(since.elapsed(), loaded.len(), turns.len())?;
         assert_same(&loaded, &turns, "it has not expired yet");
         harness.pass(MOST_OF_IT).await;
-        assert!(fixture.load(&key).await.turns.is_empty(), "the load did not count");
+        assert!(fixture.load(&key).await.records.is_empty(), "the load did not count");
         Ok(())
     })
     .await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Harness, Options};
 use crate::{
-    history::{About, Message, Parent, Role, Turn, TurnId, TurnParts, TurnState},
+    history::{About, Message, Parent, Record, RecordId, Role, TurnParts, TurnState},
     session::{Principal, SessionId, SessionKey},
     store::{Appended, Cursor, HistoryStore, Loaded, Scope},
 };
@@ -24,7 +24,7 @@ impl<S: HistoryStore> Fixture<S> {
 
     pub(super) async fn with<H: Harness<Store = S>>(harness: &H, options: Options) -> Self {
         let store = Arc::new(harness.store(&options).await);
-        Self { store, namespace: format!("conformance-{}", TurnId::new()) }
+        Self { store, namespace: format!("conformance-{}", RecordId::new()) }
     }
 
     pub(super) fn key(&self, id: &str) -> SessionKey {
@@ -48,7 +48,7 @@ impl<S: HistoryStore> Fixture<S> {
         self.store.load(key, after).await.expect("a load succeeds")
     }
 
-    pub(super) async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Appended {
+    pub(super) async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Appended {
         let answer = self.store.append(key, at, turn).await.expect("an append succeeds");
         if let Appended::Appended { cursor, before } = answer
             && cursor.count == 1
@@ -63,7 +63,7 @@ impl<S: HistoryStore> Fixture<S> {
     }
 
     /// Appends turns that say this, one after the other, and returns them and the cursor after the last.
-    pub(super) async fn say(&self, key: &SessionKey, texts: &[&str]) -> (Vec<Turn>, Cursor) {
+    pub(super) async fn say(&self, key: &SessionKey, texts: &[&str]) -> (Vec<Record>, Cursor) {
         let mut cursor = self.load(key).await.cursor;
         let mut turns = Vec::new();
         for text in texts {
@@ -85,11 +85,11 @@ pub(super) fn appended(answer: Appended) -> Cursor {
 }
 
 /// A turn that continues the newest.
-pub(super) fn turn(key: &SessionKey, text: &str) -> Turn {
+pub(super) fn turn(key: &SessionKey, text: &str) -> Record {
     turn_from(key, text, Parent::Previous)
 }
 
-pub(super) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Turn {
+pub(super) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
     let sent = format!(r#"{{"role":"user","content":"{text}"}}"#);
     let reply = format!(r#"{{"role":"assistant","content":"re: {text}"}}"#);
     turn_of(key, Vec::new(), Bytes::from(sent), Bytes::from(reply), parent)
@@ -101,9 +101,9 @@ pub(super) fn turn_of(
     sent: Bytes,
     reply: Bytes,
     parent: Parent,
-) -> Turn {
+) -> Record {
     let parts = TurnParts {
-        id: TurnId::new(),
+        id: RecordId::new(),
         parent,
         at: SystemTime::now(),
         instructions,
@@ -114,19 +114,19 @@ pub(super) fn turn_of(
         model: Some("a-model".to_owned()),
         usage: None,
     };
-    parts.into_turn(key)
+    parts.into_record(key)
 }
 
 /// The ids, in order.
-pub(super) fn ids(turns: &[Turn]) -> Vec<TurnId> {
-    turns.iter().map(Turn::id).collect()
+pub(super) fn ids(turns: &[Record]) -> Vec<RecordId> {
+    turns.iter().map(Record::id).collect()
 }
 
 /// Fails unless these are the same turns in the same order, byte for byte.
 #[track_caller]
-pub(super) fn assert_same(found: &[Turn], expected: &[Turn], why: &str) {
+pub(super) fn assert_same(found: &[Record], expected: &[Record], why: &str) {
     assert_eq!(ids(found), ids(expected), "{why}");
     for (found, expected) in found.iter().zip(expected) {
-        assert!(found.record() == expected.record(), "a record came back with other bytes: {why}");
+        assert!(found.bytes() == expected.bytes(), "a record came back with other bytes: {why}");
     }
 }

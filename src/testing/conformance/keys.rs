@@ -29,7 +29,11 @@ pub(super) async fn keys_that_look_alike_are_different_sessions<H: Harness>(harn
         turns.push(fixture.say(key, &[&number.to_string()]).await.0);
     }
     for (number, (key, turns)) in keys.iter().zip(&turns).enumerate() {
-        assert_same(&fixture.load(key).await.turns, turns, &format!("key {number} is a session of its own"));
+        assert_same(
+            &fixture.load(key).await.records,
+            turns,
+            &format!("key {number} is a session of its own"),
+        );
     }
 }
 
@@ -39,12 +43,12 @@ pub(super) async fn another_principal_cannot_reach_a_session<H: Harness>(harness
     let (turns, cursor) = fixture.say(&mine, &["one"]).await;
     for after in [None, Some(&cursor)] {
         let loaded = fixture.load_after(&theirs, after).await;
-        assert!(loaded.turns.is_empty(), "the same id under another principal is another session");
+        assert!(loaded.records.is_empty(), "the same id under another principal is another session");
     }
     let answer = fixture.append(&theirs, &cursor, &turn(&theirs, "theirs")).await;
     assert!(matches!(answer, Appended::Appended { .. }), "it begins a session of its own");
     fixture.delete(&theirs).await;
     let loaded = fixture.load(&mine).await;
-    assert_same(&loaded.turns, &turns, "nothing that another principal did is seen here");
+    assert_same(&loaded.records, &turns, "nothing that another principal did is seen here");
     assert_eq!(loaded.cursor, cursor, "nothing that another principal did is seen here");
 }

@@ -6,7 +6,7 @@ use super::{
     Harness, Options,
     fixture::{Fixture, appended, assert_same, turn, turn_of},
 };
-use crate::history::{About, Message, Parent, Role, Turn};
+use crate::history::{About, Message, Parent, Record, Role};
 
 pub(super) async fn records_come_back_byte_for_byte<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
@@ -28,17 +28,17 @@ pub(super) async fn records_come_back_byte_for_byte<H: Harness>(harness: &H) {
         cursor = appended(fixture.append(&key, &cursor, &turn).await);
         turns.push(turn);
     }
-    assert_same(&fixture.load(&key).await.turns, &turns, "the store does not look into a record");
+    assert_same(&fixture.load(&key).await.records, &turns, "the store does not look into a record");
 }
 
 pub(super) async fn what_a_newer_version_recorded_is_kept<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let key = fixture.key("a");
     let newer = newer_version_of(&turn(&key, "from the future"));
-    let newer = Turn::decode(newer.clone(), key.digest()).expect("a newer minor version can be read");
+    let newer = Record::decode(newer.clone(), key.digest()).expect("a newer minor version can be read");
     let at = fixture.load(&key).await.cursor;
     appended(fixture.append(&key, &at, &newer).await);
-    assert_same(&fixture.load(&key).await.turns, &[newer], "unknown header fields are kept");
+    assert_same(&fixture.load(&key).await.records, &[newer], "unknown header fields are kept");
 }
 
 /// A store that writes a log anew when it is trimmed keeps what it does not know.
@@ -50,19 +50,19 @@ pub(super) async fn what_a_newer_version_recorded_survives_trimming<H: Harness>(
     let mut turns = Vec::new();
     for number in 0..12 {
         let turn = turn(&key, &"x".repeat(number * 50));
-        let newer = Turn::decode(newer_version_of(&turn), key.digest());
+        let newer = Record::decode(newer_version_of(&turn), key.digest());
         let turn = if number % 3 == 2 { turn } else { newer.expect("a newer minor version can be read") };
         at = appended(fixture.append(&key, &at, &turn).await);
         turns.push(turn);
         let kept = &turns[turns.len().saturating_sub(3)..];
-        assert_same(&fixture.load(&key).await.turns, kept, "trimming changes no record that stays");
+        assert_same(&fixture.load(&key).await.records, kept, "trimming changes no record that stays");
     }
 }
 
-fn newer_version_of(turn: &Turn) -> Bytes {
+fn newer_version_of(turn: &Record) -> Bytes {
     let old = br#"{"v":"1.0","#;
     let new = br#"{"v":"1.93","novelty":{"a":[1, 2.50, null]},"summary_of":"x","#;
-    let rest = turn.record().strip_prefix(old).expect("a record begins with its version");
+    let rest = turn.bytes().strip_prefix(old).expect("a record begins with its version");
     Bytes::from([new, rest].concat())
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn a_record_of_eight_mebibytes_is_stored_whole<H: Harness>(harn
     let key = fixture.key("a");
     let text = "0123456789abcdef".repeat(8 * 1024 * 1024 / 16);
     let (turns, cursor) = fixture.say(&key, &["small", &text, "small again"]).await;
-    assert_same(&fixture.load(&key).await.turns, &turns, "a large record among small ones");
+    assert_same(&fixture.load(&key).await.records, &turns, "a large record among small ones");
     let after = fixture.load_after(&key, Some(&cursor)).await;
-    assert!(after.turns.is_empty(), "a large record need not come again");
+    assert!(after.records.is_empty(), "a large record need not come again");
 }

@@ -23,18 +23,18 @@ pub(super) async fn only_the_newest_turns_are_kept<H: Harness>(harness: &H) {
     turns.extend(more);
 
     let loaded = fixture.load(&key).await;
-    assert_same(&loaded.turns, &turns[2..], "the newest three");
+    assert_same(&loaded.records, &turns[2..], "the newest three");
     assert_eq!(loaded.cursor, last, "the cursor stands at the end");
     assert_eq!(last.count, 5, "the cursor counts trimmed turns too");
     assert_eq!(loaded.trimmed, 2, "a load tells how many turns are kept no more");
 
     let kept = fixture.load_after(&key, Some(&fourth)).await;
-    assert_same(&kept.turns, &turns[4..], "a cursor at a turn that is kept works as ever");
+    assert_same(&kept.records, &turns[4..], "a cursor at a turn that is kept works as ever");
     assert!(!kept.from_start, "a cursor at a turn that is kept works as ever");
     assert_eq!(kept.trimmed, 2, "also a load of the newest turns tells it");
     let behind = fixture.load_after(&key, Some(&second)).await;
     let caught_up = if behind.from_start { &turns[2..] } else { &turns[2..5] };
-    assert_same(&behind.turns, caught_up, "a cursor at a trimmed turn misses nothing that is kept");
+    assert_same(&behind.records, caught_up, "a cursor at a trimmed turn misses nothing that is kept");
 
     let branch = turn_from(&key, "branch", Parent::Turn(turns[0].id()));
     let answer = fixture.append(&key, &last, &branch).await;
@@ -51,5 +51,5 @@ pub(super) async fn a_turn_that_was_trimmed_is_not_stored_again<H: Harness>(harn
     let (turns, last) = fixture.say(&key, &["one", "two", "three", "four", "five"]).await;
     let answer = fixture.append(&key, &last, &turns[0]).await;
     assert_eq!(answer, Appended::AlreadyThere(last), "a late retry is stored once");
-    assert_same(&fixture.load(&key).await.turns, &turns[2..], "nothing changed");
+    assert_same(&fixture.load(&key).await.records, &turns[2..], "nothing changed");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tower_session_memory::history::{Parent, TurnId};
+use tower_session_memory::history::{Parent, RecordId};
 
 use crate::{
     common::random::Random,
@@ -186,7 +186,7 @@ impl Model {
         let instructions = if own_leading == remembered { vec![] } else { own_leading };
         let cut = if op.outcome == Outcome::Left { reply.len() - 3 } else { reply.len() };
         let turn = Stored {
-            id: TurnId::new(),
+            id: RecordId::new(),
             parent,
             instructions,
             sent: own,

@@ -1,6 +1,6 @@
 //! The checker passes every history that a right store makes, and refuses each that is wrong in one way.
 
-use tower_session_memory::history::{Parent, TurnId};
+use tower_session_memory::history::{Parent, RecordId};
 
 use super::{
     What, check, kinds,
@@ -47,7 +47,7 @@ fn a_doubled_turn_is_found() {
     refuses(What::Doubled, |history, dice| {
         let (session, at) = some_turn(history, dice, |_| true)?;
         let log = history.logs.get_mut(&session)?;
-        let again = Stored { id: TurnId::new(), ..log[at].clone() };
+        let again = Stored { id: RecordId::new(), ..log[at].clone() };
         log.push(again);
         Some(())
     });
@@ -130,7 +130,7 @@ fn a_turn_that_came_back_after_its_deletion_is_found() {
         })?;
         let op = &history.ops[shown.op];
         let turn = Stored {
-            id: TurnId::new(),
+            id: RecordId::new(),
             parent: Parent::Previous,
             instructions: vec![],
             sent: op.sent.clone(),
@@ -157,7 +157,7 @@ fn a_turn_that_was_not_to_be_stored_or_has_another_parent_is_found() {
         })?;
         let (shown, op) = (&history.shown[at], &history.ops[history.shown[at].op]);
         let turn = Stored {
-            id: TurnId::new(),
+            id: RecordId::new(),
             parent: Parent::Previous,
             instructions: vec![],
             sent: op.sent.clone(),

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Message, Parent, Turn, TurnId, TurnParts},
+    history::{Message, Parent, Record, RecordId, TurnParts},
     session::{Principal, SessionKey},
     store::{
         Appended, Cursor, Durability, HistoryStore, Loaded, Page, RedisStore, Scope, SessionPage, StoreError,
@@ -70,7 +70,7 @@ impl Defective {
         Ok(loaded)
     }
 
-    fn append_later(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Appended {
+    fn append_later(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Appended {
         let (inner, key, at, turn) = (Arc::clone(&self.inner), key.clone(), *at, turn.clone());
         let cursor = Cursor { count: at.count + 1, newest: Some(turn.id()), ..at };
         #[expect(clippy::disallowed_methods, reason = "nobody waits for it: that is the defect")]
@@ -101,7 +101,7 @@ impl HistoryStore for Defective {
         }
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         match self.defect {
             Defect::IntegerCursor => self.inner.append(key, at, turn).await,
             Defect::CommitsLater => Ok(self.append_later(key, at, turn)),
@@ -115,7 +115,7 @@ impl HistoryStore for Defective {
                 self.inner.append(key, at, turn).await
             }
             Defect::NewIdEachTime => {
-                let another = remade(turn, key, TurnId::new(), turn.parent(), Bytes::clone);
+                let another = remade(turn, key, RecordId::new(), turn.parent(), Bytes::clone);
                 self.inner.append(key, at, &another).await
             }
             Defect::TruncatesDecryption => {
@@ -169,12 +169,12 @@ fn opened(raw: &Bytes) -> Bytes {
 
 /// The turn with another id, another parent, or other bytes in its messages.
 fn remade(
-    turn: &Turn,
+    turn: &Record,
     key: &SessionKey,
-    id: TurnId,
+    id: RecordId,
     parent: Parent,
     change: impl Fn(&Bytes) -> Bytes,
-) -> Turn {
+) -> Record {
     let changed = |message: Message| Message::new(change(message.raw()), message.about().clone());
     let mut sent: Vec<Message> = turn.messages().map(changed).collect();
     let reply = sent.pop().unwrap();
@@ -190,5 +190,5 @@ fn remade(
         model: turn.model().map(str::to_owned),
         usage: turn.usage().map(ToOwned::to_owned),
     };
-    parts.into_turn(key)
+    parts.into_record(key)
 }

@@ -3,7 +3,7 @@
 use std::{fs, num::NonZeroUsize, sync::Mutex, time::Duration};
 
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, HistoryStore, Loaded, Page, PostgresStore, RedisStore, Scope,
@@ -132,7 +132,7 @@ impl HistoryStore for Opened {
         self.0.load_dyn(key, after).await
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         self.0.append_dyn(key, at, turn).await
     }
 

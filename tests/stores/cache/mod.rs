@@ -9,7 +9,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use tokio::task::JoinSet;
 use tower_session_memory::{
-    history::{Parent, TurnId},
+    history::{Parent, RecordId},
     session::SessionKey,
     store::{Appended, CacheStats, Cached, Cursor, HistoryStore, Loaded},
 };
@@ -201,7 +201,7 @@ fn same(found: &Loaded, expected: &Loaded) {
     assert_eq!(found.cursor, expected.cursor, "where the log ends");
     assert_eq!(found.from_start, expected.from_start, "whether the cursor is known");
     assert_eq!(found.trimmed, expected.trimmed, "how many turns are kept no more");
-    assert_eq!(records(&found.turns), records(&expected.turns), "the turns, byte for byte");
+    assert_eq!(records(&found.records), records(&expected.records), "the turns, byte for byte");
 }
 
 impl fmt::Display for Counts {
@@ -249,6 +249,6 @@ async fn amid_writes(replica: Cached<Opened>, bare: Arc<Opened>, mut random: Ran
     compared
 }
 
-fn ids(loaded: &Loaded) -> Vec<TurnId> {
-    loaded.turns.iter().map(|turn| turn.id()).collect()
+fn ids(loaded: &Loaded) -> Vec<RecordId> {
+    loaded.records.iter().map(|turn| turn.id()).collect()
 }

@@ -5,7 +5,7 @@
 //!
 //! - **Once.** A turn's id is made from what the source holds, so an import that is repeated, killed in the
 //!   middle or run twice at once stores each turn once, and a later one adds what has come since.
-//! - **Never mixed.** Turns are only added to a session that holds nothing else, or the beginning of the same
+//! - **Never mixed.** Records are only added to a session that holds nothing else, or the beginning of the same
 //!   conversation. One that went on here keeps what it has.
 //! - **Nothing in silence.** What cannot be read is named, and the rest of its session is imported.
 

@@ -4,13 +4,13 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tower_session_memory::history::{Log, Turn};
+use tower_session_memory::history::{Log, Record};
 
 use super::{
     piece::{Entry, Kind},
     report::Why,
     tests::{ai_calls, entries, key, lc, read, tool, turns},
-    turns::{Turns, build},
+    turns::{Records, build},
 };
 
 /// JSON of any shape.
@@ -91,12 +91,12 @@ fn nothing_is_lost(kind: &str, source: &[Entry]) {
     let found = stored + turns.unanswered + left;
     assert!(found <= pieces && found + repeated >= pieces, "{found} of {pieces}");
     for turn in &turns.turns {
-        Turn::decode(turn.record().clone(), key().digest()).unwrap();
+        Record::decode(turn.bytes().clone(), key().digest()).unwrap();
     }
 }
 
 /// What is sent of these turns has no result without its call, and no call that is answered in part.
-fn providers_take_it(turns: &[Turn]) {
+fn providers_take_it(turns: &[Record]) {
     let log: Log = turns.iter().cloned().collect();
     let path = log.path();
     let mut open: Vec<String> = Vec::new();
@@ -122,7 +122,7 @@ proptest! {
         let all = turns("langchain", &json);
         providers_take_it(&all.turns);
         let part = turns("langchain", &json[..cut.min(json.len())]);
-        let ids = |turns: &Turns| turns.turns.iter().map(Turn::id).collect::<Vec<_>>();
+        let ids = |turns: &Records| turns.turns.iter().map(Record::id).collect::<Vec<_>>();
         prop_assert!(ids(&all).starts_with(&ids(&part)), "what was imported before is recognised");
     }
 

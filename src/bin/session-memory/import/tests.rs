@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use tower_session_memory::{
-    history::{Log, Turn},
+    history::{Log, Record},
     session::{Principal, SessionKey},
 };
 
@@ -12,7 +12,7 @@ use super::{
     agents, langchain,
     piece::{Entry, Said},
     report::Why,
-    turns::{Turns, build},
+    turns::{Records, build},
 };
 
 pub(super) fn key() -> SessionKey {
@@ -27,7 +27,7 @@ pub(super) fn read(kind: &str, entries: &[Entry]) -> Said {
     if kind == "agents" { agents::read_all(entries) } else { langchain::read_all(entries) }
 }
 
-pub(super) fn turns(kind: &str, json: &[Value]) -> Turns {
+pub(super) fn turns(kind: &str, json: &[Value]) -> Records {
     let entries = entries(json);
     let said = read(kind, &entries);
     let mut turns = build(kind, &key(), &entries, said.pieces).unwrap();
@@ -35,11 +35,11 @@ pub(super) fn turns(kind: &str, json: &[Value]) -> Turns {
     turns
 }
 
-fn messages(turn: &Turn) -> Vec<Value> {
+fn messages(turn: &Record) -> Vec<Value> {
     turn.messages().map(|message| serde_json::from_slice(message.raw()).unwrap()).collect()
 }
 
-fn all(turns: &Turns) -> Vec<Vec<Value>> {
+fn all(turns: &Records) -> Vec<Vec<Value>> {
     turns.turns.iter().map(messages).collect()
 }
 
@@ -334,7 +334,7 @@ fn an_encrypted_session_is_recognised() {
 
 #[test]
 fn the_same_beginning_gives_the_same_turns_and_anything_else_others() {
-    let ids = |kind, json: &[Value]| turns(kind, json).turns.iter().map(Turn::id).collect::<Vec<_>>();
+    let ids = |kind, json: &[Value]| turns(kind, json).turns.iter().map(Record::id).collect::<Vec<_>>();
     let long = [lc("human", "1"), lc("ai", "a"), lc("human", "2"), lc("ai", "b")];
     assert_eq!(ids("langchain", &long)[..1], ids("langchain", &long[..2]));
     assert_eq!(ids("langchain", &long)[..1], ids("langchain", &long[..3]));

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tower_session_memory::{
-    history::{Message, Parent, Turn, TurnId, TurnParts, TurnState},
+    history::{Message, Parent, Record, RecordId, TurnParts, TurnState},
     protocol::{Protocol, Uneditable, openai_chat::OpenAiChat},
     session::SessionKey,
 };
@@ -21,8 +21,8 @@ use super::{
 
 /// The turns of a session.
 #[derive(Default)]
-pub(super) struct Turns {
-    pub(super) turns: Vec<Turn>,
+pub(super) struct Records {
+    pub(super) turns: Vec<Record>,
     /// Messages at its end that no reply follows.
     pub(super) unanswered: usize,
     pub(super) left: Vec<(usize, Why)>,
@@ -38,12 +38,12 @@ pub(super) fn build(
     key: &SessionKey,
     entries: &[Entry],
     pieces: Vec<Piece>,
-) -> Result<Turns, Uneditable> {
+) -> Result<Records, Uneditable> {
     let mut building = Building {
         key,
         entries,
         ids: Ids::new(kind, key),
-        turns: Turns::default(),
+        turns: Records::default(),
         instructions: Vec::new(),
         sent: Vec::new(),
         calls: Vec::new(),
@@ -62,7 +62,7 @@ struct Building<'a> {
     key: &'a SessionKey,
     entries: &'a [Entry],
     ids: Ids,
-    turns: Turns,
+    turns: Records,
     /// What led the conversation; the first turn has brought it.
     instructions: Vec<String>,
     /// What was said since the last reply.
@@ -129,7 +129,7 @@ impl Building<'_> {
             model: piece.facts.model,
             usage: piece.facts.usage,
         };
-        self.turns.turns.push(parts.into_turn(self.key));
+        self.turns.turns.push(parts.into_record(self.key));
         if let Kind::Reply(calls) = piece.kind {
             self.calls = calls;
         }
@@ -163,7 +163,7 @@ impl Ids {
 
     /// The id of the turn that ends with this entry: a UUIDv7 whose time is the turn's place, so that ids
     /// sort as the turns do.
-    fn after(&mut self, entries: &[Entry], last: usize, place: usize) -> TurnId {
+    fn after(&mut self, entries: &[Entry], last: usize, place: usize) -> RecordId {
         for entry in entries.iter().take(last + 1).skip(self.taken) {
             self.digest.update((entry.json.len() as u64).to_be_bytes());
             self.digest.update(&entry.json);
@@ -174,6 +174,6 @@ impl Ids {
         id[..6].copy_from_slice(&(place as u64).to_be_bytes()[2..]);
         id[6] = 0x70 | (id[6] & 0x0f);
         id[8] = 0x80 | (id[8] & 0x3f);
-        TurnId::from_bytes(id)
+        RecordId::from_bytes(id)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::BackoffBuilder;
 use tokio::time::{Instant, sleep, timeout};
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{Appended, DynHistoryStore, Loaded, StoreError, StoreErrorKind},
 };
@@ -30,7 +30,7 @@ pub(super) struct Patience {
 pub(super) async fn write(
     store: &dyn DynHistoryStore,
     key: &SessionKey,
-    turns: &[Turn],
+    turns: &[Record],
     dry_run: bool,
     patience: Patience,
 ) -> Result<Outcome, StoreError> {
@@ -71,25 +71,25 @@ pub(super) async fn write(
 }
 
 /// How many of the turns are in the log, and whether the others must not follow.
-fn compare(loaded: &Loaded, turns: &[Turn]) -> (usize, Option<Skipped>) {
+fn compare(loaded: &Loaded, turns: &[Record]) -> (usize, Option<Skipped>) {
     let trimmed = usize::try_from(loaded.trimmed).unwrap_or(usize::MAX);
     let kept = turns.get(trimmed..).unwrap_or_default();
-    let pairs = kept.iter().zip(&loaded.turns);
+    let pairs = kept.iter().zip(&loaded.records);
     let common = pairs.take_while(|(ours, stored)| ours.id() == stored.id()).count();
     let present = turns.len().min(trimmed) + common;
-    if turns.is_empty() || loaded.turns.is_empty() {
+    if turns.is_empty() || loaded.records.is_empty() {
         (present, None)
     } else if common == 0 {
         (0, Some(if kept.is_empty() { Skipped::Trimmed } else { Skipped::Occupied }))
-    } else if present == turns.len() || common == loaded.turns.len() {
+    } else if present == turns.len() || common == loaded.records.len() {
         (present, None)
     } else {
         (present, Some(Skipped::Forked { missing: turns.len() - present }))
     }
 }
 
-fn count(turns: &[Turn]) -> Count {
-    Count { turns: turns.len(), messages: turns.iter().map(Turn::len).sum() }
+fn count(turns: &[Record]) -> Count {
+    Count { turns: turns.len(), messages: turns.iter().map(Record::len).sum() }
 }
 
 /// Repeats a call that failed for now. Appending a turn once more does not store it once more.

@@ -11,11 +11,11 @@ use crate::{
     session::Principal,
 };
 
-fn turn(key: &SessionKey) -> Turn {
-    turn_of(key, TurnId::new())
+fn turn(key: &SessionKey) -> Record {
+    turn_of(key, RecordId::new())
 }
 
-fn turn_of(key: &SessionKey, id: TurnId) -> Turn {
+fn turn_of(key: &SessionKey, id: RecordId) -> Record {
     let message = |role| Message::new(Bytes::from_static(b"{}"), About::new(role));
     let parts = TurnParts {
         id,
@@ -29,7 +29,7 @@ fn turn_of(key: &SessionKey, id: TurnId) -> Turn {
         model: None,
         usage: None,
     };
-    parts.into_turn(key)
+    parts.into_record(key)
 }
 
 /// SQLite prepares a statement anew, without a word, when it guesses that another plan fits what was bound.
@@ -72,7 +72,7 @@ fn add(
     turns: usize,
     now: i64,
     retention: &Retention,
-) -> Vec<Turn> {
+) -> Vec<Record> {
     let at = Cursor::start_of(Epoch::UNBORN);
     let added = (0..turns).map(|_| turn(key));
     added
@@ -147,7 +147,7 @@ fn looks(connection: &Connection) -> i32 {
 fn a_turn_is_found_by_its_id_in_a_few_steps_however_far_it_is() {
     let (connection, key, retention) = (connection(), keyed("a"), Retention::default());
     let mut said = add(&connection, &key, 1500, 0, &retention);
-    let unknown = TurnId::new();
+    let unknown = RecordId::new();
     said.extend(add(&connection, &key, 2500, 0, &retention));
     let session = find(&connection, &key).unwrap().unwrap();
     for (number, turn) in (1..).zip(&said) {
@@ -166,9 +166,9 @@ fn a_turn_is_found_by_its_id_in_a_few_steps_however_far_it_is() {
 fn one_id_from_a_clock_that_was_ahead_makes_no_later_append_slow() {
     let (connection, key, retention) = (connection(), keyed("a"), Retention::default());
     let mut said = add(&connection, &key, 100, 0, &retention);
-    let mut ahead = *TurnId::new().as_bytes();
+    let mut ahead = *RecordId::new().as_bytes();
     ahead[0] += 1;
-    let ahead = turn_of(&key, TurnId::from_bytes(ahead));
+    let ahead = turn_of(&key, RecordId::from_bytes(ahead));
     append(&connection, &key, &Cursor::start_of(Epoch::UNBORN), &ahead, 0, &retention).unwrap();
     said.push(ahead);
     for _ in 0..2000 {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tower_session_memory::{
-    history::Turn,
+    history::Record,
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage,
@@ -42,7 +42,7 @@ impl HistoryStore for Eventful {
         self.store.load(key, after).await
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Turn) -> Result<Appended, StoreError> {
+    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         if self.appends.fetch_add(1, Ordering::Relaxed) == 1 {
             match self.event {
                 Event::Deleted => self.store.delete(key).await?,
@@ -76,19 +76,19 @@ impl HistoryStore for Eventful {
 }
 
 /// So many turns of two messages each.
-fn turns(count: usize) -> Vec<Turn> {
+fn turns(count: usize) -> Vec<Record> {
     let said =
         (0..count).flat_map(|n| [tests::lc("human", format!("q{n}")), tests::lc("ai", format!("a{n}"))]);
     tests::turns("langchain", &said.collect::<Vec<_>>()).turns
 }
 
-async fn after(event: Event) -> (Result<super::Outcome, StoreError>, Vec<Turn>) {
+async fn after(event: Event) -> (Result<super::Outcome, StoreError>, Vec<Record>) {
     let store = Eventful { store: InMemoryStore::new(), event, appends: AtomicUsize::new(0) };
     let outcome = write(&store, &tests::key(), &turns(4), false, PATIENCE).await;
-    (outcome, store.load(&tests::key(), None).await.unwrap().turns.into())
+    (outcome, store.load(&tests::key(), None).await.unwrap().records.into())
 }
 
-fn ids(turns: &[Turn]) -> Vec<String> {
+fn ids(turns: &[Record]) -> Vec<String> {
     turns.iter().map(|turn| turn.id().to_string()).collect()
 }
 

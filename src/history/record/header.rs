@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{Parent, RecordError, TurnId, TurnParts, TurnState, envelope};
+use super::{Parent, RecordError, RecordId, TurnParts, TurnState, envelope};
 use crate::{
     history::{About, Message, Role},
     session::KeyDigest,
@@ -15,7 +15,7 @@ pub(super) const VERSION: &str = "1.0";
 
 /// What is kept of a header.
 pub(super) struct Header {
-    pub(super) id: TurnId,
+    pub(super) id: RecordId,
     pub(super) parent: Parent,
     pub(super) session: KeyDigest,
     pub(super) at: u64,
@@ -40,9 +40,9 @@ pub(super) struct Entry {
 pub(super) struct Text<'a> {
     #[serde(borrow)]
     v: Cow<'a, str>,
-    id: TurnId,
+    id: RecordId,
     #[serde(default, deserialize_with = "present")]
-    parent: Option<Option<TurnId>>,
+    parent: Option<Option<RecordId>>,
     #[serde(borrow)]
     session: Cow<'a, str>,
     at: u64,
@@ -120,7 +120,7 @@ impl<'a> Text<'a> {
 }
 
 /// What the member `parent` says.
-pub(super) fn parent(member: Option<Option<TurnId>>) -> Parent {
+pub(super) fn parent(member: Option<Option<RecordId>>) -> Parent {
     match member {
         None => Parent::Previous,
         Some(None) => Parent::Root,
@@ -196,7 +196,7 @@ fn literal(into: &mut Vec<u8>, text: &str) {
     into.extend_from_slice(text.as_bytes());
 }
 
-fn id(into: &mut Vec<u8>, id: TurnId) {
+fn id(into: &mut Vec<u8>, id: RecordId) {
     literal(into, id.0.hyphenated().encode_lower(&mut [0; 36]));
 }
 
@@ -222,7 +222,7 @@ pub(super) fn is_known(version: &str) -> bool {
 /// Tells `"parent":null` from an absent `parent`.
 pub(super) fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<Option<TurnId>>, D::Error> {
+) -> Result<Option<Option<RecordId>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 

@@ -2,10 +2,10 @@ use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Decoded, Entry, Header, Turn, envelope};
+use super::{Decoded, Entry, Header, Record, envelope};
 use crate::history::{About, Role};
 
-impl Turn {
+impl Record {
     /// The same turn in memory of its own. A record may be a part of something larger, such as the whole answer
     /// of a store, which it would keep in memory.
     pub(crate) fn detached(&self) -> Self {

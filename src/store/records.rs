@@ -4,16 +4,16 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::history::{Log, Turn};
+use crate::history::{Log, Record};
 
 /// The turns that a store answers, in commit order. It dereferences to a slice.
 ///
 /// Made of a `Vec`, or a part of a log that whoever answers keeps: then it is as cheap as an `Arc`, however long the
 /// log is.
 #[derive(Clone, Default)]
-pub struct Turns {
+pub struct Records {
     /// Empty where they are shared.
-    listed: Vec<Turn>,
+    listed: Vec<Record>,
     /// A log, and the place from which on its turns are these.
     shared: Option<(Arc<Log>, usize)>,
 }
@@ -21,13 +21,13 @@ pub struct Turns {
 /// The log of every session that has none.
 static NOTHING: LazyLock<Arc<Log>> = LazyLock::new(Arc::default);
 
-impl Turns {
+impl Records {
     /// The turns of a log from this place on.
     pub(crate) fn shared(log: Arc<Log>, from: usize) -> Self {
         Self { listed: Vec::new(), shared: Some((log, from)) }
     }
 
-    /// Whether one of them is an [envelope](Turn::envelope).
+    /// Whether one of them is an [envelope](Record::envelope).
     #[cfg(feature = "zstd")]
     pub(crate) fn hold_envelopes(&self) -> bool {
         match &self.shared {
@@ -37,7 +37,7 @@ impl Turns {
     }
 
     /// The turns as a list of their own, to be changed.
-    pub fn to_mut(&mut self) -> &mut Vec<Turn> {
+    pub fn to_mut(&mut self) -> &mut Vec<Record> {
         if let Some((log, from)) = self.shared.take() {
             self.listed = log.turns()[from..].to_vec();
         }
@@ -56,51 +56,51 @@ impl Turns {
     }
 }
 
-impl Deref for Turns {
-    type Target = [Turn];
+impl Deref for Records {
+    type Target = [Record];
 
-    fn deref(&self) -> &[Turn] {
+    fn deref(&self) -> &[Record] {
         self.shared.as_ref().map_or(&self.listed, |(log, from)| &log.turns()[*from..])
     }
 }
 
-impl From<Vec<Turn>> for Turns {
-    fn from(listed: Vec<Turn>) -> Self {
+impl From<Vec<Record>> for Records {
+    fn from(listed: Vec<Record>) -> Self {
         Self { listed, shared: None }
     }
 }
 
-impl FromIterator<Turn> for Turns {
-    fn from_iter<I: IntoIterator<Item = Turn>>(turns: I) -> Self {
+impl FromIterator<Record> for Records {
+    fn from_iter<I: IntoIterator<Item = Record>>(turns: I) -> Self {
         Vec::from_iter(turns).into()
     }
 }
 
-impl From<Turns> for Vec<Turn> {
-    fn from(mut turns: Turns) -> Self {
+impl From<Records> for Vec<Record> {
+    fn from(mut turns: Records) -> Self {
         std::mem::take(turns.to_mut())
     }
 }
 
-impl IntoIterator for Turns {
-    type Item = Turn;
-    type IntoIter = std::vec::IntoIter<Turn>;
+impl IntoIterator for Records {
+    type Item = Record;
+    type IntoIter = std::vec::IntoIter<Record>;
 
     fn into_iter(self) -> Self::IntoIter {
         Vec::from(self).into_iter()
     }
 }
 
-impl<'a> IntoIterator for &'a Turns {
-    type Item = &'a Turn;
-    type IntoIter = std::slice::Iter<'a, Turn>;
+impl<'a> IntoIterator for &'a Records {
+    type Item = &'a Record;
+    type IntoIter = std::slice::Iter<'a, Record>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
 }
 
-impl fmt::Debug for Turns {
+impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self).finish()
     }

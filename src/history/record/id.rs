@@ -6,9 +6,9 @@ use uuid::Uuid;
 /// The id of a turn: a UUIDv7. Sending the same turn to a store twice stores it once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct TurnId(pub(super) Uuid);
+pub struct RecordId(pub(super) Uuid);
 
-impl TurnId {
+impl RecordId {
     /// A new id; later ids sort after earlier ones of the same process.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "two defaults would not be equal")]
@@ -29,13 +29,13 @@ impl TurnId {
     }
 }
 
-impl fmt::Display for TurnId {
+impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl fmt::Debug for TurnId {
+impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

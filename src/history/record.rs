@@ -7,7 +7,7 @@ mod id;
 mod memory;
 
 pub use envelope::Envelope;
-pub use id::TurnId;
+pub use id::RecordId;
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ pub enum Parent {
     /// None: it starts the conversation again.
     Root,
     /// A turn of the log: an edit, a regeneration, a superseded retry.
-    Turn(TurnId),
+    Turn(RecordId),
 }
 
 /// How much of the reply a turn holds.
@@ -62,7 +62,7 @@ impl TurnState {
 ///
 /// A turn that is an [envelope](Self::envelope) has an id, a parent and a time, and no messages.
 #[derive(Clone)]
-pub struct Turn(Arc<Decoded>);
+pub struct Record(Arc<Decoded>);
 
 /// A record, and what was read of it. The header is shared with the copies that caches make.
 struct Decoded {
@@ -72,11 +72,11 @@ struct Decoded {
     messages: Bytes,
 }
 
-/// What a turn is made of; see [`TurnParts::into_turn`].
+/// What a turn is made of; see [`TurnParts::into_record`].
 #[derive(Debug, Clone)]
 pub struct TurnParts {
     /// The turn's id.
-    pub id: TurnId,
+    pub id: RecordId,
     /// The turn it continues.
     pub parent: Parent,
     /// When it was made; informative, orders nothing.
@@ -125,7 +125,7 @@ pub enum RecordError {
 impl TurnParts {
     /// Builds the turn and its record for this session.
     #[must_use]
-    pub fn into_turn(mut self, key: &SessionKey) -> Turn {
+    pub fn into_record(mut self, key: &SessionKey) -> Record {
         self.usage = self.usage.map(header::on_one_line);
         let messages = || self.sent.iter().chain([&self.reply]);
         let texts = self.instructions.iter().chain(messages()).map(|message| message.raw().len() + ENTRY);
@@ -160,7 +160,7 @@ impl TurnParts {
             sent,
             envelope: None,
         };
-        Turn(Arc::new(Decoded {
+        Record(Arc::new(Decoded {
             header: Arc::new(header),
             instructions: record.slice(instructions_at..messages_at - 1),
             messages: record.slice(messages_at..),
@@ -173,7 +173,7 @@ impl TurnParts {
 const HEADER: usize = 208;
 const ENTRY: usize = 36;
 
-impl Turn {
+impl Record {
     /// Reads a record and checks that it belongs to this session.
     ///
     /// # Errors
@@ -201,9 +201,9 @@ impl Turn {
         Ok(Self(Arc::new(Decoded { header: Arc::new(header), record, instructions, messages })))
     }
 
-    /// The record to store, byte for byte what [`Turn::decode`] was given.
+    /// The record to store, byte for byte what [`Record::decode`] was given.
     #[must_use]
-    pub fn record(&self) -> &Bytes {
+    pub fn bytes(&self) -> &Bytes {
         &self.0.record
     }
 
@@ -215,7 +215,7 @@ impl Turn {
 
     /// The turn's id.
     #[must_use]
-    pub fn id(&self) -> TurnId {
+    pub fn id(&self) -> RecordId {
         self.0.header.id
     }
 
@@ -322,9 +322,9 @@ impl Turn {
     }
 }
 
-impl fmt::Debug for Turn {
+impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn")
+        f.debug_struct("Record")
             .field("id", &self.id())
             .field("parent", &self.parent())
             .field("state", &self.state())

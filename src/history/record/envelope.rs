@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Decoded, Header, Parent, RecordError, Turn, TurnId, TurnState,
+    Decoded, Header, Parent, Record, RecordError, RecordId, TurnState,
     header::{self, VERSION, is_known, present},
 };
 use crate::session::KeyDigest;
@@ -33,9 +33,9 @@ pub(super) struct About {
 #[derive(Serialize, Deserialize)]
 struct EnvelopeHeader {
     v: String,
-    id: TurnId,
+    id: RecordId,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    parent: Option<Option<TurnId>>,
+    parent: Option<Option<RecordId>>,
     session: String,
     at: u64,
     coding: String,
@@ -43,7 +43,7 @@ struct EnvelopeHeader {
     key: Option<String>,
 }
 
-impl Turn {
+impl Record {
     /// The envelope that this turn's record is, if it is one. Whoever reads a log without the wrapper that
     /// made it meets these.
     #[must_use]
@@ -67,7 +67,7 @@ impl Turn {
         coding: &str,
         key: Option<&str>,
         body: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
-    ) -> Result<Turn, E> {
+    ) -> Result<Record, E> {
         let header = EnvelopeHeader {
             v: VERSION.to_owned(),
             id: self.0.header.id,
@@ -88,7 +88,7 @@ impl Turn {
         let body = body(&record)?;
         record.reserve_exact(body.len());
         record.extend_from_slice(&body);
-        Ok(header.into_turn(Bytes::from(record), head, self.0.header.session))
+        Ok(header.into_record(Bytes::from(record), head, self.0.header.session))
     }
 
     /// The turn that this envelope holds, from its record as it was before it was changed.
@@ -96,7 +96,7 @@ impl Turn {
     /// # Errors
     ///
     /// [`RecordError`] when that is no record of this session, or of another turn than the envelope says.
-    pub fn disclose(&self, record: Bytes, session: KeyDigest) -> Result<Turn, RecordError> {
+    pub fn disclose(&self, record: Bytes, session: KeyDigest) -> Result<Record, RecordError> {
         let turn = Self::decode(record, session)?;
         let same =
             turn.id() == self.id() && turn.parent() == self.parent() && turn.0.header.at == self.0.header.at;
@@ -105,7 +105,7 @@ impl Turn {
 }
 
 /// Reads an envelope whose header ends before `end`; `None` if that is no header of one.
-pub(super) fn decode(record: Bytes, end: usize, session: KeyDigest) -> Option<Result<Turn, RecordError>> {
+pub(super) fn decode(record: Bytes, end: usize, session: KeyDigest) -> Option<Result<Record, RecordError>> {
     let header: EnvelopeHeader = serde_json::from_slice(&record[..end]).ok()?;
     if !is_known(&header.v) {
         return None;
@@ -113,11 +113,11 @@ pub(super) fn decode(record: Bytes, end: usize, session: KeyDigest) -> Option<Re
     if !session.is_hex(&header.session) {
         return Some(Err(RecordError::Foreign));
     }
-    Some(Ok(header.into_turn(record, end + 1, session)))
+    Some(Ok(header.into_record(record, end + 1, session)))
 }
 
 impl EnvelopeHeader {
-    fn into_turn(self, record: Bytes, head: usize, session: KeyDigest) -> Turn {
+    fn into_record(self, record: Bytes, head: usize, session: KeyDigest) -> Record {
         let header = Header {
             id: self.id,
             parent: header::parent(self.parent),
@@ -133,7 +133,7 @@ impl EnvelopeHeader {
             envelope: Some(About { coding: self.coding, key: self.key, head }),
         };
         let (instructions, messages) = (Bytes::new(), Bytes::new());
-        Turn(Arc::new(Decoded { header: Arc::new(header), record, instructions, messages }))
+        Record(Arc::new(Decoded { header: Arc::new(header), record, instructions, messages }))
     }
 }
 
