@@ -29,7 +29,7 @@ use common::{
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_session_memory::{
-    history::{Parent, Record, Role},
+    history::{Author, Parent, Record},
     session::SessionKey,
     store::{Cursor, Epoch, HistoryStore, SqliteStore},
 };
@@ -205,7 +205,7 @@ fn bare_connection(path: &Path) -> Result<rusqlite::Connection, BoxError> {
 fn turn(key: &SessionKey) -> Record {
     let message = |role: &str| format!(r#"{{"role":"{role}","content":"{}"}}"#, "x".repeat(900));
     let mut parts = turns::parts(&message("user"), Parent::Previous);
-    parts.reply = turns::message(Role::Assistant, &message("assistant"));
+    parts.reply = vec![turns::message(Author::Model, &message("assistant"))];
     parts.into_record(key)
 }
 

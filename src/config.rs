@@ -2,22 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, request};
 
 use crate::{
     body::Room,
-    commits::{AppendQueue, Commits},
-    history::{Instructions, Window},
-    protocol::{Protocol, openai_chat::OpenAiChat},
+    commit::{AppendQueue, Commits, Observers},
+    history::Format,
+    protocol::{self, Protocol, Route},
+    reconcile::Instructions,
     session::{ExtractSession, Header, PrincipalPolicy},
     store::DynHistoryStore,
+    view::Window,
 };
 
 /// What the layer is set to. One value, shared by every clone of the service.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) store: Arc<dyn DynHistoryStore>,
-    pub(crate) protocol: Arc<dyn Protocol>,
+    /// Asked in order.
+    pub(crate) protocols: Vec<Arc<dyn Protocol>>,
     pub(crate) namespace: Arc<str>,
     pub(crate) sources: Vec<Arc<dyn ExtractSession>>,
     pub(crate) missing: OnMissing,
@@ -35,14 +38,18 @@ pub(crate) struct Config {
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) commit_wait: Duration,
     pub(crate) commits: Commits,
+    pub(crate) append_queue: AppendQueue,
+    pub(crate) observers: Observers,
 }
 
 impl Config {
     pub(crate) fn new(store: Arc<dyn DynHistoryStore>) -> Self {
         Self {
-            commits: Commits::new(Arc::clone(&store), AppendQueue::default()),
+            commits: Commits::new(Arc::clone(&store)),
+            append_queue: AppendQueue::default(),
+            observers: Observers::default(),
             store,
-            protocol: Arc::new(OpenAiChat::default()),
+            protocols: protocol::all(),
             namespace: "default".into(),
             sources: vec![Arc::new(Header::default())],
             missing: OnMissing::default(),
@@ -59,6 +66,17 @@ impl Config {
             on_disconnect: OnDisconnect::default(),
             commit_wait: Duration::from_secs(2),
         }
+    }
+
+    /// The format of a request, if it is one of ours.
+    pub(crate) fn route(&self, parts: &request::Parts) -> Option<(&Arc<dyn Protocol>, Route)> {
+        let routes = self.protocols.iter().map(|protocol| (protocol, protocol.route(parts)));
+        routes.into_iter().find(|(_, route)| *route != Route::Foreign)
+    }
+
+    /// Whether one of the protocols has this format.
+    pub(crate) fn speaks(&self, format: Format) -> bool {
+        self.protocols.iter().any(|protocol| protocol.format() == format)
     }
 }
 

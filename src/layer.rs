@@ -5,13 +5,14 @@ use tower_layer::Layer;
 
 use crate::{
     body::Room,
-    commits::{AppendQueue, Commits},
+    commit::{AppendQueue, Commits, Observer},
     config::{Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
-    history::{Instructions, Window},
     protocol::Protocol,
+    reconcile::Instructions,
     service::SessionMemory,
     session::{ExtractSession, PrincipalPolicy},
     store::{DynHistoryStore, HistoryStore},
+    view::Window,
 };
 
 /// Puts a conversation memory around a service that speaks the OpenAI chat format.
@@ -57,10 +58,16 @@ impl SessionMemoryLayer {
         Self { config: Arc::new(Config::new(store)) }
     }
 
-    /// The wire format. Default: [`OpenAiChat`](crate::protocol::openai_chat::OpenAiChat).
+    /// The wire formats, asked in order for each request. Default: [`protocol::all`](crate::protocol::all).
     #[must_use]
-    pub fn with_protocol(self, protocol: impl Protocol) -> Self {
-        self.set(|config| config.protocol = Arc::new(protocol))
+    pub fn with_protocols(self, protocols: impl IntoIterator<Item = Arc<dyn Protocol>>) -> Self {
+        self.set(|config| config.protocols = protocols.into_iter().collect())
+    }
+
+    /// An [`Observer`] of decisions and commits, beside those that were set before. Default: none.
+    #[must_use]
+    pub fn with_observer(self, observer: impl Observer) -> Self {
+        self.set(|config| config.observers = config.observers.and(Arc::new(observer)))
     }
 
     /// Sessions of different namespaces never meet, even in one store. Default: `default`.
@@ -163,11 +170,10 @@ impl SessionMemoryLayer {
         self.set(|config| config.on_append_error = reaction)
     }
 
-    /// How many turns may wait for the store, and for how long. See [`AppendQueue`] for the defaults. Set it
-    /// before [`commits`](Self::commits) is called: it starts a new queue.
+    /// How many turns may wait for the store, and for how long. See [`AppendQueue`] for the defaults.
     #[must_use]
     pub fn with_append_queue(self, queue: AppendQueue) -> Self {
-        self.set(|config| config.commits = Commits::new(Arc::clone(&config.store), queue))
+        self.set(|config| config.append_queue = queue)
     }
 
     /// What happens to a reply whose client leaves. Default: [`OnDisconnect::Keep`].

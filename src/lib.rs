@@ -53,7 +53,7 @@
 //!   after the head is logged and counted.
 //!
 //! What a client sends is reconciled with what is stored: it may send only what is new, everything it
-//! remembers, or an edited history. See [`history`].
+//! remembers, or an edited history. See [`reconcile`].
 //!
 //! # Features
 //!
@@ -94,28 +94,28 @@
 struct Readme;
 
 mod body;
-mod commits;
+mod commit;
 mod config;
-mod error;
 mod exchange;
 mod failpoint;
 mod future;
-mod head;
 mod layer;
 mod service;
-mod status;
 mod telemetry;
 
 pub mod history;
 pub mod protocol;
+pub mod reconcile;
 pub mod session;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod view;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
-pub use commits::{AppendQueue, Commits, DrainReport};
+pub use commit::{AppendQueue, Commits, DrainReport, Observer};
 pub use config::{Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing};
+pub use exchange::{Decision, Remembered};
 pub use future::ResponseFuture;
 pub use layer::SessionMemoryLayer;
 pub use service::SessionMemory;

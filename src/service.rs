@@ -5,16 +5,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::{
     body::{BoxError, RequestBody, ResponseBody},
     config::Config,
-    exchange,
+    exchange::{self, Decision, Exchange, in_head, unnamed},
     future::ResponseFuture,
-    session::identify::identify,
+    protocol::Route,
     telemetry,
 };
 
@@ -48,6 +48,17 @@ impl<S> SessionMemory<S> {
     }
 }
 
+impl<S> SessionMemory<S> {
+    /// Forwards what is none of our business.
+    fn pass<B, R>(&mut self, parts: request::Parts, body: B) -> ResponseFuture<S::Future, R, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    {
+        let request = Request::from_parts(parts, RequestBody::stream(body));
+        ResponseFuture::passed(self.inner.call(request))
+    }
+}
+
 impl<S, B, R> Service<Request<B>> for SessionMemory<S>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
@@ -67,25 +78,28 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let identity = match self.config.protocol.matches(&parts) {
-            true => identify(&self.config, &parts),
-            false => Ok(None),
+        // A layer outside of this one has dealt with the request.
+        let routed = match parts.extensions.get::<Decision>() {
+            Some(_) => None,
+            None => self.config.route(&parts),
+        };
+        let Some((protocol, route)) = routed else { return self.pass(parts, body) };
+        let identity = match in_head(&self.config, &parts) {
+            Ok(None) if route != Route::ConverseByBody => unnamed(&self.config, &parts),
+            found => found,
         };
         match identity {
-            Ok(None) => {
-                let request = Request::from_parts(parts, RequestBody::stream(body));
-                ResponseFuture::passed(self.inner.call(request))
-            }
-            Ok(Some(identity)) => {
+            Ok(None) if route != Route::ConverseByBody => self.pass(parts, body),
+            Ok(identity) => {
                 // The instance that was polled ready is the one that must be called.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                let config = Arc::clone(&self.config);
-                ResponseFuture::remembered(exchange::run(config, ready, identity, parts, body))
+                let exchange = Exchange { config: Arc::clone(&self.config), protocol: Arc::clone(protocol) };
+                ResponseFuture::remembered(exchange::run(exchange, ready, identity, parts, body))
             }
             Err(rejection) => {
                 telemetry::rejected(rejection.code());
-                ResponseFuture::answered(rejection.into_response())
+                ResponseFuture::answered(rejection.into_response(&**protocol))
             }
         }
     }

@@ -6,10 +6,9 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    history::Record,
+    history::RecordId,
     protocol::Skip,
     session::SessionKey,
-    status::Status,
     store::{Appended, StoreError},
 };
 
@@ -52,10 +51,9 @@ pub(crate) fn request(status: &'static str, client: &'static str) {
 }
 
 /// A request with a session was forwarded without memory.
-pub(crate) fn bypassed(status: &Status) {
-    let (Status::Bypass { reason } | Status::Degraded { reason }) = *status else { return };
-    count!("session_memory_bypassed_total", "status" => status.word(), "reason" => reason);
-    info!(status = status.word(), reason, "forwarded without memory");
+pub(crate) fn bypassed(status: &'static str, reason: &'static str) {
+    count!("session_memory_bypassed_total", "status" => status, "reason" => reason);
+    info!(status, reason, "forwarded without memory");
 }
 
 /// A request was answered by the layer itself.
@@ -140,9 +138,9 @@ pub(crate) fn unacknowledged(key: &SessionKey, delivered: bool) {
     warn!({ CONVERSATION } = %key.digest(), delivered, "the turn was not stored within the commit wait");
 }
 
-pub(crate) fn lost(key: &SessionKey, turn: &Record, reason: &'static str) {
+pub(crate) fn lost(key: &SessionKey, turn: RecordId, reason: &'static str) {
     count!("session_memory_turns_total", "outcome" => "lost");
-    error!({ CONVERSATION } = %key.digest(), turn = %turn.id(), reason, "a turn could not be stored and is lost");
+    error!({ CONVERSATION } = %key.digest(), turn = %turn, reason, "a turn could not be stored and is lost");
 }
 
 pub(crate) fn store_failed(operation: &'static str, key: &SessionKey, error: &StoreError) {
@@ -159,6 +157,12 @@ pub(crate) fn store_failed(operation: &'static str, key: &SessionKey, error: &St
 pub(crate) fn store_timed_out(operation: &'static str, key: &SessionKey) {
     count!("session_memory_store_errors_total", "operation" => operation, "kind" => "timeout");
     warn!({ CONVERSATION } = %key.digest(), operation, kind = "timeout", "the session store did not answer in time");
+}
+
+/// An event did not reach the observers, since too many wait for them.
+pub(crate) fn unobserved() {
+    count!("session_memory_observer_dropped_total");
+    warn!("an event did not reach the observers: 1,024 events wait for them");
 }
 
 /// Assembling the reply panicked; it was forwarded all the same.

@@ -8,8 +8,8 @@ use std::alloc::System;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower_session_memory::{
-    history::{About, Message, Role},
-    protocol::{Protocol, ReplyKind, ReplyLimits, Skip, Uneditable, openai_chat::OpenAiChat},
+    history::{About, Author, Item},
+    protocol::{Protocol, ReplyKind, ReplyLimits, Skip, openai_chat::OpenAiChat},
 };
 
 #[global_allocator]
@@ -48,15 +48,15 @@ fn a_long_string_in_the_wrong_place_is_not_described() {
 fn requests(string: &str, key: usize) {
     let user = r#"{"role":"user","content":"x"}"#;
     let cases = [
-        (string.to_owned(), Err(Uneditable::NoMessages)),
-        (format!(r#"{{"messages":{string}}}"#), Err(Uneditable::NotMessages)),
-        (format!(r#"{{"messages" : [ {string}]}}"#), Err(Uneditable::NotMessages)),
-        (format!(r#"{{"messages":[{user} , {string}]}}"#), Err(Uneditable::NotMessages)),
-        (format!(r#"{{"messages":[{{{string}:1}}]}}"#), Err(Uneditable::NotMessages)),
-        (format!(r#"{{"conversation":{string},"messages":[{user}]}}"#), Err(Uneditable::UpstreamState)),
+        (string.to_owned(), Err(OpenAiChat::NO_MESSAGES)),
+        (format!(r#"{{"messages":{string}}}"#), Err(OpenAiChat::NOT_MESSAGES)),
+        (format!(r#"{{"messages" : [ {string}]}}"#), Err(OpenAiChat::NOT_MESSAGES)),
+        (format!(r#"{{"messages":[{user} , {string}]}}"#), Err(OpenAiChat::NOT_MESSAGES)),
+        (format!(r#"{{"messages":[{{{string}:1}}]}}"#), Err(OpenAiChat::NOT_MESSAGES)),
+        (format!(r#"{{"conversation":{string},"messages":[{user}]}}"#), Err(OpenAiChat::UPSTREAM_STATE)),
         (
             format!(r#"{{"messages":[{user}],"previous_response_id":{string}}}"#),
-            Err(Uneditable::UpstreamState),
+            Err(OpenAiChat::UPSTREAM_STATE),
         ),
         (format!(r#"{{{string}:1,"messages":[{user}]}}"#), Ok(1)),
         (format!(r#"{{"messages":[{{{string}:1,"role":"user"}}]}}"#), Ok(1)),
@@ -67,13 +67,13 @@ fn requests(string: &str, key: usize) {
     for (case, (body, expected)) in cases.into_iter().enumerate() {
         let most = LITTLE + if body.contains("\":1") { key } else { 0 };
         let body = Bytes::from(body);
-        let (read, allocated) = counted(|| OpenAiChat::new().read(&body).map(|draft| draft.messages.len()));
+        let (read, allocated) = counted(|| OpenAiChat::new().read(&body).map(|draft| draft.items.len()));
         assert_eq!(read, expected, "request {case}");
         assert!(allocated < most, "request {case}: {allocated} bytes were allocated");
     }
     // A role is kept, whatever it is.
     let body = Bytes::from(format!(r#"{{"messages":[{{"role":{string}}}]}}"#));
-    let (read, allocated) = counted(|| OpenAiChat::new().read(&body).map(|draft| draft.messages.len()));
+    let (read, allocated) = counted(|| OpenAiChat::new().read(&body).map(|draft| draft.items.len()));
     assert_eq!(read, Ok(1), "a role");
     assert!(allocated < 2 * LONG + LITTLE, "a role: {allocated} bytes were allocated");
 }
@@ -92,7 +92,7 @@ fn comparisons(string: &str, most: usize) {
     .enumerate()
     {
         let raw = Bytes::from(format!(r#"{{"role":"assistant",{says}}}"#));
-        let message = Message::new(raw, About::new(Role::Assistant));
+        let message = Item::new(raw, About::new(Author::Model));
         let (_, allocated) = counted(|| OpenAiChat::new().canonical(&message));
         assert!(allocated < most, "message {case}: {allocated} bytes were allocated");
     }

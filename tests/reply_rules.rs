@@ -343,9 +343,9 @@ fn a_call_without_an_id_gets_one_that_upstreams_take_and_binds_by_position() {
     let mut recorder = recorder(ReplyKind::EventStream);
     recorder.feed(stream(&[delta], "tool_calls").as_bytes());
     let (first, second) = (recorder.finish().unwrap(), recorder.finish().unwrap());
-    assert_eq!(first.message.raw(), second.message.raw(), "an id is made once");
-    assert_eq!(first.message.about().calls, [""], "a client has never seen the id");
-    let message: Value = serde_json::from_slice(first.message.raw()).unwrap();
+    assert_eq!(first.items[0].raw(), second.items[0].raw(), "an id is made once");
+    assert_eq!(first.items[0].about().calls, [""], "a client has never seen the id");
+    let message: Value = serde_json::from_slice(first.items[0].raw()).unwrap();
     let id = message["tool_calls"][0]["id"].as_str().unwrap();
     assert!(id.strip_prefix("call_").is_some_and(|id| id.len() == 32), "{id}");
 }
@@ -710,7 +710,7 @@ fn what_came_in_escape_sequences_is_kept_in_no_more_memory_than_it_takes() {
         let mut recorder = OpenAiChat::new().recorder(kind, limits);
         recorder.feed(body.as_bytes());
         let reply = recorder.finish().unwrap();
-        let kept = [&reply.message.about().calls[0], &reply.model.unwrap(), &reply.finish_reason.unwrap()]
+        let kept = [&reply.items[0].about().calls[0], &reply.model.unwrap(), &reply.finish_reason.unwrap()]
             .map(|text| (text[..1].to_owned(), text.capacity()));
         assert_eq!(kept, ["i", "m", "s"].map(|letter| (letter.to_owned(), 100)), "{kind:?}");
     }

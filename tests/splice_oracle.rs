@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Map, Value, json};
-use tower_session_memory::protocol::{Protocol, openai_chat::OpenAiChat, splice::splice};
+use tower_session_memory::protocol::{Insertion, Protocol, openai_chat::OpenAiChat};
 
 /// JSON text with the whitespace of `blanks`, taken in turn.
 fn print(value: &Value, blanks: &mut impl Iterator<Item = &'static str>) -> String {
@@ -84,7 +84,7 @@ proptest! {
         let history_bytes: Vec<Bytes> = history.iter().map(|m| print(m, &mut blanks).trim().to_owned().into()).collect();
 
         let draft = OpenAiChat::new().read(&body).unwrap();
-        let pieces = splice(&draft, &history_bytes);
+        let pieces = OpenAiChat::new().edit(&draft, &Insertion { history: &history_bytes, ..Insertion::default() });
         let spliced = pieces.concat();
 
         let leading = messages.iter().take_while(|m| matches!(m["role"].as_str(), Some("system" | "developer"))).count();
@@ -115,7 +115,7 @@ proptest! {
 fn check_slices(body: &Bytes) -> Result<(), TestCaseError> {
     let Ok(draft) = OpenAiChat::new().read(body) else { return Ok(()) };
     prop_assert!(serde_json::from_slice::<Value>(body).is_ok(), "what is read is JSON");
-    for message in &draft.messages {
+    for message in draft.instructions.iter().chain(&draft.items) {
         let offset = message.raw().as_ptr().addr() - body.as_ptr().addr();
         prop_assert_eq!(&body[offset..offset + message.raw().len()], message.raw());
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stats_alloc::{Region, Stats};
 use tempfile::TempDir;
 use tower_session_memory::{
-    history::{Parent, Record, Role},
+    history::{Author, Parent, Record},
     session::SessionKey,
     store::{Appended, Cached, Cursor, HistoryStore, PostgresStore, RedisStore, SqliteStore, StoreError},
 };
@@ -135,7 +135,7 @@ fn appended(answer: Appended) -> Result<Cursor, BoxError> {
 fn turn(key: &SessionKey) -> Record {
     let message = |role: &str| format!(r#"{{"role":"{role}","content":"{}"}}"#, "x".repeat(200));
     let mut parts = turns::parts(&message("user"), Parent::Previous);
-    parts.reply = turns::message(Role::Assistant, &message("assistant"));
+    parts.reply = vec![turns::message(Author::Model, &message("assistant"))];
     parts.finish_reason = Some("stop".to_owned());
     parts.model = Some("a-model".to_owned());
     parts.into_record(key)

@@ -1,10 +1,8 @@
 //! Conversations of messages of 200 bytes of text.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Log, Message, Parent, Record, RecordId, TurnParts, TurnState},
+    history::{ClientCase, Item, Log, Record, TurnParts},
     protocol::{Protocol, openai_chat::OpenAiChat},
     session::{Principal, SessionKey},
 };
@@ -45,22 +43,17 @@ pub(crate) fn turns(turns: usize) -> Vec<Record> {
 }
 
 /// What the client says in a turn, and the reply.
-pub(crate) fn said() -> Vec<Message> {
+pub(crate) fn said() -> Vec<Item> {
     let exchange = body(&[message("user"), message("assistant"), message("user")]);
-    OpenAiChat::new().read(&exchange).unwrap().messages
+    OpenAiChat::new().read(&exchange).unwrap().items
 }
 
-pub(crate) fn parts(said: &[Message]) -> TurnParts {
+pub(crate) fn parts(said: &[Item]) -> TurnParts {
+    let turn = TurnParts::new(OpenAiChat::new().format(), said[..1].to_vec(), said[1..2].to_vec());
     TurnParts {
-        id: RecordId::new(),
-        parent: Parent::Previous,
-        at: SystemTime::UNIX_EPOCH,
-        instructions: Vec::new(),
-        sent: said[..1].to_vec(),
-        reply: said[1].clone(),
-        state: TurnState::Complete,
+        client: Some(ClientCase::Delta),
         finish_reason: Some("stop".to_owned()),
         model: Some("gpt-5-2026-01-01".to_owned()),
-        usage: None,
+        ..turn
     }
 }

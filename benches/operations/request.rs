@@ -6,8 +6,10 @@ use std::hint::black_box;
 use bytes::Bytes;
 use serde_json::Value;
 use tower_session_memory::{
-    history::{Incoming, Instructions, Log, Mode, Window, reconcile},
-    protocol::{Protocol, openai_chat::OpenAiChat, splice::splice},
+    history::Log,
+    protocol::{Protocol, openai_chat::OpenAiChat},
+    reconcile::{Incoming, Instructions, Mode, reconcile},
+    view::Window,
 };
 
 use super::{
@@ -64,16 +66,16 @@ fn splice_into(body: &Bytes, log: &Log) -> Vec<Bytes> {
     let chat = OpenAiChat::new();
     let draft = chat.read(body).unwrap();
     let incoming = Incoming {
-        messages: &draft.messages,
-        leading: draft.leading,
+        instructions: &draft.instructions,
+        items: &draft.items,
         log,
         mode: Mode::Recognize,
         retried: false,
-        instructions: Instructions::Remember,
+        remember: Instructions::Remember,
         window: Window::default(),
     };
     let plan = reconcile(&incoming, &|message| chat.canonical(message));
-    splice(&draft, plan.insertion())
+    chat.edit(&draft, &plan.insertion())
 }
 
 fn reserialised(name: String, turns: usize) -> Operation {

@@ -143,9 +143,9 @@ impl Sample {
 
     async fn load(&self, store: &Store, after: Option<&Cursor>, expected: usize) -> Result<(), BoxError> {
         let loaded = store.load_dyn(&self.key, after).await?;
-        match loaded.turns.len() == expected && loaded.cursor == self.end {
+        match loaded.records.len() == expected && loaded.cursor == self.end {
             true => Ok(()),
-            false => Err(format!("a load answered {} turns of {expected}", loaded.turns.len()).into()),
+            false => Err(format!("a load answered {} turns of {expected}", loaded.records.len()).into()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tower_session_memory::{
-    history::{Parent, Record, Role},
+    history::{Author, Parent, Record},
     session::SessionKey,
     store::{Appended, Cursor},
 };
@@ -137,7 +137,7 @@ impl Session {
         let text = "It was the best of times, it was the worst of times. ".repeat(4);
         let message = |role: &str| format!(r#"{{"role":"{role}","content":"{}"}}"#, &text[..200]);
         let mut parts = turns::parts(&message("user"), Parent::Previous);
-        parts.reply = turns::message(Role::Assistant, &message("assistant"));
+        parts.reply = vec![turns::message(Author::Model, &message("assistant"))];
         parts.finish_reason = Some("stop".to_owned());
         parts.model = Some("a-model".to_owned());
         parts.into_record(&self.key)

@@ -1,28 +1,28 @@
 use bytes::Bytes;
 
 use super::room::Room;
-use crate::history::Message;
+use crate::history::Item;
 
-/// Messages of so many bytes are copied whatever they were cut out of: that may be a buffer which is larger than the
+/// Items of so many bytes are copied whatever they were cut out of: that may be a buffer which is larger than the
 /// body that was read into it.
 const SMALL: usize = 8 * 1024;
 
-/// Messages that are kept until a reply has ended, which may take minutes: in memory of their own, so that the body they
+/// Items that are kept until a reply has ended, which may take minutes: in memory of their own, so that the body they
 /// were cut out of need not stay. As they are, where that is mostly they, or where there is no room for both.
-pub(crate) fn detached(messages: &[Message], body: usize, room: &Room) -> Vec<Message> {
-    if messages.is_empty() {
+pub(crate) fn detached(items: &[Item], body: usize, room: &Room) -> Vec<Item> {
+    if items.is_empty() {
         return Vec::new();
     }
-    let bytes: usize = messages.iter().map(|message| message.raw().len()).sum();
+    let bytes: usize = items.iter().map(|item| item.raw().len()).sum();
     let mut held = room.hold();
     if bytes > SMALL.max(body / 2) || held.grow(bytes).is_err() {
-        return messages.to_vec();
+        return items.to_vec();
     }
     let mut copy = Vec::with_capacity(bytes);
-    messages.iter().for_each(|message| copy.extend_from_slice(message.raw()));
+    items.iter().for_each(|item| copy.extend_from_slice(item.raw()));
     let mut copy = held.keep(Bytes::from(copy));
-    let own = |message: &Message| Message::new(copy.split_to(message.raw().len()), message.about().clone());
-    messages.iter().map(own).collect()
+    let own = |item: &Item| Item::new(copy.split_to(item.raw().len()), item.about().clone());
+    items.iter().map(own).collect()
 }
 
 #[cfg(test)]
@@ -31,19 +31,19 @@ mod tests {
     use super::*;
     use crate::{
         body::room::NoRoom,
-        history::{About, Role},
+        history::{About, Author},
     };
 
     const KIB: usize = 1024;
 
-    fn messages(sizes: &[usize]) -> Vec<Message> {
-        let message = |size: &usize| {
-            Message::new(Bytes::from(vec![b'0' + sizes.len() as u8; *size]), About::new(Role::User))
+    fn items(sizes: &[usize]) -> Vec<Item> {
+        let item = |size: &usize| {
+            Item::new(Bytes::from(vec![b'0' + sizes.len() as u8; *size]), About::new(Author::User))
         };
-        sizes.iter().map(message).collect()
+        sizes.iter().map(item).collect()
     }
 
-    fn are_copies(one: &[Message], other: &[Message]) -> bool {
+    fn are_copies(one: &[Item], other: &[Item]) -> bool {
         assert_eq!(one, other, "they say something else");
         one.iter().zip(other).all(|(one, other)| one.raw().as_ptr() != other.raw().as_ptr())
     }
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn copies_have_room_of_their_own_until_the_last_is_gone() {
         let room = Room::new(4 * KIB);
-        let sent = messages(&[KIB, 2 * KIB]);
+        let sent = items(&[KIB, 2 * KIB]);
         let mut kept = detached(&sent, 100 * KIB, &room);
         assert!(are_copies(&kept, &sent));
         assert_eq!(room.hold().grow(2 * KIB), Err(NoRoom), "nobody counts them");
@@ -64,10 +64,10 @@ mod tests {
     #[test]
     fn what_would_free_little_or_finds_no_room_stays_as_it_is() {
         let room = Room::new(1 << 20);
-        let most = messages(&[100 * KIB, KIB]);
+        let most = items(&[100 * KIB, KIB]);
         assert!(!are_copies(&detached(&most, 150 * KIB, &room), &most), "most of the body");
         assert!(are_copies(&detached(&most, 250 * KIB, &room), &most), "less than half of it");
-        let small = messages(&[SMALL]);
+        let small = items(&[SMALL]);
         assert!(are_copies(&detached(&small, SMALL, &room), &small), "a buffer may be behind it");
         assert!(!are_copies(&detached(&small, SMALL, &Room::new(KIB)), &small), "there is no room");
         assert!(detached(&[], KIB, &room).is_empty());

@@ -1,20 +1,20 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::SystemTime,
 };
 
 use tokio::runtime::Handle;
 
 use super::encoding::{DecodeError, Decoder};
 use crate::{
-    commits::{Commit, Commits, InFlight, Submitted},
+    commit::{AppendQueue, Commit, Commits, InFlight, Observers, Submitted},
     failpoint::{self, Point},
-    history::{Message, Parent, RecordId, TurnParts, TurnState},
+    history::{ClientCase, Item, Parent, TurnParts, TurnState},
     protocol::{Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Skip},
     session::SessionKey,
     store::Cursor,
     telemetry,
+    view::Recipe,
 };
 
 /// A reply being listened to, and the turn that it will complete.
@@ -22,11 +22,13 @@ pub(crate) struct Recording {
     pub(crate) turn: OpenTurn,
     pub(crate) protocol: Arc<dyn Protocol>,
     pub(crate) limits: ReplyLimits,
-    /// A turn with more bytes of messages is not recorded: it could never be sent again.
+    /// A turn with more bytes of items is not recorded: it could never be sent again.
     pub(crate) max_turn: usize,
     /// For a reply that came compressed although identity was asked for.
     pub(crate) decoder: Option<Decoder>,
     pub(crate) commits: Commits,
+    pub(crate) queue: AppendQueue,
+    pub(crate) observers: Observers,
     pub(crate) runtime: Handle,
     pub(crate) listener: Listener,
     /// Held from the moment at which the reply could be complete, so that the session's next load waits for
@@ -39,8 +41,12 @@ pub(crate) struct OpenTurn {
     pub(crate) key: SessionKey,
     pub(crate) at: Cursor,
     pub(crate) parent: Parent,
-    pub(crate) instructions: Vec<Message>,
-    pub(crate) sent: Vec<Message>,
+    pub(crate) client: ClientCase,
+    pub(crate) view: Recipe,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) instructions: Vec<Item>,
+    pub(crate) sent: Vec<Item>,
 }
 
 /// Who takes the reply's bytes.
@@ -88,7 +94,7 @@ impl Recording {
         }
     }
 
-    /// The client has left: stores what it was sent, if that can stand as a message.
+    /// The client has left: stores what it was sent, if that can stand by itself.
     pub(crate) fn interrupt(mut self) {
         let state = if self.is_finished() { TurnState::Complete } else { TurnState::Interrupted };
         let reply = self.conclude(|recorder| recorder.interrupt());
@@ -138,24 +144,26 @@ impl Recording {
     }
 
     fn submit(self, reply: Reply, state: TurnState) -> Option<Submitted> {
-        let OpenTurn { key, at, parent, instructions, sent } = self.turn;
-        let parts = TurnParts {
-            id: RecordId::new(),
-            parent,
-            at: SystemTime::now(),
-            instructions,
-            sent,
-            reply: reply.message,
-            state,
-            finish_reason: reply.finish_reason,
-            model: reply.model,
-            usage: reply.usage,
-        };
+        let OpenTurn { key, at, parent, client, view, attempt, idempotency_key, instructions, sent } =
+            self.turn;
+        let mut parts = TurnParts::new(self.protocol.format(), sent, reply.items);
+        parts.parent = parent;
+        parts.instructions = instructions;
+        parts.state = state;
+        parts.client = Some(client);
+        parts.finish_reason = reply.finish_reason;
+        parts.model = reply.model;
+        parts.usage = reply.usage;
+        parts.response_id = reply.id;
+        parts.attempt = attempt;
+        parts.idempotency_key = idempotency_key;
+        parts.view = view.to_raw();
         let turn = parts.into_record(&key);
-        if turn.message_bytes().len() > self.max_turn {
+        if turn.turn().is_some_and(|turn| turn.item_bytes().len() > self.max_turn) {
             telemetry::skipped(&key, Skip::TooLarge);
             return None;
         }
-        Some(self.commits.submit(&self.runtime, Commit { key, at, turn }, self.in_flight))
+        let commit = Commit { key, at, turn, queue: self.queue, observers: self.observers };
+        Some(self.commits.submit(&self.runtime, commit, self.in_flight))
     }
 }

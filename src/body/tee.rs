@@ -9,14 +9,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Sleep, sleep, timeout},
-};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::{BoxError, recording::Recording};
 use crate::{
-    commits::{Outcome, Submitted},
+    commit::{Draining, Outcome, Submitted},
     config::{OnAppendError, OnDisconnect},
     failpoint::{self, Point},
     session::SessionKey,
@@ -41,7 +38,7 @@ pub(crate) struct Tee<B> {
     held: VecDeque<Frame<Bytes>>,
     commit: Option<CommitWait>,
     /// Reads the reply on for a client that left. A function pointer, so that dropping needs no bounds.
-    drain: fn(Pin<Box<B>>, Recording, OwnedSemaphorePermit),
+    drain: fn(Pin<Box<B>>, Recording, Draining),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -203,7 +200,7 @@ impl<B> Drop for Tee<B> {
     fn drop(&mut self) {
         let Some(recording) = self.recording.take() else { return failpoint::hit(Point::Ended) };
         match (self.reactions.on_disconnect, self.inner.take()) {
-            (OnDisconnect::Drain, Some(inner)) => match recording.commits.room_to_drain() {
+            (OnDisconnect::Drain, Some(inner)) => match recording.commits.room_to_drain(recording.queue) {
                 Some(room) => (self.drain)(inner, recording, room),
                 None => recording.interrupt(),
             },
@@ -221,7 +218,7 @@ const AFTER_FINISH: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Reads the rest of a reply whose client has left, in a tracked task, and stores the turn.
-fn read_on<B>(mut inner: Pin<Box<B>>, mut recording: Recording, room: OwnedSemaphorePermit)
+fn read_on<B>(mut inner: Pin<Box<B>>, mut recording: Recording, room: Draining)
 where
     B: Body<Data = Bytes> + Send + 'static,
 {

@@ -1,16 +1,14 @@
-//! Messages and turns for the tests of this module. The format is a toy: content only.
+//! Items and turns for the tests of this module. The format is a toy: content only.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 
-use super::{About, Canonical, Message, Parent, Record, RecordId, Role, TurnParts, TurnState};
+use super::{About, Author, Canonical, Format, Item, Parent, Record, RecordId, TurnParts, TurnState};
 use crate::session::{Principal, SessionKey};
 
 #[derive(Clone, Copy)]
-pub(super) enum Said<'a> {
+pub(crate) enum Said<'a> {
     System(&'a str),
     User(&'a str),
     Assistant(&'a str),
@@ -19,81 +17,79 @@ pub(super) enum Said<'a> {
 }
 
 impl Said<'_> {
-    pub(super) fn message(self) -> Message {
-        let (role, text, calls, answers) = match self {
-            Self::System(text) => (Role::System, text.to_owned(), &[][..], None),
-            Self::User(text) => (Role::User, text.to_owned(), &[][..], None),
-            Self::Assistant(text) => (Role::Assistant, text.to_owned(), &[][..], None),
-            Self::Calls(ids) => (Role::Assistant, ids.join("+"), ids, None),
-            Self::Result(id) => (Role::Tool, id.to_owned(), &[][..], Some(id.to_owned())),
+    pub(crate) fn item(self) -> Item {
+        let (name, about, text) = match self {
+            Self::System(text) => ("System", About::new(Author::Instruction), text.to_owned()),
+            Self::User(text) => ("User", About::new(Author::User), text.to_owned()),
+            Self::Assistant(text) => ("Assistant", About::new(Author::Model), text.to_owned()),
+            Self::Calls(ids) => {
+                ("Assistant", About::new(Author::Model).with_calls(ids.to_vec()), ids.join("+"))
+            }
+            Self::Result(id) => ("Tool", About::new(Author::Tool).with_answers([id]), id.to_owned()),
         };
-        let raw = format!(r#"{{"{role:?}":"{text}"}}"#);
-        let calls = calls.iter().map(ToString::to_string).collect();
-        Message::new(Bytes::from(raw), About { role, calls, answers })
+        Item::new(Bytes::from(format!(r#"{{"{name}":"{text}"}}"#)), about)
     }
 }
 
-pub(super) fn user(text: &str) -> Message {
-    Said::User(text).message()
+pub(crate) fn user(text: &str) -> Item {
+    Said::User(text).item()
 }
 
-pub(super) fn assistant(text: &str) -> Message {
-    Said::Assistant(text).message()
+pub(crate) fn assistant(text: &str) -> Item {
+    Said::Assistant(text).item()
 }
 
-pub(super) fn calls(ids: &[&str]) -> Message {
-    Said::Calls(ids).message()
+pub(crate) fn calls(ids: &[&str]) -> Item {
+    Said::Calls(ids).item()
 }
 
-pub(super) fn result(id: &str) -> Message {
-    Said::Result(id).message()
+pub(crate) fn result(id: &str) -> Item {
+    Said::Result(id).item()
 }
 
-/// The same message, serialised in another way.
-pub(super) fn respaced(message: &Message) -> Message {
-    let raw = [b" ", &message.raw()[..]].concat();
-    Message::new(Bytes::from(raw), message.about().clone())
+/// The same item, serialised in another way.
+pub(crate) fn respaced(item: &Item) -> Item {
+    let raw = [b" ", &item.raw()[..]].concat();
+    Item::new(Bytes::from(raw), item.about().clone())
 }
 
-/// Says that [`respaced`] messages are the same.
-pub(super) fn canonical(message: &Message) -> Canonical {
+/// Says that [`respaced`] items are the same.
+pub(crate) fn canonical(item: &Item) -> Canonical {
     let mut digest = [0; 16];
-    for (at, byte) in message.raw().trim_ascii().iter().enumerate() {
+    for (at, byte) in item.raw().trim_ascii().iter().enumerate() {
         digest[at % 16] ^= byte.rotate_left(u32::try_from(at / 16).unwrap());
     }
     Canonical(digest)
 }
 
-pub(super) fn turn(parent: Parent, sent: &[Message], reply: Message) -> Record {
+pub(crate) fn turn(parent: Parent, sent: &[Item], reply: Item) -> Record {
     build(&[], parent, sent, reply, TurnState::Complete)
 }
 
-pub(super) fn turn_with(instructions: &str, parent: Parent, sent: &[Message], reply: Message) -> Record {
-    build(&[Said::System(instructions).message()], parent, sent, reply, TurnState::Complete)
+pub(crate) fn turn_with(instructions: &str, parent: Parent, sent: &[Item], reply: Item) -> Record {
+    build(&[Said::System(instructions).item()], parent, sent, reply, TurnState::Complete)
 }
 
-pub(super) fn interrupted(sent: &[Message], reply: Message) -> Record {
+pub(crate) fn interrupted(sent: &[Item], reply: Item) -> Record {
     build(&[], Parent::Previous, sent, reply, TurnState::Interrupted)
 }
 
-fn build(
-    instructions: &[Message],
-    parent: Parent,
-    sent: &[Message],
-    reply: Message,
-    state: TurnState,
-) -> Record {
-    TurnParts {
-        id: RecordId::new(),
-        parent,
-        at: SystemTime::UNIX_EPOCH,
-        instructions: instructions.to_vec(),
-        sent: sent.to_vec(),
-        reply,
-        state,
-        finish_reason: None,
-        model: None,
-        usage: None,
-    }
-    .into_record(&SessionKey::new("test", Principal::anonymous(), "s".parse().unwrap()))
+fn build(instructions: &[Item], parent: Parent, sent: &[Item], reply: Item, state: TurnState) -> Record {
+    let mut parts = TurnParts::new(FORMAT, sent.to_vec(), vec![reply]);
+    (parts.parent, parts.instructions, parts.state) = (parent, instructions.to_vec(), state);
+    parts.into_record(&key())
 }
+
+/// A record of a kind that is no turn.
+pub(crate) fn kind(kind: &str) -> Record {
+    let id = RecordId::new();
+    let session = key().digest().to_hex();
+    let record = format!(r#"{{"v":"1.0","kind":"{kind}","id":"{id}","session":"{session}","at":0}}"#);
+    Record::decode(Bytes::from(format!("{record}\nanything")), key().digest()).unwrap()
+}
+
+fn key() -> SessionKey {
+    SessionKey::new("test", Principal::anonymous(), "s".parse().unwrap())
+}
+
+pub(crate) const FORMAT: Format = Format::from_static("test.toy");

@@ -4,23 +4,29 @@ pub use path::Path;
 
 use std::{collections::HashMap, fmt};
 
-use super::{Parent, Record, RecordId, joined::Joined};
+use super::{Format, Parent, Record, RecordId, Turn, joined::Joined};
 
-/// A session's turns in commit order, each with its parent resolved.
+/// A session's records in commit order, each turn with its parent resolved.
 ///
 /// Append-only: a log that was loaded in part is extended with what came after. What every request asks of a long
-/// log stands beside the turns, so that it is read in a row: the turns themselves are not looked at.
+/// log stands beside the records, so that it is read in a row: the records themselves are not looked at.
+///
+/// A record that is no turn is kept and is on no path.
 #[derive(Clone, Default)]
 pub struct Log {
-    turns: Vec<Record>,
-    /// One for each turn.
+    records: Vec<Record>,
+    /// One for each record.
     steps: Vec<Step>,
-    /// The messages of all turns.
+    /// The items of all turns.
     text: Joined,
-    /// How many turns are envelopes.
+    /// How many records are envelopes.
     envelopes: usize,
-    /// How many turns were trimmed from the start. A turn's number is its place before that.
+    /// How many records were trimmed from the start. A record's number is its place before that.
     trimmed: usize,
+    /// The number of the newest turn.
+    head: Option<usize>,
+    /// The formats of its turns, in the order in which they came up.
+    formats: Vec<Format>,
     /// The numbers of the turns below `indexed`: made when a turn names a parent.
     numbers: HashMap<RecordId, usize>,
     indexed: usize,
@@ -28,122 +34,176 @@ pub struct Log {
 
 /// What the paths through a log are made of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
-    /// The parent's number.
-    parent: Option<usize>,
-    /// Where its messages begin in the log's text.
+struct Step {
+    parent: Option<Link>,
+    /// Where its items begin in the log's text.
     begin: u64,
     /// How many bytes they take.
-    pub(super) bytes: usize,
-    messages: u32,
-    pub(super) opens_with_user: bool,
+    bytes: usize,
+    items: u32,
+    opens: bool,
     opens_with_result: bool,
     calls: bool,
     instructs: bool,
 }
 
+/// A place in a log by the number of its turn.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    number: usize,
+    /// How many items of the turn are kept.
+    items: u32,
+}
+
 impl Log {
-    /// A log without turns.
+    /// A log without records.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The turns, in commit order.
+    /// The records, in commit order.
     #[must_use]
-    pub fn turns(&self) -> &[Record] {
-        &self.turns
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The turns among the records, in commit order.
+    pub fn turns(&self) -> impl DoubleEndedIterator<Item = Turn<'_>> {
+        self.records.iter().filter_map(Record::turn)
     }
 
     /// The newest turn.
     #[must_use]
-    pub fn head(&self) -> Option<&Record> {
-        self.turns.last()
+    pub fn head(&self) -> Option<Turn<'_>> {
+        self.records[self.head? - self.trimmed].turn()
     }
 
     /// Whether nothing is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.records.is_empty()
     }
 
     /// The history: the turns from the root to the head.
     #[must_use]
     pub fn path(&self) -> Path<'_> {
-        self.path_to((self.trimmed + self.turns.len()).checked_sub(1))
+        self.path_to(self.head.map(|number| Link { number, items: u32::MAX }))
     }
 
-    /// The history without its newest turn: the turns from the root to the head's parent.
+    /// The history without its newest turn: from the root to the head's parent.
     #[must_use]
     pub fn path_before_head(&self) -> Path<'_> {
-        self.path_to(self.steps.last().and_then(|step| step.parent))
+        self.path_to(self.head.and_then(|number| self.steps[number - self.trimmed].parent))
     }
 
-    /// How many bytes of memory a turn takes in a log, beside its own.
-    pub(crate) fn weight(turn: &Record) -> usize {
-        size_of::<Record>() + size_of::<Step>() + Joined::copied(turn.message_bytes().len())
+    /// Whether all of its turns are in this format.
+    #[must_use]
+    pub fn has_only(&self, format: Format) -> bool {
+        self.formats.iter().all(|known| *known == format)
     }
 
-    /// Whether a turn is an [envelope](Record::envelope).
+    /// How many bytes of memory a record takes in a log, beside its own.
+    pub(crate) fn weight(record: &Record) -> usize {
+        let items = record.turn().map_or(0, |turn| Joined::copied(turn.item_bytes().len()));
+        size_of::<Record>() + size_of::<Step>() + items
+    }
+
+    /// Whether a record is an [envelope](Record::envelope).
     #[must_use]
     pub(crate) fn holds_envelopes(&self) -> bool {
         self.envelopes > 0
     }
 
-    /// Adds a turn.
-    pub(crate) fn push(&mut self, turn: Record) {
-        let parent = self.number_of(turn.parent());
-        self.steps.push(Step {
-            parent,
-            begin: self.text.push(turn.message_bytes()),
-            bytes: turn.message_bytes().len(),
-            messages: u32::try_from(turn.len()).unwrap_or(u32::MAX),
-            opens_with_user: turn.opens_with_user(),
-            opens_with_result: turn.opens_with_result(),
-            calls: turn.about().next_back().is_some_and(|reply| !reply.calls.is_empty()),
-            instructs: !turn.instruction_bytes().is_empty(),
-        });
-        self.envelopes += usize::from(turn.envelope().is_some());
-        self.turns.push(turn);
+    /// Adds a record.
+    pub(crate) fn push(&mut self, record: Record) {
+        let step = match record.turn() {
+            Some(turn) => self.step(turn),
+            None => Step::of_no_turn(),
+        };
+        if record.turn().is_some() {
+            self.head = Some(self.trimmed + self.records.len());
+        }
+        self.steps.push(step);
+        self.envelopes += usize::from(record.envelope().is_some());
+        self.records.push(record);
     }
 
-    /// Forgets the oldest turns. What continued them is a root.
+    /// Forgets the oldest records. A turn that continued one of them is a root.
     pub(crate) fn trim(&mut self, count: usize) {
-        let count = count.min(self.turns.len());
+        let count = count.min(self.records.len());
         self.trimmed += count;
-        for turn in self.turns.drain(..count) {
-            self.numbers.remove(&turn.id());
-            self.envelopes -= usize::from(turn.envelope().is_some());
+        for record in self.records.drain(..count) {
+            self.numbers.remove(&record.id());
+            self.envelopes -= usize::from(record.envelope().is_some());
         }
         self.steps.drain(..count);
+        self.head = self.head.filter(|head| *head >= self.trimmed);
         self.indexed = self.indexed.max(self.trimmed);
-        self.text.trim(self.steps.first().map(|step| step.begin));
+        self.text.trim(self.steps.iter().find(|step| step.items > 0).map(|step| step.begin));
     }
 
-    fn path_to(&self, mut number: Option<usize>) -> Path<'_> {
-        // As many as there can be, or as many as cost little if there are few.
-        let most = number.map_or(0, |number| (number + 1).saturating_sub(self.trimmed)).min(4096);
-        let mut places = Vec::with_capacity(most);
-        while let Some(place) = number.and_then(|number| number.checked_sub(self.trimmed)) {
-            places.push(place);
-            number = self.steps[place].parent;
+    fn step(&mut self, turn: Turn<'_>) -> Step {
+        if !self.formats.contains(&turn.format()) {
+            self.formats.push(turn.format());
         }
-        places.reverse();
-        Path { log: self, places }
+        let mut about = turn.about();
+        let opening = about.next();
+        Step {
+            parent: self.link(turn.record().parent()),
+            begin: self.text.push(turn.item_bytes()),
+            bytes: turn.item_bytes().len(),
+            items: u32::try_from(turn.len()).unwrap_or(u32::MAX),
+            opens: opening.is_some_and(|about| about.opens),
+            opens_with_result: opening.is_some_and(|about| !about.answers.is_empty()),
+            calls: turn.about().skip(turn.sent()).any(|about| !about.calls.is_empty()),
+            instructs: !turn.instruction_bytes().is_empty(),
+        }
     }
 
-    /// The number of the parent of a turn that is about to be added. A parent that is not in the log (a bound
-    /// on turns has trimmed it) makes the turn a root.
-    fn number_of(&mut self, parent: Parent) -> Option<usize> {
+    fn path_to(&self, mut link: Option<Link>) -> Path<'_> {
+        // As many as there can be, or as many as cost little if there are few.
+        let most = link.map_or(0, |link| (link.number + 1).saturating_sub(self.trimmed)).min(4096);
+        let mut stretches = Vec::with_capacity(most);
+        while let Some(Link { number, items }) = link
+            && let Some(at) = number.checked_sub(self.trimmed)
+        {
+            let step = &self.steps[at];
+            stretches.push(path::Stretch { at, items: items.min(step.items) });
+            link = step.parent;
+        }
+        stretches.reverse();
+        Path { log: self, stretches }
+    }
+
+    /// The place that a turn, which is about to be added, continues. A parent that is not in the log (a bound on its
+    /// size has trimmed it) makes the turn a root.
+    fn link(&mut self, parent: Parent) -> Option<Link> {
         match parent {
-            Parent::Previous => (!self.turns.is_empty()).then(|| self.trimmed + self.turns.len() - 1),
+            Parent::Previous => self.head.map(|number| Link { number, items: u32::MAX }),
             Parent::Root => None,
-            Parent::Turn(id) => {
-                let new = self.turns[self.indexed - self.trimmed..].iter().map(Record::id);
+            Parent::At(place) => {
+                let new = self.records[self.indexed - self.trimmed..].iter().map(Record::id);
                 self.numbers.extend(new.zip(self.indexed..));
-                self.indexed = self.trimmed + self.turns.len();
-                self.numbers.get(&id).copied()
+                self.indexed = self.trimmed + self.records.len();
+                let number = *self.numbers.get(&place.turn)?;
+                Some(Link { number, items: place.items })
             }
+        }
+    }
+}
+
+impl Step {
+    fn of_no_turn() -> Self {
+        Self {
+            parent: None,
+            begin: 0,
+            bytes: 0,
+            items: 0,
+            opens: false,
+            opens_with_result: false,
+            calls: false,
+            instructs: false,
         }
     }
 }
@@ -151,22 +211,22 @@ impl Log {
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log")
-            .field("turns", &self.turns)
+            .field("records", &self.records)
             .field("trimmed", &self.trimmed)
             .finish_non_exhaustive()
     }
 }
 
 impl Extend<Record> for Log {
-    fn extend<I: IntoIterator<Item = Record>>(&mut self, turns: I) {
-        turns.into_iter().for_each(|turn| self.push(turn));
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        records.into_iter().for_each(|record| self.push(record));
     }
 }
 
 impl FromIterator<Record> for Log {
-    fn from_iter<I: IntoIterator<Item = Record>>(turns: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
         let mut log = Self::new();
-        log.extend(turns);
+        log.extend(records);
         log
     }
 }
@@ -174,21 +234,28 @@ impl FromIterator<Record> for Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::fixtures::{assistant, turn, user};
+    use crate::history::{
+        Place,
+        fixtures::{assistant, kind, turn, user},
+    };
 
     fn ids(path: &Path<'_>) -> Vec<RecordId> {
-        path.turns().map(|turn| turn.id()).collect()
+        path.turns().map(Turn::id).collect()
     }
 
-    fn log(turns: &[&Record]) -> Log {
-        turns.iter().map(|turn| (*turn).clone()).collect()
+    fn log(records: &[&Record]) -> Log {
+        records.iter().map(|record| (*record).clone()).collect()
+    }
+
+    fn after(record: &Record, items: u32) -> Parent {
+        Parent::At(Place { turn: record.id(), items })
     }
 
     #[test]
     fn turns_line_up_in_commit_order_unless_they_name_a_parent() {
         let first = turn(Parent::Previous, &[user("1")], assistant("1"));
         let second = turn(Parent::Previous, &[user("2")], assistant("2"));
-        let edit = turn(Parent::Turn(first.id()), &[user("2'")], assistant("2'"));
+        let edit = turn(after(&first, 2), &[user("2'")], assistant("2'"));
         let next = turn(Parent::Previous, &[user("3")], assistant("3"));
         let again = turn(Parent::Root, &[user("x")], assistant("x"));
 
@@ -198,15 +265,49 @@ mod tests {
         log.extend([again.clone()]);
         assert_eq!(ids(&log.path()), [again.id()]);
         assert!(log.path_before_head().is_empty());
-        assert_eq!(log.turns().len(), 5, "abandoned branches stay in the log");
+        assert_eq!(log.records().len(), 5, "abandoned branches stay in the log");
     }
 
     #[test]
     fn a_turn_whose_parent_was_trimmed_is_a_root() {
         let first = turn(Parent::Previous, &[user("1")], assistant("1"));
-        let edit = turn(Parent::Turn(first.id()), &[user("2")], assistant("2"));
+        let edit = turn(after(&first, 2), &[user("2")], assistant("2"));
         let second = turn(Parent::Previous, &[user("3")], assistant("3"));
         assert_eq!(ids(&log(&[&second, &edit]).path()), [edit.id()]);
         assert_eq!(ids(&log(&[&second]).path()), [second.id()]);
+    }
+
+    #[test]
+    fn a_branch_leaves_a_turn_at_any_of_its_items() {
+        let first = turn(Parent::Previous, &[user("1"), user("2")], assistant("3"));
+        let second = turn(Parent::Previous, &[user("4")], assistant("5"));
+        for (kept, shown) in [(1, "1 6 7"), (2, "1 2 6 7"), (3, "1 2 3 6 7"), (9, "1 2 3 6 7")] {
+            let branch = turn(after(&first, kept), &[user("6")], assistant("7"));
+            let log = log(&[&first, &second, &branch]);
+            let path = log.path();
+            let texts: Vec<_> = shown.split(' ').collect();
+            assert_eq!(path.items(), texts.len(), "{kept} kept");
+            let bytes = path.pieces().map(|piece| piece.to_vec()).collect::<Vec<_>>().join(&b","[..]);
+            let said = String::from_utf8_lossy(&bytes).replace(['{', '}', '"'], "");
+            let said: Vec<_> = said.split(',').filter_map(|item| item.split(':').nth(1)).collect();
+            assert_eq!(said, texts, "{kept} kept");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_kind_is_kept_and_is_on_no_path() {
+        let first = turn(Parent::Previous, &[user("1")], assistant("1"));
+        let second = turn(Parent::Previous, &[user("2")], assistant("2"));
+        let third = turn(Parent::Previous, &[user("3")], assistant("3"));
+        let (note, title) = (kind("note"), kind("title"));
+        let mut log = log(&[&note, &first, &second, &title]);
+        assert_eq!(ids(&log.path()), [first.id(), second.id()]);
+        assert_eq!(log.head().map(Turn::id), Some(second.id()));
+        log.extend([third.clone()]);
+        assert_eq!(ids(&log.path()), [first.id(), second.id(), third.id()]);
+        assert_eq!(ids(&log.path_before_head()), [first.id(), second.id()]);
+        assert_eq!(log.records().len(), 5);
+        log.trim(4);
+        assert_eq!(ids(&log.path()), [third.id()]);
     }
 }

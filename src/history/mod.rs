@@ -1,23 +1,20 @@
-//! Messages, turns, the log, and what is sent of it.
+//! Items, records, and the log of a session.
 //!
-//! A session is an append-only log of [`Record`]s. Each names its parent; the history is the path from the
-//! root to the newest turn. Nothing here knows HTTP or stores.
+//! A session is an append-only log of [`Record`]s. A record of kind `turn` names the place that it continues; the
+//! history is the path from the root to the newest turn. Nothing here knows HTTP, stores, or a format's members.
 
-mod compare;
+mod client_case;
+mod format;
+mod item;
 mod joined;
 mod log;
-mod message;
-mod plan;
-mod reconcile;
 mod record;
-mod window;
 
+pub use client_case::ClientCase;
+pub use format::{Format, InvalidFormat};
+pub use item::{About, Author, Canonical, Item};
 pub use log::{Log, Path};
-pub use message::{About, Canonical, Message, Role};
-pub use plan::{ClientCase, Instructions, Mode, Plan};
-pub use reconcile::{Incoming, reconcile};
-pub use record::{Envelope, Parent, Record, RecordError, RecordId, TurnParts, TurnState};
-pub use window::Window;
+pub use record::{Envelope, Parent, Place, Record, RecordError, RecordId, Turn, TurnParts, TurnState};
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;

@@ -1,28 +1,41 @@
-//! What a wire format must tell the layer: where a request's messages stand, and what a reply says.
+//! The seam of formats: all that the layer must know of a wire format.
 //!
-//! [`OpenAiChat`](openai_chat::OpenAiChat) (Chat Completions) is the first; others are one new file each.
+//! A format is one folder here: it finds the places of a request, says what its items mean, edits, records replies, and
+//! shapes errors. Outside of that folder nothing knows the name of a role or of a member. A new format is a new folder,
+//! a `pub mod`, and a line in [`all`].
 
+mod draft;
 pub mod openai_chat;
-pub mod splice;
 pub mod sse;
 
-use std::fmt;
+pub use draft::{Draft, Insertion, Uneditable};
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::request;
+use http::{StatusCode, request};
 use serde_json::value::RawValue;
 
 pub use crate::history::Canonical;
-use crate::history::Message;
+use crate::history::{Format, Item};
+
+/// The formats that a layer speaks unless it is set up otherwise.
+#[must_use]
+pub fn all() -> Vec<Arc<dyn Protocol>> {
+    vec![Arc::new(openai_chat::OpenAiChat::new())]
+}
 
 /// A wire format.
 ///
-/// Object-safe; the layer holds it behind an `Arc`.
+/// Object-safe; the layer holds several behind an `Arc` each, and asks them in order.
 pub trait Protocol: Send + Sync + 'static {
-    /// Whether this request is one of the format's: by method and path. Called for every request, so cheap.
-    fn matches(&self, parts: &request::Parts) -> bool;
+    /// Name of the format, which stands in every record.
+    fn format(&self) -> Format;
 
-    /// Finds the messages of a request body.
+    /// What a request is to the format: by method and path. Called for every request, so cheap.
+    fn route(&self, parts: &request::Parts) -> Route;
+
+    /// Finds the items of a request body.
     ///
     /// # Errors
     ///
@@ -30,85 +43,59 @@ pub trait Protocol: Send + Sync + 'static {
     /// recorded.
     fn read(&self, body: &Bytes) -> Result<Draft, Uneditable>;
 
+    /// The body with these items inserted, as pieces to be sent in a row.
+    ///
+    /// Every byte of the client's own stays, and nothing is copied: the pieces are slices of the body and of the
+    /// insertion. With nothing to insert the result is the body.
+    fn edit(&self, draft: &Draft, insertion: &Insertion<'_>) -> Vec<Bytes>;
+
     /// A recorder for a reply of this kind. It keeps at most `limits` bytes.
     fn recorder(&self, kind: ReplyKind, limits: ReplyLimits) -> Box<dyn Recorder>;
 
-    /// A digest of what a message says, equal for two messages that say the same although they were
-    /// serialised differently (design: *canonical equality*).
-    fn canonical(&self, message: &Message) -> Canonical;
-}
+    /// One item of the format, with its meaning read out; `None` if these bytes are none.
+    fn item(&self, raw: Bytes) -> Option<Item>;
 
-/// A request body with its messages found. `Debug` shows no content.
-#[derive(Clone)]
-pub struct Draft {
-    /// The body as the client sent it (decoded, if it came compressed).
-    pub body: Bytes,
-    /// The messages, in order; each is a slice of `body`.
-    pub messages: Vec<Message>,
-    /// How many messages lead the list as instructions (`system`, `developer`).
-    pub leading: usize,
-    /// Where a message can be inserted before `messages[leading]`: an offset into `body`. If there is no such
-    /// message: directly after the last one, or after the opening bracket.
-    pub insert_at: usize,
-}
+    /// A digest of what an item says, equal for two items that say the same although they were serialised
+    /// differently (design: *canonical equality*).
+    fn canonical(&self, item: &Item) -> Canonical;
 
-impl fmt::Debug for Draft {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Draft")
-            .field("bytes", &self.body.len())
-            .field("messages", &self.messages.len())
-            .field("leading", &self.leading)
-            .field("insert_at", &self.insert_at)
-            .finish()
+    /// An item of another format as one of this format; `None` where that cannot be said in it.
+    ///
+    /// The default translates nothing: a session whose conversation is in another format is then left alone.
+    fn translate(&self, item: &Item, from: Format) -> Option<Item> {
+        let _ = (item, from);
+        None
     }
+
+    /// The body of a response by which the layer refuses a request, as clients of the format understand it.
+    fn error_body(&self, error: &ErrorBody<'_>) -> Bytes;
 }
 
-/// Why a body cannot be edited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// What a request is to a format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Uneditable {
-    /// The body is not JSON (a byte-order mark, invalid UTF-8 and trailing bytes count).
-    #[error("the body is not JSON")]
-    NotJson,
-    /// The top level is no object, or has no `messages`.
-    #[error("the body has no messages")]
-    NoMessages,
-    /// `messages` stands twice: parsers disagree on which one counts.
-    #[error("the body has more than one messages member")]
-    DuplicateMessages,
-    /// `messages` is no array of objects with a role each, or one of them has a member twice on which parsers
-    /// would disagree or more than 1,024 tool calls.
-    #[error("messages is not an array of messages")]
-    NotMessages,
-    /// There are more messages, or tool calls in them, than any conversation has: 65,536.
-    #[error("the body has too many messages")]
-    TooManyMessages,
-    /// The list is empty.
-    #[error("messages is empty")]
-    EmptyMessages,
-    /// The last message is the assistant's: the reply would continue it.
-    #[error("the last message is a prefill")]
-    Prefill,
-    /// The request names a conversation that the upstream keeps (`previous_response_id`, `conversation`).
-    #[error("the upstream keeps this conversation")]
-    UpstreamState,
+pub enum Route {
+    /// Another format's, or none's: forwarded as if there were no layer.
+    Foreign,
+    /// A request that continues the session which its head names.
+    Converse,
+    /// As [`Converse`](Self::Converse); where the head names no session, the body may
+    /// ([`Draft::session`]), so the body is read first.
+    ConverseByBody,
 }
 
-impl Uneditable {
-    /// The token after `reason=` in the response header, and the metric label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotJson => "not_json",
-            Self::NoMessages => "no_messages",
-            Self::DuplicateMessages => "duplicate_messages",
-            Self::NotMessages => "not_messages",
-            Self::TooManyMessages => "too_many_messages",
-            Self::EmptyMessages => "empty_messages",
-            Self::Prefill => "prefill",
-            Self::UpstreamState => "upstream_state",
-        }
-    }
+/// A refusal of the layer's own, to be put into a format's shape. The response is `application/json`.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ErrorBody<'a> {
+    /// Status of the response.
+    pub status: StatusCode,
+    /// Stable code: `invalid_session_id`, `request_too_large`, …
+    pub code: &'static str,
+    /// What is wrong, for a person: names the limit and the setting that moves it.
+    pub message: &'a str,
+    /// The header or member at fault.
+    pub param: Option<&'a str>,
 }
 
 /// How a reply is framed.
@@ -129,9 +116,9 @@ pub struct ReplyLimits {
     pub event: usize,
 }
 
-/// Listens to a reply's bytes and assembles the message. It never changes them.
+/// Listens to a reply's bytes and assembles its items. It never changes them.
 ///
-/// Any chunking of the same bytes gives the same message.
+/// Any chunking of the same bytes gives the same items.
 pub trait Recorder: Send {
     /// Takes the next bytes.
     ///
@@ -140,8 +127,7 @@ pub trait Recorder: Send {
     /// that, later bytes are ignored, and the answer stays `None`.
     fn feed(&mut self, bytes: &[u8]) -> Option<usize>;
 
-    /// Whether the reply has ended as far as its message goes: choice 0 has a `finish_reason`, and nothing
-    /// has failed. More may still be merged.
+    /// Whether the reply has ended as far as its items go, and nothing has failed. More may still be merged.
     fn is_finished(&self) -> bool;
 
     /// The end of the body: what the reply said, or why it is not recorded.
@@ -151,8 +137,7 @@ pub trait Recorder: Send {
     /// [`Skip`]: there is nothing to store.
     fn finish(&mut self) -> Result<Reply, Skip>;
 
-    /// The client has left: what it was sent so far, if that can stand as a message. Incomplete tool calls
-    /// are dropped.
+    /// The client has left: what it was sent so far, if that can stand by itself. Incomplete calls are dropped.
     ///
     /// # Errors
     ///
@@ -163,13 +148,15 @@ pub trait Recorder: Send {
 /// What a reply said.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The assistant message, as it will be replayed.
-    pub message: Message,
-    /// `finish_reason` of choice 0.
+    /// Its items, as they will be replayed.
+    pub items: Vec<Item>,
+    /// The id that the upstream gave it, where the format continues replies by their ids.
+    pub id: Option<String>,
+    /// What the provider gives as the reason for ending.
     pub finish_reason: Option<String>,
     /// The model that the reply names.
     pub model: Option<String>,
-    /// `usage`, as raw JSON.
+    /// The reply's usage, as raw JSON.
     pub usage: Option<Box<RawValue>>,
 }
 

@@ -5,9 +5,9 @@
 //! reach a conversation of another by guessing its id.
 
 mod extract;
-pub(crate) mod identify;
 mod principal;
 
+pub(crate) use extract::X_SESSION_ID;
 pub use extract::{ExtractSession, Header};
 #[cfg(feature = "cookies")]
 mod cookie;

@@ -39,7 +39,7 @@ impl Records {
     /// The turns as a list of their own, to be changed.
     pub fn to_mut(&mut self) -> &mut Vec<Record> {
         if let Some((log, from)) = self.shared.take() {
-            self.listed = log.turns()[from..].to_vec();
+            self.listed = log.records()[from..].to_vec();
         }
         &mut self.listed
     }
@@ -49,7 +49,7 @@ impl Records {
     pub fn into_log(self) -> Arc<Log> {
         match self.shared {
             Some((log, 0)) => log,
-            Some((log, from)) => Arc::new(log.turns()[from..].iter().cloned().collect()),
+            Some((log, from)) => Arc::new(log.records()[from..].iter().cloned().collect()),
             None if self.listed.is_empty() => Arc::clone(&NOTHING),
             None => Arc::new(self.listed.into_iter().collect()),
         }
@@ -60,7 +60,7 @@ impl Deref for Records {
     type Target = [Record];
 
     fn deref(&self) -> &[Record] {
-        self.shared.as_ref().map_or(&self.listed, |(log, from)| &log.turns()[*from..])
+        self.shared.as_ref().map_or(&self.listed, |(log, from)| &log.records()[*from..])
     }
 }
 

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 use tower_session_memory::{
-    history::{Parent, RecordId, TurnState},
+    history::{Parent, Place, Record, RecordId, TurnState},
     session::{Principal, SessionId, SessionKey},
     store::{
         Compressed, DynHistoryStore, Encrypted, HistoryStore, Page, PostgresStore, RedisStore, Scope,
@@ -35,6 +35,12 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// The place after all of its messages.
+    pub fn end(&self) -> Parent {
+        let items = u32::try_from(self.messages.len()).unwrap();
+        Parent::At(Place { turn: self.id, items })
+    }
+
     /// The text of each message.
     pub fn texts(&self) -> Vec<String> {
         super::texts(&self.messages)
@@ -89,14 +95,14 @@ pub async fn load_of(store: &dyn DynHistoryStore, scope: &Scope, session: &str) 
     let id = session.parse::<SessionId>().unwrap();
     let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), id);
     let loaded = store.load_dyn(&key, None).await.expect("the session loads");
-    let turns = loaded.records.iter().map(|turn| Stored {
+    let turns = loaded.records.iter().filter_map(Record::turn).map(|turn| Stored {
         id: turn.id(),
-        parent: turn.parent(),
+        parent: turn.record().parent(),
         state: turn.state(),
         sent: turn.sent(),
         instructions: turn.instructions().map(|m| serde_json::from_slice(m.raw()).unwrap()).collect(),
-        messages: turn.messages().map(|m| serde_json::from_slice(m.raw()).unwrap()).collect(),
-        raw: String::from_utf8(turn.message_bytes().to_vec()).unwrap(),
+        messages: turn.items().map(|m| serde_json::from_slice(m.raw()).unwrap()).collect(),
+        raw: String::from_utf8(turn.item_bytes().to_vec()).unwrap(),
     });
     turns.collect()
 }

@@ -12,10 +12,10 @@ use tokio_test_poll::poll_once;
 use tower::Layer;
 use tower_session_memory::{
     SessionMemoryLayer,
-    history::Message,
+    history::{Format, Item},
     protocol::{
-        Canonical, Draft, Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Skip, Uneditable,
-        openai_chat::OpenAiChat,
+        Canonical, Draft, ErrorBody, Insertion, Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Route,
+        Skip, Uneditable, openai_chat::OpenAiChat,
     },
 };
 
@@ -95,7 +95,7 @@ async fn a_requests_body_is_not_kept_while_its_reply_comes() {
     while let Some(frame) = body.frame().await {
         frame.unwrap();
     }
-    let sent = store.turns("s").await[0].messages().next().unwrap();
+    let sent = store.turns("s").await[0].turn().unwrap().items().next().unwrap();
     assert_eq!(sent.raw(), r#"{"content":"hi","role":"user"}"#);
 }
 
@@ -284,7 +284,7 @@ mod compressed {
         let layer = SessionMemoryLayer::new(store.clone());
         pass(&layer, &[&delta("packed"), FINISH, DONE].concat()).await;
         let turns = store.turns("s").await;
-        let reply = turns[0].messages().last().unwrap();
+        let reply = turns[0].turn().unwrap().items().last().unwrap();
         assert_eq!(reply.raw(), r#"{"role":"assistant","content":"packed"}"#);
     }
 
@@ -335,20 +335,36 @@ struct Panics {
 }
 
 impl Protocol for Faulty {
-    fn matches(&self, parts: &http::request::Parts) -> bool {
-        self.0.matches(parts)
+    fn format(&self) -> Format {
+        self.0.format()
+    }
+
+    fn route(&self, parts: &http::request::Parts) -> Route {
+        self.0.route(parts)
     }
 
     fn read(&self, body: &Bytes) -> Result<Draft, Uneditable> {
         self.0.read(body)
     }
 
+    fn edit(&self, draft: &Draft, insertion: &Insertion<'_>) -> Vec<Bytes> {
+        self.0.edit(draft, insertion)
+    }
+
     fn recorder(&self, kind: ReplyKind, _: ReplyLimits) -> Box<dyn Recorder> {
         Box::new(Panics { at_once: kind == ReplyKind::Json })
     }
 
-    fn canonical(&self, message: &Message) -> Canonical {
-        self.0.canonical(message)
+    fn item(&self, raw: Bytes) -> Option<Item> {
+        self.0.item(raw)
+    }
+
+    fn canonical(&self, item: &Item) -> Canonical {
+        self.0.canonical(item)
+    }
+
+    fn error_body(&self, error: &ErrorBody<'_>) -> Bytes {
+        self.0.error_body(error)
     }
 }
 
@@ -374,7 +390,8 @@ impl Recorder for Panics {
 #[tokio::test]
 async fn a_panic_while_a_reply_is_recorded_costs_the_turn_and_not_the_reply() {
     let store = Moody::new();
-    let layer = SessionMemoryLayer::new(store.clone()).with_protocol(Faulty(OpenAiChat::new()));
+    let layer = SessionMemoryLayer::new(store.clone())
+        .with_protocols([Arc::new(Faulty(OpenAiChat::new())) as Arc<dyn Protocol>]);
     for (content_type, text) in
         [(JSON, reply("whole")), (EVENTS, [&delta("streamed"), FINISH, DONE].concat())]
     {
@@ -413,7 +430,11 @@ async fn a_reply_keeps_its_own_spelling_on_its_way_and_in_the_log() {
         let body = call(&service, ask("s", "hi")).await.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, text, "the reply is the upstream's, byte for byte");
         let turns = store.turns("s").await;
-        assert_eq!(turns[0].messages().last().unwrap().raw(), message, "and so is what will be replayed");
+        assert_eq!(
+            turns[0].turn().unwrap().items().last().unwrap().raw(),
+            message,
+            "and so is what will be replayed"
+        );
     }
 }
 

@@ -25,8 +25,11 @@ async fn what_the_client_was_sent_is_kept_as_an_interrupted_turn() {
     let script = leave_after(&layer, &delta("Hel")).await;
     assert!(script.dropped.load(Ordering::SeqCst), "the upstream is cancelled");
     let turns = store.until("s", 1).await;
-    assert_eq!(turns[0].state(), TurnState::Interrupted);
-    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Hel"}"#);
+    assert_eq!(turns[0].turn().unwrap().state(), TurnState::Interrupted);
+    assert_eq!(
+        turns[0].turn().unwrap().items().last().unwrap().raw(),
+        r#"{"role":"assistant","content":"Hel"}"#
+    );
 }
 
 #[tokio::test]
@@ -48,7 +51,10 @@ async fn a_tool_call_cut_in_its_arguments_is_never_kept() {
     assert!(store.turns("s").await.is_empty(), "a call without its end would brick the session");
     leave_after(&layer, &format!("{}{call}\n\n", delta("Let me look."))).await;
     let turns = store.until("s", 1).await;
-    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Let me look."}"#);
+    assert_eq!(
+        turns[0].turn().unwrap().items().last().unwrap().raw(),
+        r#"{"role":"assistant","content":"Let me look."}"#
+    );
 }
 
 #[tokio::test]
@@ -66,7 +72,7 @@ async fn a_client_that_stops_at_the_finish_reason_has_its_whole_turn_before_its_
     store.gate.add_permits(10);
     next.await.unwrap();
     assert_eq!(model.contents(0), ["hi", "Hello", "more"]);
-    assert_eq!(store.turns("s").await[0].state(), TurnState::Complete);
+    assert_eq!(store.turns("s").await[0].turn().unwrap().state(), TurnState::Complete);
 }
 
 #[tokio::test]
@@ -112,8 +118,11 @@ async fn a_drained_reply_is_read_to_its_end_and_stored_whole() {
     assert!(!script.dropped.load(Ordering::SeqCst), "the upstream is not cancelled");
     script.data([&delta("lo"), FINISH, DONE].concat());
     let turns = store.until("s", 1).await;
-    assert_eq!(turns[0].state(), TurnState::Complete);
-    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Hello"}"#);
+    assert_eq!(turns[0].turn().unwrap().state(), TurnState::Complete);
+    assert_eq!(
+        turns[0].turn().unwrap().items().last().unwrap().raw(),
+        r#"{"role":"assistant","content":"Hello"}"#
+    );
 }
 
 #[tokio::test]
@@ -137,7 +146,10 @@ async fn a_client_that_leaves_before_the_head_is_drained_for_too() {
     assert!(impatient.is_err());
     head.send(()).unwrap();
     let turns = store.until("s", 1).await;
-    assert_eq!(turns[0].messages().last().unwrap().raw(), r#"{"role":"assistant","content":"Late"}"#);
+    assert_eq!(
+        turns[0].turn().unwrap().items().last().unwrap().raw(),
+        r#"{"role":"assistant","content":"Late"}"#
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +159,7 @@ async fn a_drained_reply_that_has_finished_is_stored_although_the_upstream_never
     let script = leave_after(&layer, &[&delta("Hello"), FINISH].concat()).await;
     let report = layer.commits().drain(Duration::from_secs(60)).await;
     assert_eq!(report.pending, 0, "nobody waits for an end that does not come");
-    assert_eq!(store.turns("s").await[0].state(), TurnState::Complete);
+    assert_eq!(store.turns("s").await[0].turn().unwrap().state(), TurnState::Complete);
     assert!(script.dropped.load(Ordering::SeqCst));
 }
 
@@ -170,7 +182,7 @@ async fn a_reply_that_has_ended_is_stored_although_its_client_left_before_done_a
     layer.commits().drain(Duration::from_secs(5)).await;
     let turns = store.turns("s").await;
     assert_eq!(turns.len(), 1, "the client has read all of it");
-    assert_eq!(turns[0].state(), TurnState::Complete);
+    assert_eq!(turns[0].turn().unwrap().state(), TurnState::Complete);
 }
 
 #[tokio::test]
@@ -184,9 +196,9 @@ async fn more_replies_are_not_read_on_at_once_than_turns_may_wait() {
     assert!(!first.dropped.load(Ordering::SeqCst), "the first is read on");
     assert!(second.dropped.load(Ordering::SeqCst), "there is no room for the second");
     let turns = store.until("s", 1).await;
-    assert_eq!(turns[0].state(), TurnState::Interrupted, "what its client was sent is kept");
+    assert_eq!(turns[0].turn().unwrap().state(), TurnState::Interrupted, "what its client was sent is kept");
     first.data([&delta("lo"), FINISH, DONE].concat());
-    assert_eq!(store.until("s", 2).await[1].state(), TurnState::Complete);
+    assert_eq!(store.until("s", 2).await[1].turn().unwrap().state(), TurnState::Complete);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,5 +209,5 @@ async fn an_upstream_that_falls_silent_is_not_read_on_for_ever() {
     let report = layer.commits().drain(Duration::from_secs(3600)).await;
     assert_eq!(report.pending, 0, "the drain must end");
     assert!(script.dropped.load(Ordering::SeqCst));
-    assert_eq!(store.turns("s").await[0].state(), TurnState::Interrupted);
+    assert_eq!(store.turns("s").await[0].turn().unwrap().state(), TurnState::Interrupted);
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tower_session_memory::history::{Parent, RecordId};
+use tower_session_memory::history::{Parent, Place, RecordId};
 
 /// Nanoseconds since the history began. One process takes all times, so they compare.
 pub type Time = u64;
@@ -99,6 +99,14 @@ pub struct Stored {
     pub sent: Vec<Said>,
     pub reply: Said,
     pub interrupted: bool,
+}
+
+impl Stored {
+    /// The place after all of its messages.
+    pub fn end(&self) -> Parent {
+        let items = u32::try_from(self.sent.len() + 1).expect("a turn has few messages");
+        Parent::At(Place { turn: self.id, items })
+    }
 }
 
 /// From when to when something happened, at some moment between.

@@ -14,7 +14,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, task::JoinSet};
 use tower_session_memory::{
-    history::{Message, Record, TurnState},
+    history::{Item, Record, TurnState},
     session::{Principal, SessionKey},
     store::DynHistoryStore,
 };
@@ -245,17 +245,18 @@ impl World {
                 }
             }
         });
-        loaded.await.turns.iter().map(stored).collect()
+        loaded.await.records.iter().map(stored).collect()
     }
 }
 
-fn stored(turn: &Record) -> Stored {
-    let read = |message: &Message| said(&serde_json::from_slice(message.raw()).unwrap_or_default());
-    let mut sent: Vec<Said> = turn.messages().map(|message| read(&message)).collect();
+fn stored(record: &Record) -> Stored {
+    let turn = record.turn().expect("the log holds turns");
+    let read = |message: &Item| said(&serde_json::from_slice(message.raw()).unwrap_or_default());
+    let mut sent: Vec<Said> = turn.items().map(|message| read(&message)).collect();
     let reply = sent.pop().unwrap_or_else(|| Said::new(Role::Other, "an envelope"));
     Stored {
         id: turn.id(),
-        parent: turn.parent(),
+        parent: record.parent(),
         instructions: turn.instructions().map(|message| read(&message)).collect(),
         sent,
         reply,

@@ -8,18 +8,17 @@
 
 mod said;
 
-use std::{num::NonZeroUsize, time::SystemTime};
+use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use said::{Said, Sent};
 use tower_session_memory::{
-    history::{
-        ClientCase, Incoming, Instructions, Log, Message, Mode, Plan, RecordId, TurnParts, TurnState, Window,
-        reconcile,
-    },
-    protocol::{Draft, Protocol, openai_chat::OpenAiChat, splice::splice},
+    history::{ClientCase, Item, Log, TurnParts, TurnState},
+    protocol::{Draft, Protocol, openai_chat::OpenAiChat},
+    reconcile::{Incoming, Instructions, Mode, Plan, reconcile},
     session::{Principal, SessionKey},
+    view::Window,
 };
 
 #[derive(Debug, Clone)]
@@ -82,7 +81,7 @@ struct Turn {
 
 #[derive(Default)]
 struct World {
-    turns: Vec<Record>,
+    turns: Vec<Turn>,
     log: Log,
     spoken: usize,
     /// The last request in full, if sending it again is a matter of course.
@@ -281,14 +280,15 @@ impl World {
         let body = body(&request);
         let draft = OpenAiChat::new().read(&body).unwrap();
         let plan = self.plan(&draft, &request, Window::UNBOUNDED);
-        let upstream = splice(&draft, plan.insertion()).concat();
+        let upstream = OpenAiChat::new().edit(&draft, &plan.insertion()).concat();
 
         let said_by = |request: &Request| request.rest.iter().map(|m| m.raw.clone()).collect::<Vec<_>>();
         let mut sees = Vec::from_iter(request.system.clone());
         sees.extend(instructions.clone().filter(|_| sees.is_empty() && expected.instructed));
         sees.extend(expected.inserted.clone());
         sees.extend(said_by(&request));
-        let seen = OpenAiChat::new().read(&upstream.clone().into()).unwrap().messages;
+        let seen = OpenAiChat::new().read(&upstream.clone().into()).unwrap();
+        let seen = [seen.instructions, seen.items].concat();
         assert_eq!(seen.iter().map(raw).collect::<Vec<_>>(), sees, "what upstream sees");
         let tail = &body[draft.insert_at..];
         assert!(
@@ -306,12 +306,12 @@ impl World {
 
     fn plan(&self, draft: &Draft, request: &Request, window: Window) -> Plan {
         let incoming = Incoming {
-            messages: &draft.messages,
-            leading: draft.leading,
+            instructions: &draft.instructions,
+            items: &draft.items,
             log: &self.log,
             mode: request.mode,
             retried: request.retried,
-            instructions: Instructions::Remember,
+            remember: Instructions::Remember,
             window,
         };
         reconcile(&incoming, &|message| OpenAiChat::new().canonical(message))
@@ -321,10 +321,7 @@ impl World {
     fn check_small_window(&self, draft: &Draft, request: &Request, whole: &Plan) {
         let small = Window::default().with_turns(NonZeroUsize::new(3).unwrap()).with_bytes(2_000);
         let plan = self.plan(draft, request, small);
-        let instructed = usize::from(
-            whole.insertion().first().is_some_and(|group| group.starts_with(b"{\"role\":\"system\"")),
-        );
-        let history = |plan: &Plan| plan.insertion()[instructed..].join(&b","[..]);
+        let history = |plan: &Plan| plan.history.join(&b","[..]);
         let (cut, all) = (history(&plan), history(whole));
         assert!(all.ends_with(&cut), "a window is the end of the history");
         assert_eq!((plan.case, plan.parent, &plan.new), (whole.case, whole.parent, &whole.new));
@@ -349,18 +346,13 @@ impl World {
         };
         let reply = reply.in_style(0x10);
         let interrupted = matches!(step.reply, Answer::Interrupted);
-        let leading = if plan.stores_instructions { draft.leading } else { 0 };
+        let instructions_of = |draft: &Draft| draft.instructions.clone();
+        let sent = draft.items[plan.new.clone()].to_vec();
         let turn = TurnParts {
-            id: RecordId::new(),
             parent: plan.parent,
-            at: SystemTime::UNIX_EPOCH,
-            instructions: draft.messages[..leading].to_vec(),
-            sent: draft.messages[plan.new.clone()].to_vec(),
-            reply: message(&reply),
+            instructions: if plan.stores_instructions { instructions_of(draft) } else { Vec::new() },
             state: if interrupted { TurnState::Interrupted } else { TurnState::Complete },
-            finish_reason: None,
-            model: None,
-            usage: None,
+            ..TurnParts::new(OpenAiChat::new().format(), sent, vec![message(&reply)])
         };
         let key = SessionKey::new("model", Principal::anonymous(), "s".parse().unwrap());
         self.log.extend([turn.into_record(&key)]);
@@ -377,14 +369,14 @@ impl World {
     fn check_stored(&self) {
         let path = self.path(self.head());
         let stored = self.log.path();
-        let messages: Vec<_> = stored.turns().flat_map(|turn| turn.messages()).collect();
+        let messages: Vec<_> = stored.turns().flat_map(|turn| turn.items()).collect();
         assert_eq!(messages.iter().map(raw).collect::<Vec<_>>(), self.raw(&path), "what is stored");
         assert_eq!(stored.instructions().map(|b| String::from_utf8(b.to_vec()).unwrap()), self.system(&path));
-        assert_eq!(self.log.turns().len(), self.turns.len(), "nothing is ever lost");
+        assert_eq!(self.log.records().len(), self.turns.len(), "nothing is ever lost");
     }
 }
 
-fn raw(message: &Message) -> String {
+fn raw(message: &Item) -> String {
     String::from_utf8(message.raw().to_vec()).unwrap()
 }
 
@@ -394,9 +386,8 @@ fn body(request: &Request) -> Bytes {
     format!("{{ \"model\":\"m\",\"messages\" : [ {messages} ] ,\"seed\":1.0}}\n").into()
 }
 
-fn message(sent: &Sent) -> Message {
-    let body = format!(r#"{{"messages":[{},{{"role":"user"}}]}}"#, sent.raw);
-    OpenAiChat::new().read(&body.into()).unwrap().messages.remove(0)
+fn message(sent: &Sent) -> Item {
+    OpenAiChat::new().item(sent.raw.clone().into()).unwrap()
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -78,10 +78,11 @@ fn outcome(recorder: &mut dyn Recorder, end: End) -> Result<Reply, Skip> {
 
 impl From<Reply> for Turn {
     fn from(reply: Reply) -> Self {
-        let message = std::str::from_utf8(reply.message.raw()).expect("a message that is stored is text");
+        let [item] = &reply.items[..] else { panic!("a reply of this format is one message") };
+        let message = std::str::from_utf8(item.raw()).expect("a message that is stored is text");
         Self {
             message: without_made_ids(message),
-            calls: reply.message.about().calls.clone(),
+            calls: item.about().calls.clone(),
             finish_reason: reply.finish_reason,
             model: reply.model,
             usage: reply.usage.map(|usage| usage.get().to_owned()),

@@ -138,7 +138,7 @@ async fn a_connection_that_went_mute_is_given_up_although_no_caller_waits_for_it
             loop {
                 let load = tokio::time::timeout(Duration::from_secs(1), store.load(&key, None));
                 if let Ok(Ok(loaded)) = load.await {
-                    return loaded.turns.len();
+                    return loaded.records.len();
                 }
             }
         };

@@ -110,7 +110,7 @@ async fn connections_that_are_terminated_under_load_lose_and_double_nothing() {
     let store = schema.connect().await;
     for session in 0..3 {
         let key = key(&format!("session-{session}"));
-        let stored = ids(&store.load(&key, None).await.unwrap().turns);
+        let stored = ids(&store.load(&key, None).await.unwrap().records);
         let sent: HashSet<RecordId> =
             done.iter().filter(|(of, ..)| *of == key).flat_map(|(_, sent, _)| sent.iter().copied()).collect();
         assert_eq!(stored.len(), sent.len(), "a turn is missing or doubled");
@@ -215,7 +215,7 @@ async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer()
                 if call % 10 == 9 {
                     // A record of another session would be an error, and so would an answer of another shape.
                     let loaded = store.load(&key, None).await.unwrap();
-                    let found = ids(&loaded.turns);
+                    let found = ids(&loaded.records);
                     let own: HashSet<RecordId> = found.iter().copied().collect();
                     assert!(own.is_subset(&sent), "a turn of somebody else");
                     assert_eq!(own.len(), found.len(), "a turn stands in the log twice");

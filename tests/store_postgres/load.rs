@@ -101,7 +101,7 @@ impl Load {
         let mut findings = Findings::default();
         for session in 0..SESSIONS {
             let key = key(&format!("session-{session}"));
-            let stored = store.load(&key, None).await.expect("the session loads").turns;
+            let stored = store.load(&key, None).await.expect("the session loads").records;
             let mut places: HashMap<RecordId, Vec<usize>> = HashMap::new();
             for (place, turn) in stored.iter().enumerate() {
                 places.entry(turn.id()).or_default().push(place);
@@ -168,7 +168,7 @@ impl Caller {
         if loaded.from_start {
             self.log.clear();
         }
-        self.log.extend(loaded.turns.iter().map(Record::id));
+        self.log.extend(loaded.records.iter().map(Record::id));
         self.forgotten += match self.sent.last() {
             Some((turn, Fate::Acknowledged)) if !self.log.contains(&turn.id()) => 1,
             _ => 0,

@@ -10,7 +10,7 @@ use tower_session_memory::{
     testing::ManualClock,
 };
 
-use crate::support::{File, key, turn_from};
+use crate::support::{File, after, key, turn_from};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -166,7 +166,7 @@ impl Both {
         }
         let parent = match parent {
             None => Parent::Previous,
-            Some(Some(parent)) if !turns.is_empty() => Parent::Turn(parent.get(turns).id()),
+            Some(Some(parent)) if !turns.is_empty() => after(parent.get(turns)),
             Some(_) => Parent::Root,
         };
         turn_from(&session_key(session), "hi", parent)

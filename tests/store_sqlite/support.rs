@@ -6,7 +6,7 @@ use std::{
 use tempfile::TempDir;
 use tower_session_memory::store::{SqliteStore, sqlite::SqliteBuilder};
 
-pub(crate) use crate::turns::{key, say, turn, turn_from};
+pub(crate) use crate::turns::{after, key, say, turn, turn_from};
 
 /// How long a call may take on a machine that has other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

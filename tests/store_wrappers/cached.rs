@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 use tower_session_memory::{
-    history::{Parent, Record},
+    history::{Parent, Place, Record},
     session::SessionKey,
     store::{
         Appended, Cached, Compressed, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope,
@@ -110,7 +110,10 @@ async fn run(steps: &[Step], store: Shelf, max_bytes: u64) {
             }
             Step::Append { replica, session, at, branch, bytes } => {
                 let (key, at) = (&keys[session], at.get(&seen[session]));
-                let parent = at.newest.filter(|_| branch).map_or(Parent::Previous, Parent::Turn);
+                let parent = at
+                    .newest
+                    .filter(|_| branch)
+                    .map_or(Parent::Previous, |turn| Parent::At(Place { turn, items: 2 }));
                 let turn = turn_from(key, &"x".repeat(bytes), parent);
                 if let Appended::Appended { cursor, .. } =
                     replicas[replica].append(key, at, &turn).await.unwrap()

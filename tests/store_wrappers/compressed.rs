@@ -121,6 +121,5 @@ async fn without_the_wrapper_an_envelope_is_seen_to_be_one() {
     let found: Record = shelf.load(&key("a"), None).await.unwrap().records[0].clone();
     assert_eq!(found.envelope().map(|envelope| envelope.coding), Some("zstd"));
     assert_eq!((found.id(), found.parent(), found.at()), (said.id(), said.parent(), said.at()));
-    assert_eq!((found.len(), found.is_empty(), found.messages().count()), (0, true, 0));
-    assert!(found.message_bytes().is_empty(), "nothing of it can be spliced");
+    assert!(found.turn().is_none(), "nothing of it can be inserted");
 }

@@ -4,7 +4,7 @@ use std::{error::Error, path::Path};
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Parent, Record},
+    history::Record,
     session::SessionKey,
     store::{
         Appended, Cached, Compressed, Cursor, Encrypted, HistoryStore, SqliteStore, StoreError,
@@ -15,7 +15,7 @@ use tower_session_memory::{
 
 use super::{
     inside::{InRedis, Inside, flips, on_every_store},
-    support::{NEW_KEY, OLD_KEY, Shelf, key, records, ring, say, turn, turn_from},
+    support::{NEW_KEY, OLD_KEY, Shelf, after, key, records, ring, say, turn, turn_from},
 };
 
 on_every_store! {
@@ -184,7 +184,7 @@ async fn what_may_happen_to_an_honest_store_is_no_reason_to_refuse_it() {
     store.append(&key, &unborn, &first).await.unwrap();
     store.append(&key, &unborn, &turn(&key, "two")).await.unwrap();
     let at = store.load(&key, None).await.unwrap().cursor;
-    store.append(&key, &at, &turn_from(&key, "three", Parent::Turn(first.id()))).await.unwrap();
+    store.append(&key, &at, &turn_from(&key, "three", after(&first))).await.unwrap();
     store.append(&key, &at, &turn(&key, "four")).await.unwrap();
     assert_eq!(store.load(&key, None).await.unwrap().trimmed, 1);
     for round in 0..5 {
@@ -436,7 +436,7 @@ async fn a_record_that_was_sealed_before_still_opens() {
     shelf.append(&key("a"), &at, &sealed).await.unwrap();
     let opened = encrypted(&shelf).load(&key("a"), None).await.unwrap().records[0].clone();
     assert_eq!(
-        opened.message_bytes(),
+        opened.turn().unwrap().item_bytes(),
         r#"{"role":"user","content":"kept for years"},{"role":"assistant","content":"yes"}"#
     );
 }

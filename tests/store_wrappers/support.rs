@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Parent, Record, RecordId, Role, TurnParts},
+    history::{Author, Parent, Record, RecordId, TurnParts},
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
@@ -18,7 +18,7 @@ use tower_session_memory::{
 
 use crate::turns::{add, message, parts};
 
-pub(crate) use crate::turns::{key, records};
+pub(crate) use crate::turns::{after, key, records};
 
 pub(crate) fn turn(key: &SessionKey, text: &str) -> Record {
     turn_from(key, text, Parent::Previous)
@@ -27,7 +27,7 @@ pub(crate) fn turn(key: &SessionKey, text: &str) -> Record {
 /// A turn that has something of everything, and is JSON.
 pub(crate) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
     let parts = TurnParts {
-        instructions: vec![message(Role::System, r#"{"role":"system","content":"Terse."}"#)],
+        instructions: vec![message(Author::Instruction, r#"{"role":"system","content":"Terse."}"#)],
         finish_reason: Some("stop".to_owned()),
         model: Some("canary-model".to_owned()),
         ..parts(&format!(r#"{{"role":"user","content":"{text}"}}"#), parent)
@@ -151,7 +151,7 @@ impl HistoryStore for Shelf {
             return Ok(Appended::AlreadyThere(log.cursor(key)?));
         }
         let accepted = !is_there || at.epoch == log.epoch || (log.fresh && at.epoch == Epoch::UNBORN);
-        let orphan = matches!(turn.parent(), Parent::Turn(parent) if !ids.contains(&parent));
+        let orphan = turn.parent().record().is_some_and(|parent| !ids.contains(&parent));
         if !accepted || orphan {
             return Ok(Appended::Gone);
         }

@@ -79,7 +79,7 @@ pub struct Place {
     pub kind: Kind,
     pub namespace: String,
     url: Option<String>,
-    _turn: Option<Record>,
+    _turn: Option<Turn>,
 }
 
 /// Most tests share a server; one that changes it has it alone.
@@ -122,10 +122,10 @@ impl<T> Server<T> {
         Self { started: LazyLock::new(start), turns: RwLock::const_new(()) }
     }
 
-    async fn turn(&'static self, alone: bool) -> Record {
+    async fn turn(&'static self, alone: bool) -> Turn {
         match alone {
-            true => Record::Alone(self.turns.write().await),
-            false => Record::Shared(self.turns.read().await),
+            true => Turn::Alone(self.turns.write().await),
+            false => Turn::Shared(self.turns.read().await),
         }
     }
 }

@@ -269,7 +269,7 @@ async fn an_edit_branches_off_where_it_differs(on: Kind, stream: bool) {
     assert_eq!(sent.seen, sent.as_sent());
     let turns = chat.stored().await;
     assert_eq!(turns[2].texts(), ["u2, edited", "other"]);
-    assert_eq!(turns[2].parent, Parent::Turn(turns[0].id));
+    assert_eq!(turns[2].parent, turns[0].end());
     let next = chat.turn("u3", "a3").await;
     let path = format!("{},{}", turns[0].raw, turns[2].raw);
     assert_eq!(next.seen, next.with_history(&path), "the abandoned branch is off the path");
@@ -284,7 +284,7 @@ async fn a_regeneration_branches_off_before_the_answer(on: Kind, stream: bool) {
     assert_eq!(sent.seen, sent.as_sent());
     let turns = chat.stored().await;
     assert_eq!(turns[2].texts(), ["", "again"], "the client's parts are kept as parts");
-    assert_eq!(turns[2].parent, Parent::Turn(turns[0].id));
+    assert_eq!(turns[2].parent, turns[0].end());
 }
 
 async fn a_history_that_is_none_of_ours_starts_again(on: Kind, stream: bool) {
@@ -310,7 +310,7 @@ async fn a_marked_retry_supersedes_the_newest_turn(on: Kind, stream: bool) {
     sent.is("hit", "retry");
     let turns = chat.stored().await;
     assert_eq!(sent.seen, sent.with_history(&turns[0].raw));
-    assert_eq!(turns[2].parent, Parent::Turn(turns[0].id));
+    assert_eq!(turns[2].parent, turns[0].end());
 }
 
 async fn the_same_words_twice_are_two_turns_unless_marked(on: Kind, stream: bool) {

@@ -209,7 +209,11 @@ impl<S: HistoryStore> Storm<S> {
         self.turns.fetch_add(turns.len() as u64, Ordering::Relaxed);
         let own = format!("{} ", key.id().as_str());
         for turn in turns {
-            let text = turn.messages().next().map(|message| message.raw().clone()).unwrap_or_default();
+            let text = turn
+                .turn()
+                .and_then(|turn| turn.items().next())
+                .map(|item| item.raw().clone())
+                .unwrap_or_default();
             let mine = turn.belongs_to(key.digest()) && text.starts_with(own.as_bytes());
             if !mine || !known.sent.contains(&turn.id()) {
                 return Err(format!("a turn of somebody else: {}", String::from_utf8_lossy(&text)));

@@ -263,7 +263,8 @@ fn answer_to(question: &str) -> String {
 async fn questions_in(store: &Arc<dyn DynHistoryStore>, key: &SessionKey) -> Vec<String> {
     let loaded = store.load_dyn(key, None).await.expect("the store answers");
     let last = |turn: &tower_session_memory::history::Record| {
-        let asked = turn.messages().take(turn.sent()).last().expect("a turn has a question");
+        let turn = turn.turn().expect("the log holds turns");
+        let asked = turn.items().take(turn.sent()).last().expect("a turn has a question");
         let asked: Value = serde_json::from_slice(asked.raw()).expect("it is JSON");
         asked["content"].as_str().unwrap_or_default().to_owned()
     };

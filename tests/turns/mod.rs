@@ -4,11 +4,9 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{About, Message, Parent, Record, RecordId, Role, TurnParts, TurnState},
+    history::{About, Author, Format, Item, Parent, Record, TurnParts},
     session::{Principal, SessionKey},
     store::{Appended, Cursor, HistoryStore},
 };
@@ -33,22 +31,21 @@ pub fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
 
 /// What such a turn is made of, for those who want it otherwise.
 pub fn parts(text: &str, parent: Parent) -> TurnParts {
-    TurnParts {
-        id: RecordId::new(),
-        parent,
-        at: SystemTime::now(),
-        instructions: Vec::new(),
-        sent: vec![message(Role::User, text)],
-        reply: message(Role::Assistant, r#"{"role":"assistant","content":"yes"}"#),
-        state: TurnState::Complete,
-        finish_reason: None,
-        model: None,
-        usage: None,
-    }
+    let sent = vec![message(Author::User, text)];
+    let reply = vec![message(Author::Model, r#"{"role":"assistant","content":"yes"}"#)];
+    TurnParts { parent, ..TurnParts::new(FORMAT, sent, reply) }
 }
 
-pub fn message(role: Role, text: &str) -> Message {
-    Message::new(Bytes::from(text.to_owned()), About::new(role))
+/// The format of turns that no test looks into.
+pub const FORMAT: Format = Format::from_static("openai.chat");
+
+/// The place after all of this turn's items.
+pub fn after(turn: &Record) -> Parent {
+    Parent::At(turn.turn().unwrap().place())
+}
+
+pub fn message(role: Author, text: &str) -> Item {
+    Item::new(Bytes::from(text.to_owned()), About::new(role))
 }
 
 /// Appends this turn at the end, and answers the cursor after it.
@@ -75,7 +72,7 @@ pub async fn say(store: &impl HistoryStore, key: &SessionKey, text: &str) -> Cur
 /// What was said in a session.
 pub async fn texts(store: &impl HistoryStore, key: &SessionKey) -> Vec<String> {
     let turns = store.load(key, None).await.unwrap().records;
-    let first = |turn: &Record| turn.messages().next().unwrap().raw().to_vec();
+    let first = |turn: &Record| turn.turn().unwrap().items().next().unwrap().raw().to_vec();
     turns.iter().map(|turn| String::from_utf8(first(turn)).unwrap()).collect()
 }
 

@@ -7,10 +7,11 @@ use secrecy::ExposeSecret;
 use tower_session_memory::{
     AppendQueue, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing, SessionMemory,
     SessionMemoryLayer,
-    history::{Instructions, Window},
-    protocol::openai_chat::OpenAiChat,
+    protocol::{Protocol, openai_chat::OpenAiChat},
+    reconcile::Instructions,
     session::{Cookie, Header, PrincipalPolicy},
     store::DynHistoryStore,
+    view::Window,
 };
 
 use crate::{
@@ -39,7 +40,7 @@ pub(crate) fn memory(
         .with_path_suffixes(paths)
         .with_accept_done_without_finish_reason(settings.accept_done_without_finish_reason);
     let memory = SessionMemoryLayer::from_arc(store)
-        .with_protocol(protocol)
+        .with_protocols([Arc::new(protocol) as Arc<dyn Protocol>])
         .with_namespace(settings.namespace.as_str())
         .on_missing_session(match settings.missing_session {
             MissingSession::Pass => OnMissing::Pass,

@@ -2,54 +2,76 @@ use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Decoded, Entry, Header, Record, envelope};
-use crate::history::{About, Role};
+use super::{
+    Decoded, Record,
+    header::{Content, Entry, Header, More, TurnHeader},
+};
+use crate::history::About;
 
 impl Record {
-    /// The same turn in memory of its own. A record may be a part of something larger, such as the whole answer
+    /// The same record in memory of its own. A record may be a part of something larger, such as the whole answer
     /// of a store, which it would keep in memory.
     pub(crate) fn detached(&self) -> Self {
-        let Decoded { header, instructions, messages, .. } = &*self.0;
-        let record = Bytes::copy_from_slice(&self.0.record);
-        let (instructions, messages) = match header.envelope {
-            Some(_) => (Bytes::new(), Bytes::new()),
-            None => {
-                // The messages end the record; one line feed stands between them and the instructions.
-                let messages_at = record.len() - messages.len();
-                let instructions_at = messages_at - 1 - instructions.len();
-                (record.slice(instructions_at..messages_at - 1), record.slice(messages_at..))
+        let Decoded { header, instructions, items, .. } = &*self.0;
+        let bytes = Bytes::copy_from_slice(&self.0.bytes);
+        let (instructions, items) = match header.content {
+            Content::Turn(_) => {
+                // The items end the record; one line feed stands between them and the instructions.
+                let items_at = bytes.len() - items.len();
+                let instructions_at = items_at - 1 - instructions.len();
+                (bytes.slice(instructions_at..items_at - 1), bytes.slice(items_at..))
             }
+            Content::Envelope(_) | Content::Other(_) => (Bytes::new(), Bytes::new()),
         };
-        Self(Arc::new(Decoded { header: Arc::clone(header), record, instructions, messages }))
+        Self(Arc::new(Decoded { header: Arc::clone(header), bytes, instructions, items }))
     }
 
-    /// Bytes of memory that a detached turn takes, without what the allocator adds.
+    /// Bytes of memory that a detached record takes, without what the allocator adds.
     pub(crate) fn weight(&self) -> usize {
-        let header = &*self.0.header;
-        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
-        let entries = header.instructions.iter().chain(&header.messages).map(Entry::on_heap);
+        let content = match &self.0.header.content {
+            Content::Turn(turn) => turn.on_heap(),
+            Content::Envelope(envelope) => envelope.weight(),
+            Content::Other(kind) => kind.len(),
+        };
         mem::size_of::<Self>()
             + mem::size_of::<Decoded>()
             + mem::size_of::<Header>()
-            + self.0.record.len()
+            + self.0.bytes.len()
             + BYTES_SHARED
-            + optional(&header.finish_reason)
-            + optional(&header.model)
-            + header.usage.as_ref().map_or(0, |usage| usage.get().len())
-            + header.envelope.as_ref().map_or(0, envelope::About::weight)
-            + (header.instructions.capacity() + header.messages.capacity()) * mem::size_of::<Entry>()
-            + entries.sum::<usize>()
+            + content
+    }
+}
+
+impl TurnHeader {
+    fn on_heap(&self) -> usize {
+        optional(&self.finish_reason)
+            + optional(&self.model)
+            + self.usage.as_ref().map_or(0, |usage| usage.get().len())
+            + self.more.as_ref().map_or(0, |more| more.weight())
+            + (self.instructions.capacity() + self.items.capacity()) * mem::size_of::<Entry>()
+            + self.instructions.iter().chain(&self.items).map(Entry::on_heap).sum::<usize>()
+    }
+}
+
+impl More {
+    fn weight(&self) -> usize {
+        let Self { response_id, attempt: _, idempotency_key, view, title } = self;
+        let texts = [response_id, idempotency_key, view, title];
+        mem::size_of::<Self>() + texts.into_iter().map(optional).sum::<usize>()
     }
 }
 
 impl Entry {
     /// Bytes on the heap.
     fn on_heap(&self) -> usize {
-        let About { role, calls, answers } = &self.about;
-        let role = if let Role::Other(role) = role { role.capacity() } else { 0 };
+        let About { calls, answers, .. } = &self.about;
         let ids = calls.iter().chain(answers).map(String::capacity);
-        role + calls.capacity() * mem::size_of::<String>() + ids.sum::<usize>()
+        (calls.capacity() + answers.capacity()) * mem::size_of::<String>() + ids.sum::<usize>()
     }
+}
+
+fn optional(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::capacity)
 }
 
 /// What `Bytes` allocates beside the bytes once they are shared, and the two counts of an `Arc`.
@@ -59,7 +81,7 @@ const BYTES_SHARED: usize = 5 * mem::size_of::<usize>();
 mod tests {
     use super::*;
     use crate::history::{
-        Message, Parent,
+        Author, Item, Parent,
         fixtures::{turn, user},
     };
 
@@ -71,14 +93,13 @@ mod tests {
             roomy
         };
         let weight = |text: &dyn Fn(&str) -> String, calls: usize| {
-            let mut about = About::new(Role::Other(text("r")));
-            about.answers = Some(text("b"));
+            let mut about = About::new(Author::Model).with_answers([text("b")]);
             about.calls.reserve_exact(calls);
             about.calls.push(text("a"));
-            turn(Parent::Previous, &[user("x")], Message::new(Bytes::from_static(b"{}"), about)).weight()
+            turn(Parent::Previous, &[user("x")], Item::new(Bytes::from_static(b"{}"), about)).weight()
         };
         let exact = |text: &str| text.to_owned();
-        assert_eq!(weight(&roomy, 1) - weight(&exact, 1), 3 * 999);
+        assert_eq!(weight(&roomy, 1) - weight(&exact, 1), 2 * 999);
         assert_eq!(weight(&exact, 11) - weight(&exact, 1), 10 * mem::size_of::<String>());
     }
 }

@@ -107,7 +107,7 @@ mod tests {
                     recorder.feed(event.as_bytes());
                 }
                 recorder.feed(b"data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
-                recorder.finish().map(|reply| reply.message)
+                recorder.finish().map(|reply| reply.items)
             };
             prop_assert_eq!(said(false), said(true));
         }

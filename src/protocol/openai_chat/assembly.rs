@@ -12,7 +12,7 @@ use super::{
     tool_calls::{self, ToolCalls},
 };
 use crate::{
-    history::{About, Message, Role},
+    history::{About, Author, Item},
     protocol::{Reply, Skip},
 };
 
@@ -161,8 +161,8 @@ impl Assembly {
             return Err(Skip::EmptyMessage);
         }
         self.calls.settle();
-        let about = About { calls: self.calls.ids(), ..About::new(self.role()) };
-        let message = Message::new(Bytes::from(self.json()), about);
+        let about = About::new(Author::Model).with_calls(self.calls.ids());
+        let message = Item::new(Bytes::from(self.json()), about);
         Ok(self.outcome.clone().reply(message))
     }
 
@@ -178,10 +178,6 @@ impl Assembly {
 
     fn acts(&self) -> bool {
         !self.calls.is_empty() || self.function_call.is_some() || self.audio_id.is_some()
-    }
-
-    fn role(&self) -> Role {
-        self.role.as_deref().map_or(Role::Assistant, |role| Role::from(&*raw::decode(role)))
     }
 
     fn json(&self) -> String {
@@ -270,9 +266,9 @@ impl Outcome {
         Ok(())
     }
 
-    pub(super) fn reply(self, message: Message) -> Reply {
+    pub(super) fn reply(self, message: Item) -> Reply {
         let Self { finish_reason, model, usage } = self;
-        Reply { message, finish_reason, model, usage }
+        Reply { items: vec![message], id: None, finish_reason, model, usage }
     }
 }
 

@@ -6,7 +6,9 @@ mod budget;
 mod canonical;
 mod delta;
 mod envelope;
+mod error;
 mod fields;
+mod insert;
 mod lossless;
 mod members;
 mod nesting;
@@ -14,14 +16,17 @@ mod parts;
 mod raw;
 mod reply;
 mod request;
+mod role;
 mod tool_body;
 mod tool_calls;
 
 use bytes::Bytes;
 use http::{Method, request::Parts};
 
-use super::{Canonical, Draft, Protocol, Recorder, ReplyKind, ReplyLimits, Uneditable};
-use crate::history::Message;
+use super::{
+    Canonical, Draft, ErrorBody, Insertion, Protocol, Recorder, ReplyKind, ReplyLimits, Route, Uneditable,
+};
+use crate::history::{Format, Item};
 
 /// The Chat Completions protocol.
 #[derive(Debug, Clone)]
@@ -56,13 +61,51 @@ impl OpenAiChat {
     }
 }
 
+/// Reasons for which a body is not edited.
+impl OpenAiChat {
+    /// The body is not JSON (a byte-order mark, invalid UTF-8 and trailing bytes count).
+    pub const NOT_JSON: Uneditable = Uneditable::new("not_json");
+    /// The top level is no object, or has no `messages`.
+    pub const NO_MESSAGES: Uneditable = Uneditable::new("no_messages");
+    /// `messages` stands twice: parsers disagree on which one counts.
+    pub const DUPLICATE_MESSAGES: Uneditable = Uneditable::new("duplicate_messages");
+    /// `messages` is no array of objects with a role each, or one of them has a member twice on which parsers
+    /// would disagree or more than 1,024 tool calls.
+    pub const NOT_MESSAGES: Uneditable = Uneditable::new("not_messages");
+    /// There are more messages, or tool calls in them, than any conversation has: 65,536.
+    pub const TOO_MANY_MESSAGES: Uneditable = Uneditable::new("too_many_messages");
+    /// The list is empty.
+    pub const EMPTY_MESSAGES: Uneditable = Uneditable::new("empty_messages");
+    /// The last message is the assistant's: the reply would continue it.
+    pub const PREFILL: Uneditable = Uneditable::new("prefill");
+    /// The request names a conversation that the upstream keeps (`previous_response_id`, `conversation`).
+    pub const UPSTREAM_STATE: Uneditable = Uneditable::new("upstream_state");
+}
+
+/// Name of the format in records.
+const FORMAT: Format = Format::from_static("openai.chat");
+
 impl Protocol for OpenAiChat {
-    fn matches(&self, parts: &Parts) -> bool {
-        parts.method == Method::POST && self.suffixes.iter().any(|s| parts.uri.path().ends_with(s.as_str()))
+    fn format(&self) -> Format {
+        FORMAT
+    }
+
+    fn route(&self, parts: &Parts) -> Route {
+        let path = parts.uri.path();
+        match parts.method == Method::POST
+            && self.suffixes.iter().any(|suffix| path.ends_with(suffix.as_str()))
+        {
+            true => Route::Converse,
+            false => Route::Foreign,
+        }
     }
 
     fn read(&self, body: &Bytes) -> Result<Draft, Uneditable> {
         request::read(body)
+    }
+
+    fn edit(&self, draft: &Draft, insertion: &Insertion<'_>) -> Vec<Bytes> {
+        insert::insert(draft, insertion)
     }
 
     fn recorder(&self, kind: ReplyKind, limits: ReplyLimits) -> Box<dyn Recorder> {
@@ -72,10 +115,20 @@ impl Protocol for OpenAiChat {
         }
     }
 
-    fn canonical(&self, message: &Message) -> Canonical {
-        canonical::digest(message.raw())
+    fn item(&self, raw: Bytes) -> Option<Item> {
+        let about = request::about(str::from_utf8(&raw).ok()?)?;
+        Some(Item::new(raw, about))
+    }
+
+    fn canonical(&self, item: &Item) -> Canonical {
+        canonical::digest(item.raw())
+    }
+
+    fn error_body(&self, error: &ErrorBody<'_>) -> Bytes {
+        error::body(error)
     }
 }
+
 #[cfg(test)]
 mod tests {
     use http::Request;
@@ -86,7 +139,7 @@ mod tests {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = method;
         parts.uri = uri.parse().unwrap_or_default();
-        protocol.matches(&parts)
+        protocol.route(&parts) == Route::Converse
     }
 
     #[test]

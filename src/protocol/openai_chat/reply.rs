@@ -13,7 +13,7 @@ use super::{
     tool_calls,
 };
 use crate::{
-    history::{About, Message, Role},
+    history::{About, Author, Item},
     protocol::{Recorder, Reply, ReplyLimits, Skip},
 };
 
@@ -138,13 +138,13 @@ fn reply<'a>(body: &'a str, envelope: Envelope<'a>) -> Result<Reply, Skip> {
 }
 
 /// The message as it can be sent back: the bytes that came, without the members that providers refuse.
-fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Message, Skip> {
+fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Item, Skip> {
     let (Some(first), Some(last)) = (members.0.first(), members.0.last()) else {
         return Err(Skip::EmptyMessage);
     };
     let json = raw::object(body, first.key, last.value).ok_or(Skip::Unparseable)?;
     let role = raw::said(members.get("role"));
-    let mut about = About::new(role.map_or(Role::Assistant, |role| Role::from(&*raw::decode(role))));
+    let mut about = About::new(Author::Model);
     let mut says = false;
     let mut edit = Edit::new(json, if role.is_none() { r#""role":"assistant""# } else { "" });
     for member in &members.0 {
@@ -194,7 +194,7 @@ fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Mes
     if !says {
         return Err(Skip::EmptyMessage);
     }
-    Ok(Message::new(Bytes::from(edit.finish()), about))
+    Ok(Item::new(Bytes::from(edit.finish()), about))
 }
 
 fn content_says(content: &str) -> bool {

@@ -7,18 +7,20 @@
 
 mod at_once;
 
-use std::str;
+use std::{mem, str};
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{
+    OpenAiChat,
     budget::Budget,
     lossless::{elements_up_to, is_array, is_null, members, name, string},
+    role::Role,
 };
 use crate::{
-    history::{About, Message, Role},
+    history::{About, Author, Item},
     protocol::{Draft, Uneditable},
 };
 
@@ -27,35 +29,40 @@ use crate::{
 const MAX_MESSAGES: usize = 65_536;
 
 pub(super) fn read(body: &Bytes) -> Result<Draft, Uneditable> {
-    let json = str::from_utf8(body).map_err(|_| Uneditable::NotJson)?;
+    let json = str::from_utf8(body).map_err(|_| OpenAiChat::NOT_JSON)?;
     let messages = match at_once::read(body, json) {
         Some(messages) => messages,
         None => step_by_step(body, json)?,
     };
-    let Some(last) = messages.last() else { return Err(Uneditable::EmptyMessages) };
-    if *last.role() == Role::Assistant {
-        return Err(Uneditable::Prefill);
+    let Some(last) = messages.last() else { return Err(OpenAiChat::EMPTY_MESSAGES) };
+    if last.author() == Author::Model {
+        return Err(OpenAiChat::PREFILL);
     }
-    let leading = messages.iter().take_while(|message| message.is_instruction()).count();
+    let leading = messages.iter().take_while(|message| message.author() == Author::Instruction).count();
     let insert_at = match messages.get(leading) {
         Some(message) => offset(body, message.raw()),
         None => offset(body, last.raw()) + last.raw().len(),
     };
-    Ok(Draft { body: body.clone(), messages, leading, insert_at })
+    let (mut instructions, mut items) = (messages, Vec::new());
+    match leading {
+        0 => mem::swap(&mut instructions, &mut items),
+        _ => items = instructions.split_off(leading),
+    }
+    Ok(Draft::new(body.clone(), instructions, items, insert_at))
 }
 
 /// The messages; where [`at_once`] finds that something is not as it should be, this tells what.
-fn step_by_step(body: &Bytes, json: &str) -> Result<Vec<Message>, Uneditable> {
+fn step_by_step(body: &Bytes, json: &str) -> Result<Vec<Item>, Uneditable> {
     let found = find(json)?;
     let mut messages = Vec::with_capacity(found.len());
     let mut calls = 0;
     for raw in found {
-        let about = about(raw.get()).ok_or(Uneditable::NotMessages)?;
+        let about = about(raw.get()).ok_or(OpenAiChat::NOT_MESSAGES)?;
         calls += about.calls.len();
         if calls > MAX_MESSAGES {
-            return Err(Uneditable::TooManyMessages);
+            return Err(OpenAiChat::TOO_MANY_MESSAGES);
         }
-        messages.push(Message::new(body.slice_ref(raw.get().as_bytes()), about));
+        messages.push(Item::new(body.slice_ref(raw.get().as_bytes()), about));
     }
     Ok(messages)
 }
@@ -78,20 +85,20 @@ fn find(json: &str) -> Result<Vec<&RawValue>, Uneditable> {
         _ => {}
     })
     .ok_or_else(|| match serde_json::from_str::<IgnoredAny>(json) {
-        Ok(_) => Uneditable::NoMessages,
-        Err(_) => Uneditable::NotJson,
+        Ok(_) => OpenAiChat::NO_MESSAGES,
+        Err(_) => OpenAiChat::NOT_JSON,
     })?;
     if upstream_state {
-        return Err(Uneditable::UpstreamState);
+        return Err(OpenAiChat::UPSTREAM_STATE);
     }
     if twice {
-        return Err(Uneditable::DuplicateMessages);
+        return Err(OpenAiChat::DUPLICATE_MESSAGES);
     }
-    let messages = messages.ok_or(Uneditable::NoMessages)?;
+    let messages = messages.ok_or(OpenAiChat::NO_MESSAGES)?;
     if !is_array(messages) {
-        return Err(Uneditable::NotMessages);
+        return Err(OpenAiChat::NOT_MESSAGES);
     }
-    elements_up_to(messages, MAX_MESSAGES).ok_or(Uneditable::TooManyMessages)
+    elements_up_to(messages, MAX_MESSAGES).ok_or(OpenAiChat::TOO_MANY_MESSAGES)
 }
 
 #[derive(Default)]
@@ -124,8 +131,8 @@ impl<'a> Found<'a> {
         }
         let role = string(self.role?)?;
         let role = Role::from(str::from_utf8(&role).ok()?);
-        let mut about = About::new(role);
-        match about.role {
+        let mut about = role.about();
+        match role {
             Role::Assistant => {
                 if let Some(calls) = self.tool_calls.filter(|calls| is_array(calls)) {
                     about.calls = elements_up_to(calls, Budget::ENTRIES)?.into_iter().map(id).collect();
@@ -134,8 +141,8 @@ impl<'a> Found<'a> {
                     about.calls.push(String::new());
                 }
             }
-            Role::Tool => about.answers = Some(self.tool_call_id.map(text).unwrap_or_default()),
-            Role::Function => about.answers = Some(String::new()),
+            Role::Tool => about.answers = vec![self.tool_call_id.map(text).unwrap_or_default()],
+            Role::Function => about.answers = vec![String::new()],
             _ => {}
         }
         Some(about)

@@ -27,7 +27,7 @@ impl CachedLog {
     /// The log of a load from the start; `None` if that is no whole log.
     pub(super) fn whole(loaded: &Loaded) -> Option<Self> {
         let log: Log = loaded.records.iter().map(Record::detached).collect();
-        let weight = weight(log.turns()) + (mem::size_of::<Self>() + mem::size_of::<Log>()) as u64;
+        let weight = weight(log.records()) + (mem::size_of::<Self>() + mem::size_of::<Log>()) as u64;
         Self { cursor: loaded.cursor, trimmed: loaded.trimmed, log: Arc::new(log), weight }.checked()
     }
 
@@ -43,11 +43,11 @@ impl CachedLog {
         }
         if !loaded.records.is_empty() || excess > 0 {
             let log = Arc::make_mut(&mut self.log);
-            let before = log.turns().len();
+            let before = log.records().len();
             log.extend(loaded.records.iter().map(Record::detached));
-            let excess = excess.min(log.turns().len());
+            let excess = excess.min(log.records().len());
             // Only what comes and goes is weighed: the log may be long.
-            self.weight = self.weight + weight(&log.turns()[before..]) - weight(&log.turns()[..excess]);
+            self.weight = self.weight + weight(&log.records()[before..]) - weight(&log.records()[..excess]);
             log.trim(excess);
         }
         Self { cursor: loaded.cursor, trimmed: loaded.trimmed, ..self }.checked()
@@ -77,9 +77,9 @@ impl CachedLog {
     /// The log, if its turns are those that its cursor counts.
     fn checked(self) -> Option<Self> {
         let kept = self.cursor.count.checked_sub(self.trimmed)?;
-        let newest = self.log.head().map(Record::id);
+        let newest = self.log.records().last().map(Record::id);
         let whole =
-            kept == self.log.turns().len() as u64 && (newest.is_none() || newest == self.cursor.newest);
+            kept == self.log.records().len() as u64 && (newest.is_none() || newest == self.cursor.newest);
         whole.then_some(self)
     }
 
@@ -111,7 +111,7 @@ impl CachedLog {
             Place::Start => Some(0),
             Place::After(count, id) => {
                 let known = usize::try_from(count - trimmed).unwrap_or(usize::MAX);
-                self.log.turns().get(known - 1).filter(|turn| turn.id() == id).map(|_| known)
+                self.log.records().get(known - 1).filter(|turn| turn.id() == id).map(|_| known)
             }
         };
         let turns = Records::shared(Arc::clone(&self.log), known.unwrap_or(0));

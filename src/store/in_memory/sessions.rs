@@ -68,7 +68,7 @@ impl Sessions {
             if !session.head.accepts(at) || !session.has_parent_of(turn) {
                 return Appended::Gone;
             }
-        } else if matches!(turn.parent(), Parent::Turn(_)) {
+        } else if matches!(turn.parent(), Parent::At(_)) {
             return Appended::Gone;
         }
         let (known, live) = (known.is_some(), live.is_some());
@@ -150,7 +150,7 @@ impl Sessions {
         let Some(session) = self.by_key.get_mut(key) else { return };
         let before = session.bytes;
         let mut trimmed = 0;
-        for turn in session.log.turns().iter().rev().skip(1).rev() {
+        for turn in session.log.records().iter().rev().skip(1).rev() {
             if over == 0 {
                 break;
             }
@@ -179,7 +179,7 @@ impl Sessions {
             last = session.touched;
             page.sessions.push(SessionSummary {
                 id: key.id().clone(),
-                turns: session.log.turns().len() as u64,
+                turns: session.log.records().len() as u64,
                 updated_at: system_time(session.updated),
             });
         }
@@ -212,7 +212,7 @@ impl Session {
             Place::Start => Some(0),
             Place::After(count, id) => {
                 let skip = (count - self.head.trimmed) as usize;
-                self.log.turns().get(skip - 1).filter(|turn| turn.id() == id).map(|_| skip)
+                self.log.records().get(skip - 1).filter(|turn| turn.id() == id).map(|_| skip)
             }
         };
         Loaded {
@@ -225,7 +225,7 @@ impl Session {
 
     fn has(&self, id: RecordId) -> bool {
         match self.ids.is_empty() {
-            true => self.log.turns().iter().any(|turn| turn.id() == id),
+            true => self.log.records().iter().any(|turn| turn.id() == id),
             false => self.ids.contains(&id),
         }
     }
@@ -233,7 +233,7 @@ impl Session {
     fn has_parent_of(&self, turn: &Record) -> bool {
         match turn.parent() {
             Parent::Previous | Parent::Root => true,
-            Parent::Turn(parent) => self.log.turns().iter().rev().any(|turn| turn.id() == parent),
+            Parent::At(place) => self.log.records().iter().rev().any(|turn| turn.id() == place.turn),
         }
     }
 
@@ -244,7 +244,7 @@ impl Session {
             self.ids.insert(turn.id());
         }
         Arc::make_mut(&mut self.log).push(turn);
-        if self.log.turns().len() > LOOKED_AT {
+        if self.log.records().len() > LOOKED_AT {
             self.index();
         }
     }
@@ -252,7 +252,7 @@ impl Session {
     /// Sees to it that the ids are in a table.
     fn index(&mut self) {
         if self.ids.is_empty() {
-            self.ids.extend(self.log.turns().iter().map(Record::id));
+            self.ids.extend(self.log.records().iter().map(Record::id));
         }
     }
 
@@ -262,8 +262,8 @@ impl Session {
         }
         self.index();
         let log = Arc::make_mut(&mut self.log);
-        let excess = usize::try_from(excess).unwrap_or(usize::MAX).min(log.turns().len());
-        for turn in &log.turns()[..excess] {
+        let excess = usize::try_from(excess).unwrap_or(usize::MAX).min(log.records().len());
+        for turn in &log.records()[..excess] {
             self.head.trimmed += 1;
             self.bytes -= weight(turn) - FORGOTTEN_WEIGHT;
             self.forgotten.push_back(turn.id());

@@ -137,7 +137,7 @@ impl Statements {
         let begins = Uuid::from_bytes(*Epoch::random().as_bytes());
         let id = uuid(turn.id());
         let parent = match turn.parent() {
-            Parent::Turn(parent) => Some(uuid(parent)),
+            Parent::At(place) => Some(uuid(place.turn)),
             Parent::Previous | Parent::Root => None,
         };
         let record: &[u8] = turn.bytes();

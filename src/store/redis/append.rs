@@ -96,14 +96,14 @@ impl Shared {
             return None;
         }
         let Some(newest) = at.newest else {
-            let unborn = at.epoch == Epoch::UNBORN && !matches!(turn.parent(), Parent::Turn(_));
+            let unborn = at.epoch == Epoch::UNBORN && !matches!(turn.parent(), Parent::At(_));
             return unborn.then(|| Next::of_none(key, turn));
         };
         let end = self.ends.of(newest)?;
         let rest = end.rest?;
         let continues = match turn.parent() {
             Parent::Previous | Parent::Root => true,
-            Parent::Turn(parent) => parent == newest,
+            Parent::At(place) => place.turn == newest,
         };
         let kept = at.count.checked_sub(rest.trimmed)?;
         let fits = self.retention.max_turns.is_none_or(|most| kept < most.get() as u64);
@@ -131,7 +131,7 @@ impl Shared {
             .arg(hex(turn.id().as_bytes()));
         let appending = match turn.parent() {
             Parent::Previous | Parent::Root => appending.arg(""),
-            Parent::Turn(parent) => appending.arg(hex(parent.as_bytes())),
+            Parent::At(place) => appending.arg(hex(place.turn.as_bytes())),
         };
         appending
             .arg(hex(Epoch::random().as_bytes()))

@@ -87,7 +87,7 @@ pub(super) fn append(
             after.highest = after.highest.max(session.highest);
             session
         }
-        _ if matches!(turn.parent(), Parent::Turn(_)) => return Ok(Appended::Gone),
+        _ if matches!(turn.parent(), Parent::At(_)) => return Ok(Appended::Gone),
         Some(expired) => {
             clear(connection, &expired).map_err(store_error)?;
             Session { head: Head::fresh(), ..expired }
@@ -217,9 +217,9 @@ fn sweep_at(expires: i64, now: i64) -> i64 {
 fn has_parent(connection: &Connection, session: &Session, turn: &Record) -> rusqlite::Result<bool> {
     match turn.parent() {
         Parent::Previous | Parent::Root => Ok(true),
-        Parent::Turn(parent) if Some(parent) == session.head.newest => Ok(true),
-        Parent::Turn(parent) => {
-            let number = chain::number_of(connection, session, parent)?;
+        Parent::At(place) if Some(place.turn) == session.head.newest => Ok(true),
+        Parent::At(place) => {
+            let number = chain::number_of(connection, session, place.turn)?;
             Ok(number.is_some_and(|number| number > session.head.trimmed))
         }
     }

@@ -4,10 +4,10 @@ use tokio::task::JoinSet;
 
 use super::{
     Harness,
-    fixture::{Fixture, appended, assert_same, ids, turn, turn_from},
+    fixture::{Fixture, after, appended, assert_same, ids, turn, turn_from},
 };
 use crate::{
-    history::{Parent, RecordId},
+    history::{Parent, Place, RecordId},
     store::{Appended, HistoryStore, StoreErrorKind},
 };
 
@@ -100,7 +100,7 @@ pub(super) async fn a_branch_and_a_new_root_keep_their_parents<H: Harness>(harne
     let fixture = Fixture::new(harness).await;
     let key = fixture.key("a");
     let (mut turns, cursor) = fixture.say(&key, &["one", "two"]).await;
-    for parent in [Parent::Turn(turns[0].id()), Parent::Root, Parent::Turn(turns[1].id())] {
+    for parent in [after(&turns[0]), Parent::Root, after(&turns[1])] {
         let turn = turn_from(&key, "elsewhere", parent);
         appended(fixture.append(&key, &cursor, &turn).await);
         turns.push(turn);
@@ -115,14 +115,14 @@ pub(super) async fn a_branch_and_a_new_root_keep_their_parents<H: Harness>(harne
 pub(super) async fn a_turn_whose_parent_is_not_in_the_log_is_gone<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let (key, other) = (fixture.key("a"), fixture.key("b"));
-    let nowhere = turn_from(&key, "nowhere", Parent::Turn(RecordId::new()));
+    let nowhere = turn_from(&key, "nowhere", Parent::At(Place { turn: RecordId::new(), items: 1 }));
     let unborn = fixture.load(&key).await.cursor;
     let answer = fixture.append(&key, &unborn, &nowhere).await;
     assert_eq!(answer, Appended::Gone, "a session that has not begun holds no parent");
 
     let (turns, cursor) = fixture.say(&key, &["one"]).await;
     let (others, _) = fixture.say(&other, &["one"]).await;
-    let elsewhere = turn_from(&key, "elsewhere", Parent::Turn(others[0].id()));
+    let elsewhere = turn_from(&key, "elsewhere", after(&others[0]));
     for orphan in [nowhere, elsewhere] {
         let answer = fixture.append(&key, &cursor, &orphan).await;
         assert_eq!(answer, Appended::Gone, "the parent is not in this log");

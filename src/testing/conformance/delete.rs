@@ -2,7 +2,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Harness,
-    fixture::{Fixture, appended, assert_same, turn, turn_from},
+    fixture::{Fixture, after, appended, assert_same, turn, turn_from},
 };
 use crate::{
     history::Parent,
@@ -45,7 +45,7 @@ pub(super) async fn a_turn_in_flight_does_not_resurrect_its_session<H: Harness>(
     let in_flight = [
         turn(&key, "two"),
         turn_from(&key, "two", Parent::Root),
-        turn_from(&key, "two", Parent::Turn(turns[0].id())),
+        turn_from(&key, "two", after(&turns[0])),
         turns[0].clone(),
     ];
     fixture.delete(&key).await;

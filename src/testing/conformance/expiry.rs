@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Harness, Options,
-    fixture::{Fixture, appended, assert_same, turn, turn_from},
+    fixture::{Fixture, after, appended, assert_same, turn, turn_from},
 };
 use crate::{
     history::Parent,
@@ -94,7 +94,7 @@ pub(super) async fn a_branch_of_an_expired_session_is_gone<H: Harness>(harness: 
     let key = fixture.key("a");
     let (turns, cursor) = fixture.say(&key, &["one"]).await;
     harness.pass(MORE_THAN_IT).await;
-    let branch = turn_from(&key, "two", Parent::Turn(turns[0].id()));
+    let branch = turn_from(&key, "two", after(&turns[0]));
     let answer = fixture.append(&key, &cursor, &branch).await;
     assert_eq!(answer, Appended::Gone, "without its parent the turn is no whole conversation");
     assert!(fixture.load(&key).await.records.is_empty(), "a turn that is gone leaves nothing");

@@ -1,12 +1,12 @@
 //! What the checks have in common: a store, and sessions and turns to fill it with.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Harness, Options};
 use crate::{
-    history::{About, Message, Parent, Record, RecordId, Role, TurnParts, TurnState},
+    history::{About, Author, Format, Item, Parent, Place, Record, RecordId, TurnParts},
     session::{Principal, SessionId, SessionKey},
     store::{Appended, Cursor, HistoryStore, Loaded, Scope},
 };
@@ -97,24 +97,24 @@ pub(super) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record 
 
 pub(super) fn turn_of(
     key: &SessionKey,
-    instructions: Vec<Message>,
+    instructions: Vec<Item>,
     sent: Bytes,
     reply: Bytes,
     parent: Parent,
 ) -> Record {
-    let parts = TurnParts {
-        id: RecordId::new(),
-        parent,
-        at: SystemTime::now(),
-        instructions,
-        sent: vec![Message::new(sent, About::new(Role::User))],
-        reply: Message::new(reply, About::new(Role::Assistant)),
-        state: TurnState::Complete,
-        finish_reason: Some("stop".to_owned()),
-        model: Some("a-model".to_owned()),
-        usage: None,
-    };
+    let sent = vec![Item::new(sent, About::new(Author::User))];
+    let reply = vec![Item::new(reply, About::new(Author::Model))];
+    let mut parts = TurnParts::new(Format::from_static("openai.chat"), sent, reply);
+    parts.parent = parent;
+    parts.instructions = instructions;
+    parts.finish_reason = Some("stop".to_owned());
+    parts.model = Some("a-model".to_owned());
     parts.into_record(key)
+}
+
+/// The place after all of this turn's items.
+pub(super) fn after(turn: &Record) -> Parent {
+    Parent::At(Place { turn: turn.id(), items: 2 })
 }
 
 /// The ids, in order.

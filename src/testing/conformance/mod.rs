@@ -131,6 +131,7 @@ macro_rules! __conformance_checks {
             records records_come_back_byte_for_byte
             records what_a_newer_version_recorded_is_kept
             records what_a_newer_version_recorded_survives_trimming
+            records a_record_of_an_unknown_kind_is_kept
             records a_record_of_eight_mebibytes_is_stored_whole
             cancel calls_that_are_dropped_disturb_nobody
         }

@@ -2,12 +2,9 @@ use std::num::NonZeroUsize;
 
 use super::{
     Harness, Options,
-    fixture::{Fixture, assert_same, turn_from},
+    fixture::{Fixture, after, assert_same, turn_from},
 };
-use crate::{
-    history::Parent,
-    store::{Appended, HistoryStore, Page},
-};
+use crate::store::{Appended, HistoryStore, Page};
 
 async fn trimming<H: Harness>(harness: &H) -> Fixture<H::Store> {
     Fixture::with(harness, Options { max_turns: NonZeroUsize::new(3), ..Options::default() }).await
@@ -36,7 +33,7 @@ pub(super) async fn only_the_newest_turns_are_kept<H: Harness>(harness: &H) {
     let caught_up = if behind.from_start { &turns[2..] } else { &turns[2..5] };
     assert_same(&behind.records, caught_up, "a cursor at a trimmed turn misses nothing that is kept");
 
-    let branch = turn_from(&key, "branch", Parent::Turn(turns[0].id()));
+    let branch = turn_from(&key, "branch", after(&turns[0]));
     let answer = fixture.append(&key, &last, &branch).await;
     assert_eq!(answer, Appended::Gone, "a trimmed turn is in the log no more");
 

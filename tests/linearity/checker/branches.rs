@@ -47,8 +47,8 @@ impl<'a> Log<'a> {
             let parent = match turn.parent {
                 Parent::Previous => place.checked_sub(1),
                 Parent::Root => None,
-                Parent::Turn(id) => {
-                    let parent = ids.get(&id).copied();
+                Parent::At(at) => {
+                    let parent = ids.get(&at.turn).copied();
                     if parent.is_none() {
                         case.report(What::Misrecorded, format_args!("its parent is not there: {turn}"));
                     }
@@ -166,7 +166,7 @@ impl<'a> Log<'a> {
         });
         let parent = match path {
             None => Parent::Root,
-            Some(place) => Parent::Turn(self.turns[place].id),
+            Some(place) => self.turns[place].end(),
         };
         let superseded = turn.is_none_or(|turn| turn.parent == parent);
         if superseded && tries.count() > 0 {
@@ -193,10 +193,10 @@ impl<'a> Log<'a> {
             None => Ok(Base { path: self.path_of(before)?, length: None }),
             Some(Parent::Previous) => self.newest(case, before, op, shown),
             Some(Parent::Root) if before.is_empty() => Ok(Base { path: None, length: None }),
-            Some(Parent::Turn(id)) => {
+            Some(Parent::At(at)) => {
                 let path = self.path_of(before)?;
-                let parent = path.map(|place| self.turns[place].id);
-                let right = parent == Some(id);
+                let parent = path.map(|place| self.turns[place].end());
+                let right = parent == Some(Parent::At(at));
                 right
                     .then_some(Base { path, length: None })
                     .ok_or((What::Misrecorded, "it continues another turn"))

@@ -156,7 +156,7 @@ impl Model {
         let parent = match (op.kind, kept) {
             (Kind::Reset, _) => Parent::Root,
             // Without an assistant message an edit is a delta.
-            (Kind::Edit, kept) if kept > 0 && kept < places.len() => Parent::Turn(log[places[kept - 1]].id),
+            (Kind::Edit, kept) if kept > 0 && kept < places.len() => log[places[kept - 1]].end(),
             _ => Parent::Previous,
         };
         let kept = if op.kind == Kind::Edit && kept == 0 { places.len() } else { kept };
@@ -220,7 +220,7 @@ fn path(log: &[Stored], end: Option<usize>) -> Vec<usize> {
         next = match log[at].parent {
             Parent::Previous => at.checked_sub(1),
             Parent::Root => None,
-            Parent::Turn(id) => log.iter().position(|turn| turn.id == id),
+            Parent::At(at) => log.iter().position(|turn| turn.id == at.turn),
         };
     }
     path.reverse();

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Message, Parent, Record, RecordId, TurnParts},
+    history::{Item, Parent, Record, RecordId, TurnParts},
     session::{Principal, SessionKey},
     store::{
         Appended, Cursor, Durability, HistoryStore, Loaded, Page, RedisStore, Scope, SessionPage, StoreError,
@@ -52,8 +52,10 @@ impl Defective {
     ) -> Result<Loaded, StoreError> {
         let whole = self.inner.load(key, None).await?;
         let known = after.and_then(|after| usize::try_from(after.count).ok());
-        Ok(match known.filter(|known| *known <= whole.turns.len()) {
-            Some(known) => Loaded { turns: whole.turns[known..].to_vec().into(), from_start: false, ..whole },
+        Ok(match known.filter(|known| *known <= whole.records.len()) {
+            Some(known) => {
+                Loaded { records: whole.records[known..].to_vec().into(), from_start: false, ..whole }
+            }
             None => whole,
         })
     }
@@ -64,7 +66,7 @@ impl Defective {
             return Ok(kept);
         }
         let loaded = self.inner.load(key, None).await?;
-        if !loaded.turns.is_empty() {
+        if !loaded.records.is_empty() {
             self.kept.lock().unwrap().insert(key.clone(), loaded.clone());
         }
         Ok(loaded)
@@ -90,7 +92,7 @@ impl HistoryStore for Defective {
             Defect::StaleCache => self.load_kept(key).await,
             Defect::TruncatesDecryption => {
                 let mut loaded = self.inner.load(key, after).await?;
-                for turn in loaded.turns.to_mut() {
+                for turn in loaded.records.to_mut() {
                     *turn = remade(turn, key, turn.id(), turn.parent(), opened);
                 }
                 Ok(loaded)
@@ -175,20 +177,21 @@ fn remade(
     parent: Parent,
     change: impl Fn(&Bytes) -> Bytes,
 ) -> Record {
-    let changed = |message: Message| Message::new(change(message.raw()), message.about().clone());
-    let mut sent: Vec<Message> = turn.messages().map(changed).collect();
-    let reply = sent.pop().unwrap();
+    let changed = |message: Item| Item::new(change(message.raw()), message.about().clone());
+    let at = turn.at();
+    let turn = turn.turn().unwrap();
+    let mut sent: Vec<Item> = turn.items().map(changed).collect();
+    let reply = sent.split_off(turn.sent());
     let parts = TurnParts {
         id,
         parent,
-        at: turn.at(),
+        at,
         instructions: turn.instructions().collect(),
-        sent,
-        reply,
         state: turn.state(),
         finish_reason: turn.finish_reason().map(str::to_owned),
         model: turn.model().map(str::to_owned),
         usage: turn.usage().map(ToOwned::to_owned),
+        ..TurnParts::new(turn.format(), sent, reply)
     };
     parts.into_record(key)
 }

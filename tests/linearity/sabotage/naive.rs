@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
 use tower_session_memory::{
-    history::{Parent, Record, RecordId},
+    history::{Record, RecordId},
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
@@ -112,14 +112,14 @@ impl HistoryStore for Naive {
         let turns = items.into_iter().map(decode).collect::<Result<Vec<_>, _>>();
         let turns = turns.map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, error))?;
         let cursor = Cursor { epoch, count: turns.len() as u64, newest: turns.last().map(Record::id) };
-        Ok(Loaded { cursor, turns: turns.into(), from_start: true, trimmed: 0 })
+        Ok(Loaded { cursor, records: turns.into(), from_start: true, trimmed: 0 })
     }
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         let id = |id: RecordId| hex(id.as_bytes());
         let mut append = redis::cmd("EVAL");
         append.arg(APPEND).arg(1).arg(list(key)).arg(hex(at.epoch.as_bytes())).arg(id(turn.id()));
-        append.arg(if let Parent::Turn(parent) = turn.parent() { id(parent) } else { String::new() });
+        append.arg(turn.parent().record().map(id).unwrap_or_default());
         append.arg(&turn.bytes()[..]).arg(new_epoch());
         append.arg(if self.layout == Layout::NoTurnIds { "0" } else { "1" });
         let (what, now, count): (String, String, u64) = self.ask(&append).await?;

@@ -9,7 +9,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use tokio::task::JoinSet;
 use tower_session_memory::{
-    history::{Parent, RecordId},
+    history::{Parent, Place, RecordId},
     session::SessionKey,
     store::{Appended, CacheStats, Cached, Cursor, HistoryStore, Loaded},
 };
@@ -179,7 +179,10 @@ impl World {
         let newest = *self.seen[session].last().unwrap();
         let at = if self.random.one_in(4) { self.a_cursor(session) } else { newest };
         let branch = self.random.one_in(5);
-        let parent = at.newest.filter(|_| branch).map_or(Parent::Previous, Parent::Turn);
+        let parent = at
+            .newest
+            .filter(|_| branch)
+            .map_or(Parent::Previous, |turn| Parent::At(Place { turn, items: 2 }));
         let key = &self.keys[session];
         let turn = turn_from(key, &"x".repeat(self.random.below(900)), parent);
         match self.replicas[replica].append(key, &at, &turn).await.unwrap() {

@@ -17,9 +17,9 @@ pub struct Turn {
 #[derive(Debug, Default)]
 pub struct Talk {
     instructions: Vec<Value>,
-    path: Vec<Record>,
+    path: Vec<Turn>,
     /// A turn whose end the client did not see, and how long the history was then: it may be stored.
-    unknown: Option<(Record, usize)>,
+    unknown: Option<(Turn, usize)>,
 }
 
 /// A request, and what the model must be shown.
@@ -38,14 +38,14 @@ pub struct Request {
     pub question: String,
 }
 
-impl Record {
+impl Turn {
     fn messages(&self) -> [Value; 2] {
         [user(&self.question), assistant(&answer(self.number))]
     }
 }
 
-fn messages(path: &[Record]) -> impl Iterator<Item = Value> {
-    path.iter().flat_map(Record::messages)
+fn messages(path: &[Turn]) -> impl Iterator<Item = Value> {
+    path.iter().flat_map(Turn::messages)
 }
 
 impl Talk {
@@ -127,7 +127,7 @@ impl Talk {
         ))
     }
 
-    fn expected(&self, history: &[Record], request: &Request) -> Vec<Value> {
+    fn expected(&self, history: &[Turn], request: &Request) -> Vec<Value> {
         let instructions = if request.instructed { &[] } else { self.instructions.as_slice() };
         instructions.iter().cloned().chain(messages(history)).chain(request.sent.iter().cloned()).collect()
     }

@@ -31,6 +31,7 @@ use std::{process::ExitCode, sync::Arc};
 use futures_util::{StreamExt, stream};
 use secrecy::SecretString;
 use tower_session_memory::{
+    history::Record,
     session::{Principal, SessionId, SessionKey},
     store::DynHistoryStore,
 };
@@ -142,7 +143,8 @@ impl Import<'_> {
             Err(why) => return Ok(Outcome::skipped(Skipped::Unreadable(why.to_string()))),
         };
         let limit = self.settings.max_history.as_u64();
-        let largest = turns.turns.iter().map(|turn| turn.message_bytes().len()).max().unwrap_or_default();
+        let sizes = turns.turns.iter().filter_map(Record::turn).map(|turn| turn.item_bytes().len());
+        let largest = sizes.max().unwrap_or_default();
         if largest as u64 > limit {
             return Ok(Outcome::skipped(Skipped::LargeTurn { bytes: largest, limit }));
         }

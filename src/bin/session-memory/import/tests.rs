@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tower_session_memory::{
     history::{Log, Record},
     session::{Principal, SessionKey},
+    view::valid,
 };
 
 use super::{
@@ -36,7 +37,7 @@ pub(super) fn turns(kind: &str, json: &[Value]) -> Records {
 }
 
 fn messages(turn: &Record) -> Vec<Value> {
-    turn.messages().map(|message| serde_json::from_slice(message.raw()).unwrap()).collect()
+    turn.turn().unwrap().items().map(|message| serde_json::from_slice(message.raw()).unwrap()).collect()
 }
 
 fn all(turns: &Records) -> Vec<Vec<Value>> {
@@ -89,7 +90,7 @@ fn a_conversation_becomes_turns_that_end_with_each_reply() {
             ],
         ]
     );
-    assert_eq!(turns.turns[0].instructions().count(), 1);
+    assert_eq!(turns.turns[0].turn().unwrap().instructions().len(), 1);
     assert_eq!(turns.unanswered, 1, "the question that nobody has answered yet is no turn");
     assert!(turns.left.is_empty());
 }
@@ -145,7 +146,7 @@ fn roles_names_and_the_facts_of_a_reply_are_kept() {
             ),
         ],
     );
-    let first = &turns.turns[0];
+    let first = turns.turns[0].turn().unwrap();
     assert!(first.instructions().all(|message| message.raw().starts_with(b"{\"role\":\"developer\"")));
     assert_eq!((first.model(), first.finish_reason()), (Some("m"), Some("stop")));
     assert_eq!(first.usage().unwrap().get(), "{\"total_tokens\":3}");
@@ -247,7 +248,9 @@ fn text_that_is_no_unicode_keeps_its_bytes() {
     let json = br#"{"type":"human","data":{"content":"cut \ud83d","type":"human"}}"#;
     let source = [Entry { json: json.to_vec(), at: None }, entries(&[lc("ai", "ok")]).remove(0)];
     let turns = build("langchain", &key(), &source, langchain::read_all(&source).pieces).unwrap();
-    assert!(turns.turns[0].message_bytes().starts_with(br#"{"role":"user","content":"cut \ud83d"}"#));
+    assert!(
+        turns.turns[0].turn().unwrap().item_bytes().starts_with(br#"{"role":"user","content":"cut \ud83d"}"#)
+    );
 }
 
 #[test]
@@ -274,8 +277,8 @@ fn what_no_provider_takes_back_is_left_out_and_named() {
     }
     let log: Log = turns.turns.iter().cloned().collect();
     let path = log.path();
-    let sent = path.healed(&[]);
-    assert_eq!(sent.turns().len(), 1, "the call that was answered in part is not sent, and what follows is");
+    let sent = valid(&path, &[]);
+    assert_eq!(sent.len(), 1, "the call that was answered in part is not sent, and what follows is");
 }
 
 fn responses() -> Vec<Value> {
@@ -322,7 +325,7 @@ fn a_text_between_a_call_and_its_result_stays_with_the_call() {
     items.swap(3, 4);
     let turns = turns("agents", &items);
     assert_eq!(turns.turns.len(), 2);
-    assert_eq!(turns.turns[1].len(), 3, "both results are there");
+    assert_eq!(turns.turns[1].turn().unwrap().len(), 3, "both results are there");
 }
 
 #[test]

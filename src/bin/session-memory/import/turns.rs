@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tower_session_memory::{
-    history::{Message, Parent, Record, RecordId, TurnParts, TurnState},
+    history::{Item, Record, RecordId, TurnParts},
     protocol::{Protocol, Uneditable, openai_chat::OpenAiChat},
     session::SessionKey,
 };
@@ -99,7 +99,7 @@ impl Building<'_> {
     }
 
     /// Results are sent all or not at all: a call that is answered in part is refused with every request that
-    /// replays it, and one that is not answered is left out of what is replayed (`Path::healed`).
+    /// replays it, and one that is not answered is left out of what is replayed (`view/valid.rs`).
     fn settle(&mut self) {
         let results = std::mem::take(&mut self.results);
         if self.calls.is_empty() {
@@ -117,18 +117,13 @@ impl Building<'_> {
         let Some(reply) = messages.pop() else { return Ok(()) };
         let sent = messages.split_off(instructions.len());
         let id = self.ids.after(self.entries, piece.last, self.turns.turns.len());
-        let parts = TurnParts {
-            id,
-            parent: Parent::Previous,
-            at: self.entries.get(piece.last).and_then(|entry| entry.at).unwrap_or_else(SystemTime::now),
-            instructions: messages,
-            sent,
-            reply,
-            state: TurnState::Complete,
-            finish_reason: piece.facts.finish_reason,
-            model: piece.facts.model,
-            usage: piece.facts.usage,
-        };
+        let mut parts = TurnParts::new(OpenAiChat::new().format(), sent, vec![reply]);
+        parts.id = id;
+        parts.at = self.entries.get(piece.last).and_then(|entry| entry.at).unwrap_or_else(SystemTime::now);
+        parts.instructions = messages;
+        parts.finish_reason = piece.facts.finish_reason;
+        parts.model = piece.facts.model;
+        parts.usage = piece.facts.usage;
         self.turns.turns.push(parts.into_record(self.key));
         if let Kind::Reply(calls) = piece.kind {
             self.calls = calls;
@@ -138,12 +133,13 @@ impl Building<'_> {
 }
 
 /// Messages as the proxy reads them from a request.
-fn messages<'a>(json: impl Iterator<Item = &'a String>) -> Result<Vec<Message>, Uneditable> {
+fn messages<'a>(json: impl Iterator<Item = &'a String>) -> Result<Vec<Item>, Uneditable> {
     // A request ends with somebody else's message than the model's.
     let last = r#"{"role":"user","content":""}"#;
     let json: Vec<&str> = json.map(String::as_str).chain([last]).collect();
     let body = format!("{{\"messages\":[{}]}}", json.join(","));
-    let mut messages = OpenAiChat::new().read(&Bytes::from(body))?.messages;
+    let draft = OpenAiChat::new().read(&Bytes::from(body))?;
+    let mut messages = [draft.instructions, draft.items].concat();
     messages.pop();
     Ok(messages)
 }

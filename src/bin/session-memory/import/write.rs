@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::BackoffBuilder;
 use tokio::time::{Instant, sleep, timeout};
 use tower_session_memory::{
-    history::Record,
+    history::{Record, Turn},
     session::SessionKey,
     store::{Appended, DynHistoryStore, Loaded, StoreError, StoreErrorKind},
 };
@@ -48,7 +48,7 @@ pub(super) async fn write(
     for (place, turn) in turns.iter().enumerate().skip(first) {
         match again(patience, async || store.append_dyn(key, &at, turn).await).await? {
             Appended::Appended { cursor, .. } => {
-                outcome.imported.add(Count::turn(turn.len()));
+                outcome.imported.add(Count::turn(items(turn)));
                 let alone = cursor.count == place as u64 + 1;
                 at = cursor;
                 if !alone {
@@ -58,7 +58,7 @@ pub(super) async fn write(
             }
             // An import beside this one was faster, or an answer was lost.
             Appended::AlreadyThere(cursor) => {
-                outcome.present.add(Count::turn(turn.len()));
+                outcome.present.add(Count::turn(items(turn)));
                 at = cursor;
             }
             Appended::Gone => {
@@ -89,7 +89,11 @@ fn compare(loaded: &Loaded, turns: &[Record]) -> (usize, Option<Skipped>) {
 }
 
 fn count(turns: &[Record]) -> Count {
-    Count { turns: turns.len(), messages: turns.iter().map(Record::len).sum() }
+    Count { turns: turns.len(), messages: turns.iter().map(items).sum() }
+}
+
+fn items(turn: &Record) -> usize {
+    turn.turn().map_or(0, Turn::len)
 }
 
 /// Repeats a call that failed for now. Appending a turn once more does not store it once more.

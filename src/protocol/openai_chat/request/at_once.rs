@@ -16,10 +16,10 @@ use super::{
     },
     Found, MAX_MESSAGES,
 };
-use crate::history::Message;
+use crate::history::Item;
 
 /// The messages of this body, which is the same text; `None` if anything in it takes a closer look.
-pub(super) fn read(body: &Bytes, json: &str) -> Option<Vec<Message>> {
+pub(super) fn read(body: &Bytes, json: &str) -> Option<Vec<Item>> {
     let request = Request { body, json };
     request.opening(b'{', 0)?;
     let mut deserializer = serde_json::Deserializer::from_str(json);
@@ -46,7 +46,7 @@ impl Request<'_, '_> {
 }
 
 impl<'de> Visitor<'de> for Request<'_, 'de> {
-    type Value = Option<Vec<Message>>;
+    type Value = Option<Vec<Item>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -83,7 +83,7 @@ struct Messages<'b, 'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Messages<'_, 'de> {
-    type Value = Vec<Message>;
+    type Value = Vec<Item>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let open = self.request.opening(b'[', self.after).ok_or_else(unusual)?;
@@ -92,7 +92,7 @@ impl<'de> DeserializeSeed<'de> for Messages<'_, 'de> {
 }
 
 impl<'de> Visitor<'de> for Messages<'_, 'de> {
-    type Value = Vec<Message>;
+    type Value = Vec<Item>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of messages")
@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for Messages<'_, 'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let Self { request, mut after } = self;
-        let mut messages: Vec<Message> = Vec::new();
+        let mut messages: Vec<Item> = Vec::new();
         let mut calls = 0;
         while let Some((message, end)) = seq.next_element_seed(OneMessage { request, at: after })? {
             calls += message.about().calls.len();
@@ -121,7 +121,7 @@ struct OneMessage<'b, 'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for OneMessage<'_, 'de> {
-    type Value = (Message, usize);
+    type Value = (Item, usize);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let at = self.request.opening(b'{', self.at).ok_or_else(unusual)?;
@@ -130,7 +130,7 @@ impl<'de> DeserializeSeed<'de> for OneMessage<'_, 'de> {
 }
 
 impl<'de> Visitor<'de> for OneMessage<'_, 'de> {
-    type Value = (Message, usize);
+    type Value = (Item, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a message")
@@ -147,6 +147,6 @@ impl<'de> Visitor<'de> for OneMessage<'_, 'de> {
         // Nothing but white space stands between the last value and the brace.
         let end = json[end..].find('}').map(|brace| end + brace + 1);
         let (Some(end), Some(about)) = (end, found.about()) else { return Err(unusual()) };
-        Ok((Message::new(body.slice(self.at..end), about), end))
+        Ok((Item::new(body.slice(self.at..end), about), end))
     }
 }

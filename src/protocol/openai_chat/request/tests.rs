@@ -12,68 +12,73 @@ fn messages_are_slices_of_the_body() {
         br#" {"a":[{"messages":0}],"mess\u0061ges" : [ {"role":"user"} , {"role":"x y"}]} "#,
     );
     let draft = read(&body).unwrap();
-    assert_eq!(draft.messages.len(), 2);
-    assert_eq!(draft.messages[0].raw(), &br#"{"role":"user"}"#[..]);
-    assert_eq!(*draft.messages[1].role(), Role::Other("x y".into()));
+    assert_eq!(draft.items.len(), 2);
+    assert_eq!(draft.items[0].raw(), &br#"{"role":"user"}"#[..]);
+    assert_eq!(draft.items[1].author(), Author::Other);
     assert_eq!(&body[draft.insert_at..][..15], br#"{"role":"user"}"#);
-    assert_eq!(draft.messages[0].raw().as_ptr(), body[draft.insert_at..].as_ptr(), "nothing was copied");
+    assert_eq!(draft.items[0].raw().as_ptr(), body[draft.insert_at..].as_ptr(), "nothing was copied");
 }
 
 #[test]
 fn what_parsers_disagree_on_or_nobody_understands_is_not_edited() {
-    use Uneditable::*;
     let user = r#"{"role":"user","content":"x"}"#;
     let cases = [
-        ("".to_owned(), NotJson),
-        ("{".to_owned(), NotJson),
-        (format!("\u{feff}{{\"messages\":[{user}]}}"), NotJson),
-        (format!(r#"{{"messages":[{user}]}} x"#), NotJson),
-        (format!(r#"{{"messages":[{user}],}}"#), NotJson),
-        ("[1,".to_owned(), NotJson),
-        ("[]".to_owned(), NoMessages),
-        ("null".to_owned(), NoMessages),
-        (r#"{"input":"hello"}"#.to_owned(), NoMessages),
-        (format!(r#"{{"messages":[{user}],"messag\u0065s":[{user}]}}"#), DuplicateMessages),
-        (r#"{"messages":null,"messages":null}"#.to_owned(), DuplicateMessages),
-        (r#"{"messages":null}"#.to_owned(), NotMessages),
-        (r#"{"messages":"hello"}"#.to_owned(), NotMessages),
-        (r#"{"messages":{"0":{"role":"user"}}}"#.to_owned(), NotMessages),
-        (format!(r#"{{"messages":[{user},"x"]}}"#), NotMessages),
-        (r#"{"messages":[{"content":"x"}]}"#.to_owned(), NotMessages),
-        (r#"{"messages":[{"role":null}]}"#.to_owned(), NotMessages),
-        (r#"{"messages":[{"role":"\ud800"}]}"#.to_owned(), NotMessages),
-        (r#"{"messages":[{"role":"user","r\u006fle":"system"}]}"#.to_owned(), NotMessages),
-        (r#"{"messages":[{"role":"user","content":"a","content":"b"}]}"#.to_owned(), NotMessages),
-        (r#"{"messages":[{"role":"tool","tool_call_id":"a","tool_call_id":"b"}]}"#.to_owned(), NotMessages),
-        (r#"{"messages":[ ]}"#.to_owned(), EmptyMessages),
-        (format!(r#"{{"messages":[{user},{{"role":"assistant"}}]}}"#), Prefill),
-        (format!(r#"{{"messages":[{user}],"conversation":{{"id":"c"}}}}"#), UpstreamState),
-        (r#"{"input":"x","previous_response_id":"r"}"#.to_owned(), UpstreamState),
+        ("".to_owned(), OpenAiChat::NOT_JSON),
+        ("{".to_owned(), OpenAiChat::NOT_JSON),
+        (format!("\u{feff}{{\"messages\":[{user}]}}"), OpenAiChat::NOT_JSON),
+        (format!(r#"{{"messages":[{user}]}} x"#), OpenAiChat::NOT_JSON),
+        (format!(r#"{{"messages":[{user}],}}"#), OpenAiChat::NOT_JSON),
+        ("[1,".to_owned(), OpenAiChat::NOT_JSON),
+        ("[]".to_owned(), OpenAiChat::NO_MESSAGES),
+        ("null".to_owned(), OpenAiChat::NO_MESSAGES),
+        (r#"{"input":"hello"}"#.to_owned(), OpenAiChat::NO_MESSAGES),
+        (format!(r#"{{"messages":[{user}],"messag\u0065s":[{user}]}}"#), OpenAiChat::DUPLICATE_MESSAGES),
+        (r#"{"messages":null,"messages":null}"#.to_owned(), OpenAiChat::DUPLICATE_MESSAGES),
+        (r#"{"messages":null}"#.to_owned(), OpenAiChat::NOT_MESSAGES),
+        (r#"{"messages":"hello"}"#.to_owned(), OpenAiChat::NOT_MESSAGES),
+        (r#"{"messages":{"0":{"role":"user"}}}"#.to_owned(), OpenAiChat::NOT_MESSAGES),
+        (format!(r#"{{"messages":[{user},"x"]}}"#), OpenAiChat::NOT_MESSAGES),
+        (r#"{"messages":[{"content":"x"}]}"#.to_owned(), OpenAiChat::NOT_MESSAGES),
+        (r#"{"messages":[{"role":null}]}"#.to_owned(), OpenAiChat::NOT_MESSAGES),
+        (r#"{"messages":[{"role":"\ud800"}]}"#.to_owned(), OpenAiChat::NOT_MESSAGES),
+        (r#"{"messages":[{"role":"user","r\u006fle":"system"}]}"#.to_owned(), OpenAiChat::NOT_MESSAGES),
+        (
+            r#"{"messages":[{"role":"user","content":"a","content":"b"}]}"#.to_owned(),
+            OpenAiChat::NOT_MESSAGES,
+        ),
+        (
+            r#"{"messages":[{"role":"tool","tool_call_id":"a","tool_call_id":"b"}]}"#.to_owned(),
+            OpenAiChat::NOT_MESSAGES,
+        ),
+        (r#"{"messages":[ ]}"#.to_owned(), OpenAiChat::EMPTY_MESSAGES),
+        (format!(r#"{{"messages":[{user},{{"role":"assistant"}}]}}"#), OpenAiChat::PREFILL),
+        (format!(r#"{{"messages":[{user}],"conversation":{{"id":"c"}}}}"#), OpenAiChat::UPSTREAM_STATE),
+        (r#"{"input":"x","previous_response_id":"r"}"#.to_owned(), OpenAiChat::UPSTREAM_STATE),
     ];
     for (body, reason) in cases {
         assert_eq!(read_str(&body).unwrap_err(), reason, "{body}");
     }
     assert_eq!(
         read(&Bytes::from_static(b"{\"messages\":[{\"role\":\"user\",\"x\":\"\xff\"}]}")).unwrap_err(),
-        NotJson
+        OpenAiChat::NOT_JSON
     );
 }
 
 #[test]
 fn null_upstream_state_and_lone_surrogates_are_fine() {
     let body = r#"{"previous_response_id":null,"conversation":null,"\ud800":1e999,"messages":[{"role":"user","content":"\ud83d"}]}"#;
-    assert_eq!(read_str(body).unwrap().messages.len(), 1);
+    assert_eq!(read_str(body).unwrap().items.len(), 1);
 }
 
 #[test]
 fn a_million_levels_cost_no_stack() {
     let (open, close) = ("[".repeat(1_000_000), "]".repeat(1_000_000));
     let elsewhere = format!(r#"{{"x":{open}{close},"messages":[{{"role":"user","content":"x"}}]}}"#);
-    assert_eq!(read_str(&elsewhere).unwrap().messages.len(), 1);
+    assert_eq!(read_str(&elsewhere).unwrap().items.len(), 1);
     let inside = format!(r#"{{"messages":[{{"role":"user","content":{open}{close}}}]}}"#);
-    assert_eq!(read_str(&inside).unwrap().messages.len(), 1);
-    assert_eq!(read_str(&format!(r#"{{"messages":{open}"#)).unwrap_err(), Uneditable::NotJson);
-    assert_eq!(read_str(&open).unwrap_err(), Uneditable::NotJson);
+    assert_eq!(read_str(&inside).unwrap().items.len(), 1);
+    assert_eq!(read_str(&format!(r#"{{"messages":{open}"#)).unwrap_err(), OpenAiChat::NOT_JSON);
+    assert_eq!(read_str(&open).unwrap_err(), OpenAiChat::NOT_JSON);
 }
 
 #[test]
@@ -82,11 +87,11 @@ fn history_goes_after_the_leading_instructions_only() {
         r#"{"messages":[{"role":"system"},{"role":"developer"},{"role":"user"},{"role":"system"}]}"#,
     )
     .unwrap();
-    assert_eq!(draft.leading, 2);
+    assert_eq!(draft.instructions.len(), 2);
     assert!(draft.body[draft.insert_at..].starts_with(br#"{"role":"user"}"#));
 
     let draft = read_str(r#"{"messages":[{"role":"system"} ]}"#).unwrap();
-    assert_eq!(draft.leading, 1);
+    assert_eq!(draft.instructions.len(), 1);
     assert_eq!(&draft.body[draft.insert_at..], b" ]}");
 }
 
@@ -98,10 +103,10 @@ fn calls_and_answers_are_read_out() {
     assert_eq!(about(r#"{"role":"assistant","tool_calls":null,"function_call":null}"#).calls, [""; 0]);
     assert_eq!(about(r#"{"role":"assistant","function_call":{"name":"f"}}"#).calls, [""]);
     assert_eq!(about(r#"{"role":"user","tool_calls":[{"id":"a"}]}"#).calls, [""; 0]);
-    assert_eq!(about(r#"{"role":"tool","tool_call_id":"a"}"#).answers.as_deref(), Some("a"));
-    assert_eq!(about(r#"{"role":"tool"}"#).answers.as_deref(), Some(""));
-    assert_eq!(about(r#"{"role":"function","name":"f"}"#).answers.as_deref(), Some(""));
-    assert_eq!(about(r#"{"role":"user","tool_call_id":"a"}"#).answers, None);
+    assert_eq!(about(r#"{"role":"tool","tool_call_id":"a"}"#).answers, ["a"]);
+    assert_eq!(about(r#"{"role":"tool"}"#).answers, [""]);
+    assert_eq!(about(r#"{"role":"function","name":"f"}"#).answers, [""]);
+    assert_eq!(about(r#"{"role":"user","tool_call_id":"a"}"#).answers, [""; 0]);
 }
 
 #[test]
@@ -111,16 +116,16 @@ fn a_body_of_more_messages_or_calls_than_a_conversation_has_is_left_alone() {
     let user = r#"{"role":"user"}"#;
     assert!(read(&body(&list(user, MAX_MESSAGES))).is_ok());
     for too_many in [list(user, MAX_MESSAGES + 1), list("0", MAX_MESSAGES + 1)] {
-        assert_eq!(read(&body(&too_many)).unwrap_err(), Uneditable::TooManyMessages);
+        assert_eq!(read(&body(&too_many)).unwrap_err(), OpenAiChat::TOO_MANY_MESSAGES);
     }
     let calling = |calls: usize| format!(r#"{{"role":"assistant","tool_calls":[{}]}}"#, list("0", calls));
     assert!(read(&body(&format!("{},{user}", calling(Budget::ENTRIES)))).is_ok());
     assert_eq!(
         read(&body(&format!("{},{user}", calling(Budget::ENTRIES + 1)))).unwrap_err(),
-        Uneditable::NotMessages
+        OpenAiChat::NOT_MESSAGES
     );
     let all = vec![calling(Budget::ENTRIES); MAX_MESSAGES / Budget::ENTRIES + 1].join(",");
-    assert_eq!(read(&body(&format!("{all},{user}"))).unwrap_err(), Uneditable::TooManyMessages);
+    assert_eq!(read(&body(&format!("{all},{user}"))).unwrap_err(), OpenAiChat::TOO_MANY_MESSAGES);
 }
 
 #[test]
@@ -148,7 +153,7 @@ fn what_is_read_at_once_is_what_is_read_step_by_step() {
     });
     let read_at_once = |body: &Bytes| at_once::read(body, str::from_utf8(body).unwrap());
     proptest!(|(body in body)| {
-        let places = |messages: &[Message]| messages.iter().map(|m| m.raw().as_ptr()).collect::<Vec<_>>();
+        let places = |messages: &[Item]| messages.iter().map(|m| m.raw().as_ptr()).collect::<Vec<_>>();
         if let Some(at_once) = read_at_once(&body) {
             let step_by_step = step_by_step(&body, str::from_utf8(&body).unwrap());
             prop_assert_eq!(Ok(&at_once), step_by_step.as_ref());

@@ -1,13 +1,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use rusqlite::StatementStatus;
 
 use super::{super::schema, *};
 use crate::{
-    history::{About, Message, Role, TurnParts, TurnState},
+    history::{About, Author, Format, Item, TurnParts},
     session::Principal,
 };
 
@@ -16,20 +14,9 @@ fn turn(key: &SessionKey) -> Record {
 }
 
 fn turn_of(key: &SessionKey, id: RecordId) -> Record {
-    let message = |role| Message::new(Bytes::from_static(b"{}"), About::new(role));
-    let parts = TurnParts {
-        id,
-        parent: Parent::Previous,
-        at: SystemTime::UNIX_EPOCH,
-        instructions: Vec::new(),
-        sent: vec![message(Role::User)],
-        reply: message(Role::Assistant),
-        state: TurnState::Complete,
-        finish_reason: None,
-        model: None,
-        usage: None,
-    };
-    parts.into_record(key)
+    let item = |author| vec![Item::new(Bytes::from_static(b"{}"), About::new(author))];
+    let format = Format::from_static("test.toy");
+    TurnParts { id, ..TurnParts::new(format, item(Author::User), item(Author::Model)) }.into_record(key)
 }
 
 /// SQLite prepares a statement anew, without a word, when it guesses that another plan fits what was bound.

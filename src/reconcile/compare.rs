@@ -1,65 +1,59 @@
-//! Where a client's messages and a stored path agree.
+//! Where a client's items and a stored path agree.
 
 use std::cell::OnceCell;
 
-use super::{Canonical, Message, Path, Record, Role};
+use crate::{
+    history::{Author, Canonical, Item, Path, Place},
+    view::Cut,
+};
 
-pub(super) type CanonicalOf<'a> = &'a dyn Fn(&Message) -> Canonical;
+pub(super) type CanonicalOf<'a> = &'a dyn Fn(&Item) -> Canonical;
 
-/// Messages whose digests are made when they are first asked for.
+/// Items whose digests are made when they are first asked for.
 pub(super) struct Digests<'a> {
-    messages: Vec<Message>,
+    items: Vec<Item>,
     digests: Vec<OnceCell<Canonical>>,
     canonical: CanonicalOf<'a>,
 }
 
 impl<'a> Digests<'a> {
-    pub(super) fn new(messages: impl IntoIterator<Item = Message>, canonical: CanonicalOf<'a>) -> Self {
-        let messages: Vec<_> = messages.into_iter().collect();
-        let digests = vec![OnceCell::new(); messages.len()];
-        Self { messages, digests, canonical }
+    pub(super) fn new(items: impl IntoIterator<Item = Item>, canonical: CanonicalOf<'a>) -> Self {
+        let items: Vec<_> = items.into_iter().collect();
+        let digests = vec![OnceCell::new(); items.len()];
+        Self { items, digests, canonical }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.messages.len()
+        self.items.len()
     }
 
     fn digest(&self, at: usize) -> Canonical {
-        *self.digests[at].get_or_init(|| (self.canonical)(&self.messages[at]))
+        *self.digests[at].get_or_init(|| (self.canonical)(&self.items[at]))
     }
 }
 
-/// Whether two messages, each by its place, say the same. Equal bytes need no digest.
+/// Whether two items, each by its place, say the same. Equal bytes need no digest.
 fn same(left: (&Digests<'_>, usize), right: (&Digests<'_>, usize)) -> bool {
-    left.0.messages[left.1].raw() == right.0.messages[right.1].raw()
+    left.0.items[left.1].raw() == right.0.items[right.1].raw()
         || left.0.digest(left.1) == right.0.digest(right.1)
 }
 
-/// The client's messages (R) beside those of a path (H).
+/// The client's items (R) beside those of a path (H).
 pub(super) struct Comparison<'c, 'a> {
     path: Path<'a>,
     stored: Digests<'c>,
-    /// For each turn of the path, where its messages end in `stored`.
+    /// For each turn of the path, where its items end in `stored`.
     ends: Vec<usize>,
     sent: &'c Digests<'c>,
 }
 
-/// A place in a path: between turns, or inside one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cut {
-    /// How many whole turns stand before it.
-    pub(super) turns: usize,
-    /// How many messages of the next one.
-    pub(super) messages: usize,
-}
-
 impl<'c, 'a> Comparison<'c, 'a> {
     pub(super) fn new(path: Path<'a>, sent: &'c Digests<'c>) -> Self {
-        let stored = Digests::new(path.turns().flat_map(|turn| turn.messages()), sent.canonical);
-        let ends = path
-            .turns()
-            .scan(0, |end, turn| {
-                *end += turn.len();
+        let turns = || (0..path.len()).filter_map(|at| path.turn(at));
+        let stored = Digests::new(turns().flat_map(|(turn, items)| turn.items().take(items)), sent.canonical);
+        let ends = turns()
+            .scan(0, |end, (_, items)| {
+                *end += items;
                 Some(*end)
             })
             .collect();
@@ -70,7 +64,7 @@ impl<'c, 'a> Comparison<'c, 'a> {
         &self.path
     }
 
-    /// How many messages H and R begin with in common.
+    /// How many items H and R begin with in common.
     pub(super) fn common(&self) -> usize {
         let shorter = self.stored.len().min(self.sent.len());
         (0..shorter).take_while(|&at| same((&self.stored, at), (self.sent, at))).count()
@@ -81,22 +75,22 @@ impl<'c, 'a> Comparison<'c, 'a> {
         common > 0 && common == self.stored.len() && common < self.sent.len()
     }
 
-    /// The longest tail of H, short of all, that holds an assistant message and that R begins with: where it
-    /// begins, and how many messages it has.
+    /// The longest tail of H, short of all, that holds an item of the model and that R begins with: where it
+    /// begins, and how many items it has.
     pub(super) fn tail(&self) -> Option<(Cut, usize)> {
         let longest = self.stored.len().min(self.sent.len()).saturating_sub(1);
         let from = self.stored.len() - longest;
         let matched = self.longest_overlap(from)?;
         let begin = self.stored.len() - matched;
-        let tail = &self.stored.messages[begin..];
-        tail.iter().any(|message| *message.role() == Role::Assistant).then(|| (self.cut_at(begin), matched))
+        let tail = &self.stored.items[begin..];
+        tail.iter().any(|item| item.author() == Author::Model).then(|| (self.cut_at(begin), matched))
     }
 
-    /// The last turn of H that R holds wholly when they begin with `common` messages in common, and how many
-    /// messages H has up to its end.
-    pub(super) fn last_whole_turn(&self, common: usize) -> Option<(&'a Record, usize)> {
+    /// Where the last turn of H ends that R holds wholly when they begin with `common` items in common, and how many
+    /// items H has up to there.
+    pub(super) fn last_whole_turn(&self, common: usize) -> Option<(Place, usize)> {
         let whole = self.ends.partition_point(|end| *end <= common).checked_sub(1)?;
-        Some((self.path.turn(whole)?, self.ends[whole]))
+        Some((self.path.place(whole)?, self.ends[whole]))
     }
 
     /// The length of the longest beginning of R that ends H (Knuth, Morris and Pratt), looking at H from
@@ -111,10 +105,10 @@ impl<'c, 'a> Comparison<'c, 'a> {
         (matched > 0).then_some(matched)
     }
 
-    fn cut_at(&self, message: usize) -> Cut {
-        let turns = self.ends.partition_point(|end| *end <= message);
+    fn cut_at(&self, item: usize) -> Cut {
+        let turns = self.ends.partition_point(|end| *end <= item);
         let begin = turns.checked_sub(1).map_or(0, |before| self.ends[before]);
-        Cut { turns, messages: message - begin }
+        Cut { turns, items: item - begin }
     }
 }
 
@@ -131,7 +125,7 @@ fn borders(len: usize, pattern: &dyn Fn(usize) -> Canonical) -> Vec<usize> {
     borders
 }
 
-/// How much of the pattern is matched after one more message, given the borders of its first messages.
+/// How much of the pattern is matched after one more item, given the borders of its first items.
 fn advance(
     mut matched: usize,
     next: Canonical,
@@ -150,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::history::{
-        Log, Parent,
+        Log, Parent, Turn,
         fixtures::{assistant, canonical, respaced, turn, user},
     };
 
@@ -170,12 +164,12 @@ mod tests {
                     turn(Parent::Previous, &sent, assistant(word(bits >> 7 == 1)))
                 })
                 .collect();
-            let stored: Vec<_> = log.turns().iter().flat_map(Record::messages).collect();
+            let stored: Vec<_> = log.turns().flat_map(Turn::items).collect();
             // The end of the history, so that there often is something to find, and then anything.
             let mut sent: Vec<_> = stored[stored.len() - aligned.min(stored.len())..].iter().map(respaced).collect();
             sent.extend(rest.iter().map(|(asks, bit)| if *asks { user(word(*bit)) } else { assistant(word(*bit)) }));
 
-            let said = |messages: &[Message]| messages.iter().map(canonical).collect::<Vec<_>>();
+            let said = |items: &[Item]| items.iter().map(canonical).collect::<Vec<_>>();
             let (h, r) = (said(&stored), said(&sent));
             let naive = (1..h.len().min(r.len())).rev().find(|len| h[h.len() - len..] == r[..*len]);
 
@@ -184,9 +178,9 @@ mod tests {
             let found = compared.tail();
             prop_assert_eq!(found.map(|(_, len)| len), naive);
             if let Some((cut, len)) = found {
-                let before: usize = log.turns()[..cut.turns].iter().map(Record::len).sum();
-                prop_assert_eq!(before + cut.messages, h.len() - len);
-                prop_assert!(cut.messages < log.turns()[cut.turns].len(), "a cut at a border is between turns");
+                let before: usize = log.turns().take(cut.turns).map(Turn::len).sum();
+                prop_assert_eq!(before + cut.items, h.len() - len);
+                prop_assert!(cut.items < log.turns().nth(cut.turns).map_or(0, Turn::len), "a cut at a border is between turns");
             }
             let common = h.iter().zip(&r).take_while(|(h, r)| h == r).count();
             prop_assert_eq!(compared.common(), common);

@@ -1,11 +1,15 @@
-//! The layer's own failures: responses in the shape that OpenAI clients understand.
+//! The layer's own failures: responses in the shape that the request's format has for errors.
 
 use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
-use serde::Serialize;
 
-use crate::{body::ResponseBody, session::InvalidSessionId};
+use crate::{
+    body::ResponseBody,
+    history::Format,
+    protocol::{ErrorBody, Protocol},
+    session::InvalidSessionId,
+};
 
 /// A request that the layer answers itself.
 #[derive(Debug, Clone)]
@@ -58,7 +62,8 @@ impl Rejection {
         let message = if cfg!(feature = "compression") {
             "content-encoding is not supported; send gzip, deflate, br, zstd or identity"
         } else {
-            "compressed request bodies are not supported; send content-encoding identity"
+            "compressed request bodies need the feature `compression` of tower-session-memory; send content-encoding \
+             identity"
         };
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
     }
@@ -66,6 +71,15 @@ impl Rejection {
     pub(crate) fn store_unavailable() -> Self {
         let message = "the session's history could not be loaded; nothing was sent to the model. Try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "session_store_unavailable", message)
+    }
+
+    /// The conversation holds turns in a format that no protocol of the layer speaks.
+    pub(crate) fn unreadable_session(format: Format) -> Self {
+        let message = format!(
+            "the session's conversation is in the format {format}, which this program does not speak; nothing was \
+             sent to the model. Upgrade the program, or send session-memory: reset to start the conversation again"
+        );
+        Self::new(StatusCode::CONFLICT, "unreadable_session", message)
     }
 
     /// The bodies of other requests take all the room there is.
@@ -84,27 +98,17 @@ impl Rejection {
         self.code
     }
 
-    pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
-        #[derive(Serialize)]
-        struct Shape<'a> {
-            error: Inner<'a>,
-        }
-        #[derive(Serialize)]
-        struct Inner<'a> {
-            message: &'a str,
-            r#type: &'static str,
-            param: Option<&'a str>,
-            code: &'static str,
-        }
-        let r#type = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
-        let error = Inner { message: &self.message, r#type, param: self.param.as_deref(), code: self.code };
-        let body = serde_json::to_vec(&Shape { error }).unwrap_or_default();
+    /// The response, in the shape of this format.
+    pub(crate) fn into_response<B>(self, protocol: &dyn Protocol) -> Response<ResponseBody<B>> {
+        let Self { status, code, message, param } = self;
+        let body =
+            protocol.error_body(&ErrorBody { status, code, message: &message, param: param.as_deref() });
         let mut response = Response::new(ResponseBody::own(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header, request};
 
-use super::{ExtractSession, SessionId, SessionKey, extract::X_SESSION_ID};
+use super::{decision::SESSION_MEMORY, rejection::Rejection};
 use crate::{
     config::{Config, OnMissing},
-    error::Rejection,
-    status::SESSION_MEMORY,
+    session::{ExtractSession, SessionId, SessionKey, X_SESSION_ID},
 };
 
 /// A request's session and what is to be done with it.
@@ -34,22 +33,53 @@ pub(crate) enum Control {
     Reset,
 }
 
-/// The request's session; `None` if it names none and that is fine.
-pub(crate) fn identify(config: &Config, parts: &request::Parts) -> Result<Option<Identity>, Rejection> {
+/// The session that the request's head names; `None` if it names none.
+pub(crate) fn in_head(config: &Config, parts: &request::Parts) -> Result<Option<Identity>, Rejection> {
     if let Some(key) = parts.extensions.get::<SessionKey>() {
         return Ok(Some(Identity { key: key.clone(), control: control(&parts.headers)?, issued: false }));
     }
-    let (id, issued) = match find(config, parts)? {
-        Some(id) => (id, false),
-        None => match config.missing {
-            OnMissing::Pass => return Ok(None),
-            OnMissing::Reject => return Err(Rejection::missing_session_id()),
-            OnMissing::Issue => (SessionId::random().map_err(|_| Rejection::store_unavailable())?, true),
-        },
-    };
+    match find(config, parts)? {
+        Some(id) => identity(config, parts, id, false).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The session that the request's body names; `None` if it names none and that is fine.
+pub(crate) fn in_body(
+    config: &Config,
+    parts: &request::Parts,
+    session: Option<&str>,
+) -> Result<Option<Identity>, Rejection> {
+    match session.filter(|id| !id.is_empty()) {
+        Some(id) => {
+            let id = SessionId::from_bytes(id.as_bytes()).map_err(Rejection::invalid_session_id)?;
+            identity(config, parts, id, false).map(Some)
+        }
+        None => unnamed(config, parts),
+    }
+}
+
+/// The session of a request that names none; `None` if that is fine.
+pub(crate) fn unnamed(config: &Config, parts: &request::Parts) -> Result<Option<Identity>, Rejection> {
+    match config.missing {
+        OnMissing::Pass => Ok(None),
+        OnMissing::Reject => Err(Rejection::missing_session_id()),
+        OnMissing::Issue => {
+            let id = SessionId::random().map_err(|_| Rejection::store_unavailable())?;
+            identity(config, parts, id, true).map(Some)
+        }
+    }
+}
+
+fn identity(
+    config: &Config,
+    parts: &request::Parts,
+    id: SessionId,
+    issued: bool,
+) -> Result<Identity, Rejection> {
     let principal = config.principal.principal(parts);
     let key = SessionKey::new(Arc::clone(&config.namespace), principal, id);
-    Ok(Some(Identity { key, control: control(&parts.headers)?, issued }))
+    Ok(Identity { key, control: control(&parts.headers)?, issued })
 }
 
 /// Removes what is ours from the head, before it is forwarded.
@@ -78,7 +108,7 @@ fn find(config: &Config, parts: &request::Parts) -> Result<Option<SessionId>, Re
     Ok(None)
 }
 
-fn control(headers: &HeaderMap) -> Result<Control, Rejection> {
+pub(crate) fn control(headers: &HeaderMap) -> Result<Control, Rejection> {
     let mut values = headers.get_all(SESSION_MEMORY).iter();
     let Some(value) = values.next() else { return Ok(Control::Default) };
     let control = match value.as_bytes().trim_ascii() {

@@ -1,14 +1,15 @@
 //! What the heads of requests and responses decide, and how they are changed.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request, response};
+use sha2::{Digest, Sha256};
 
-use crate::session::identify::{Control, Identity, essence, is_json};
+use super::identify::{Control, Identity, essence, is_json};
 
 /// The reason for which nothing at all may be changed.
 pub(crate) const SIGNED: &str = "signed";
 
 /// Why a request is forwarded before its body is looked at.
-pub(crate) fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'static str> {
+pub(crate) fn not_ours(control: Control, parts: &request::Parts) -> Option<&'static str> {
     let headers = &parts.headers;
     // A signature over the body (AWS Signature Version 4, RFC 9421) would not survive the splice.
     let signed = headers.get(header::AUTHORIZATION).is_some_and(|v| v.as_bytes().starts_with(b"AWS4-"))
@@ -16,7 +17,7 @@ pub(crate) fn not_ours(identity: &Identity, parts: &request::Parts) -> Option<&'
     if signed {
         return Some(SIGNED);
     }
-    if identity.control == Control::Off {
+    if control == Control::Off {
         return Some("off");
     }
     (!headers.get(header::CONTENT_TYPE).is_none_or(is_json)).then_some("content_type")
@@ -38,10 +39,17 @@ pub(crate) fn unrecorded(identity: &Identity, head: &response::Parts) -> Option<
     (!recordable).then_some("content_type")
 }
 
-/// OpenAI's and Anthropic's SDKs count their retries in this header.
-pub(crate) fn is_retry(headers: &HeaderMap) -> bool {
+/// Number of the client's attempt, from 0: OpenAI's and Anthropic's SDKs count their retries in this header.
+pub(crate) fn attempt(headers: &HeaderMap) -> Option<u32> {
     const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-    headers.get(RETRY_COUNT).and_then(|v| v.to_str().ok()?.parse::<u32>().ok()).is_some_and(|count| count > 0)
+    headers.get(RETRY_COUNT)?.to_str().ok()?.parse().ok()
+}
+
+/// Digest of the request's idempotency key, as records hold it.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Option<String> {
+    const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+    let digest = Sha256::digest(headers.get(KEY)?.as_bytes());
+    Some(uuid::Uuid::from_slice(&digest[..16]).unwrap_or_default().simple().to_string())
 }
 
 /// Makes a head fit a body that was collected, decoded or spliced. Digests of the old body (RFC 9530 and its

@@ -3,6 +3,12 @@
 //! A commit that is not done at once runs in an owned, tracked task: the request and the response body may be
 //! dropped at any await and the turn is still stored. [`Commits`] is the handle to these tasks.
 
+mod observe;
+
+pub use observe::Observer;
+
+pub(crate) use observe::Observers;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -20,7 +26,7 @@ use std::{
 use backon::BackoffBuilder;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, oneshot},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -41,13 +47,12 @@ pub struct Commits(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn DynHistoryStore>,
-    queue: AppendQueue,
     tracker: TaskTracker,
     /// How many turns are being stored, and how many bytes they have.
     turns: AtomicUsize,
     bytes: AtomicUsize,
     /// Replies that are read on for clients that left.
-    drains: Arc<Semaphore>,
+    drains: AtomicUsize,
     /// By session, behind more than one lock, since every load looks here.
     in_flight: [Mutex<HashMap<KeyDigest, Waiting>>; LOCKS],
     announced: AtomicU64,
@@ -144,6 +149,8 @@ pub(crate) struct Commit {
     pub(crate) key: SessionKey,
     pub(crate) at: Cursor,
     pub(crate) turn: Record,
+    pub(crate) queue: AppendQueue,
+    pub(crate) observers: Observers,
 }
 
 /// What became of a turn that was to be stored.
@@ -158,6 +165,9 @@ struct Queued {
     commits: Commits,
     bytes: usize,
 }
+
+/// A reply that is read on for a client that left.
+pub(crate) struct Draining(Commits);
 
 /// A turn that counts as pending until its outcome is known. If its task ends without one (the store
 /// panicked, or the runtime ended), the turn is lost, and that is said.
@@ -182,14 +192,13 @@ const IN_PLACE: usize = 64 * 1024;
 const LOCKS: usize = 16;
 
 impl Commits {
-    pub(crate) fn new(store: Arc<dyn DynHistoryStore>, queue: AppendQueue) -> Self {
+    pub(crate) fn new(store: Arc<dyn DynHistoryStore>) -> Self {
         Self(Arc::new(Inner {
             store,
             tracker: TaskTracker::new(),
             turns: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            drains: Arc::new(Semaphore::new(queue.turns.get().min(Semaphore::MAX_PERMITS))),
-            queue,
+            drains: AtomicUsize::new(0),
             in_flight: Default::default(),
             announced: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -225,9 +234,10 @@ impl Commits {
         self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// Queued to read one more reply on for a client that left: at most as many as turns may wait.
-    pub(crate) fn room_to_drain(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.drains).try_acquire_owned().ok()
+    /// Room to read one more reply on for a client that left: at most as many as turns may wait.
+    pub(crate) fn room_to_drain(&self, queue: AppendQueue) -> Option<Draining> {
+        take(&self.0.drains, 1, queue.turns.get())?;
+        Some(Draining(self.clone()))
     }
 
     /// Runs a task that a shutdown waits for.
@@ -292,7 +302,7 @@ impl Commits {
     ///
     /// `in_flight` is the turn's own, if it has been announced.
     pub(crate) fn submit(&self, runtime: &Handle, commit: Commit, in_flight: Option<InFlight>) -> Submitted {
-        let Some(queued) = self.queued(commit.turn.bytes().len()) else {
+        let Some(queued) = self.queued(commit.turn.bytes().len(), commit.queue) else {
             return Submitted::Done(self.lose(&commit, "queue_full"));
         };
         let key = commit.key.digest();
@@ -340,12 +350,15 @@ impl Commits {
             .build();
         loop {
             let append = self.0.store.append_dyn(&commit.key, &commit.at, &commit.turn);
-            match timeout(self.0.queue.attempt, append).await {
+            match timeout(commit.queue.attempt, append).await {
                 Ok(Ok(appended)) => {
                     failpoint::hit(Point::Committed);
                     telemetry::committed(&commit.key, appended, started.elapsed());
                     return match appended {
-                        Appended::Appended { .. } | Appended::AlreadyThere(_) => Outcome::Stored,
+                        Appended::Appended { .. } | Appended::AlreadyThere(_) => {
+                            commit.observers.committed(self, &commit.key, &commit.turn);
+                            Outcome::Stored
+                        }
                         Appended::Gone => Outcome::Gone,
                     };
                 }
@@ -358,7 +371,7 @@ impl Commits {
                 Err(_) => telemetry::store_timed_out("append", &commit.key),
             }
             let pause = pauses.next().unwrap_or(Duration::from_secs(2));
-            if started.elapsed().saturating_add(pause) >= self.0.queue.retry {
+            if started.elapsed().saturating_add(pause) >= commit.queue.retry {
                 return self.lose(commit, "retries_exhausted");
             }
             sleep(pause).await;
@@ -367,12 +380,12 @@ impl Commits {
 
     fn lose(&self, commit: &Commit, reason: &'static str) -> Outcome {
         self.0.lost.fetch_add(1, Ordering::Relaxed);
-        telemetry::lost(&commit.key, &commit.turn, reason);
+        telemetry::lost(&commit.key, commit.turn.id(), reason);
         Outcome::Lost
     }
 
-    fn queued(&self, bytes: usize) -> Option<Queued> {
-        let AppendQueue { turns: max_turns, bytes: max_bytes, .. } = self.0.queue;
+    fn queued(&self, bytes: usize, queue: AppendQueue) -> Option<Queued> {
+        let AppendQueue { turns: max_turns, bytes: max_bytes, .. } = queue;
         take(&self.0.turns, 1, max_turns.get())?;
         if take(&self.0.bytes, bytes, max_bytes).is_none() {
             self.0.turns.fetch_sub(1, Ordering::Relaxed);
@@ -408,6 +421,12 @@ impl Drop for Undecided {
         if !self.decided {
             self.queued.commits.lose(&self.commit, "interrupted");
         }
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.0.0.drains.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

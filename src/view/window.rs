@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, num::NonZeroUsize};
 
-use super::Path;
+use crate::history::Path;
 
 /// How much of the history is sent. It bounds the view, never the log.
 ///
@@ -48,10 +48,10 @@ impl Window {
     /// The place on the path of the first turn that is sent.
     #[must_use]
     pub fn start(&self, path: &Path<'_>) -> usize {
-        self.fold(path.steps().map(|step| Step {
+        self.fold(path.extents().map(|turn| Step {
             // Each turn is followed by a comma.
-            bytes: step.bytes + 1,
-            opens: step.opens_with_user,
+            bytes: turn.bytes + 1,
+            opens: turn.opens,
         }))
     }
 

@@ -2,42 +2,69 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::session::push_decimal;
+use crate::{
+    history::{ClientCase, Format, Parent},
+    session::push_decimal,
+    view::Recipe,
+};
 
 /// Ours in both directions: what a request asks for, and what a response says.
 pub(crate) const SESSION_MEMORY: HeaderName = HeaderName::from_static("session-memory");
 
+/// What was decided of a request that names a session: the response header `session-memory`, as a value.
+///
+/// In the extensions of the forwarded request and of the response, beside the
+/// [`SessionKey`](crate::session::SessionKey), so that an inner service, an outer layer and logs read the same.
+///
 /// ```text
 /// session-memory: hit; client=delta; turns=12; messages=25; sent=25; store=redis
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// The upstream was given the session's history, or the session is new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// The upstream is given the session's history, or the session is new.
     Remembered(Remembered),
     /// Forwarded without memory, as asked or because the request is not ours to edit.
-    Bypass { reason: &'static str },
+    Bypass {
+        /// One token: `off`, `content_type`, `not_json`, …
+        reason: &'static str,
+    },
     /// Forwarded without memory, because the store failed.
-    Degraded { reason: &'static str },
+    Degraded {
+        /// One token: `load_failed`.
+        reason: &'static str,
+    },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Remembered {
-    /// How the request relates to the history.
-    pub(crate) client: &'static str,
+/// How a request continues its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Remembered {
+    /// How the client's items relate to the history.
+    pub client: ClientCase,
+    /// Format of the request.
+    pub format: Format,
+    /// Place that the turn will continue.
+    pub parent: Parent,
+    /// The reply that the request's body continues, where the format has a member for it.
+    pub response: Option<String>,
     /// Turns on the path that the request continues.
-    pub(crate) turns: usize,
-    /// Messages of the conversation with this request, instructions not counted.
-    pub(crate) messages: usize,
-    /// How many of them the upstream was sent.
-    pub(crate) sent: usize,
-    pub(crate) store: &'static str,
+    pub turns: usize,
+    /// Items of the conversation with this request, instructions not counted.
+    pub items: usize,
+    /// How many of them the upstream is sent.
+    pub sent: usize,
+    /// How the view came about.
+    pub view: Recipe,
+    /// Name of the store.
+    pub store: &'static str,
     /// Whether the history is known to be whole: no turn of the session was still on its way into the store.
-    pub(crate) settled: bool,
-    /// Why the reply is not recorded, if the response's head already tells.
-    pub(crate) unrecorded: Option<&'static str>,
+    pub settled: bool,
+    /// Why the reply is not recorded, if the response's head already tells; always `None` in a request.
+    pub unrecorded: Option<&'static str>,
 }
 
-impl Status {
+impl Decision {
     pub(crate) fn bypass(reason: &'static str) -> Self {
         Self::Bypass { reason }
     }
@@ -46,8 +73,9 @@ impl Status {
         Self::Degraded { reason }
     }
 
-    /// The word that the header begins with.
-    pub(crate) fn word(&self) -> &'static str {
+    /// The word that the header begins with: `hit`, `new`, `bypass` or `degraded`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Remembered(Remembered { settled: false, .. }) => "degraded",
             Self::Remembered(Remembered { turns: 0, .. }) => "new",
@@ -68,12 +96,14 @@ impl Status {
         text.push_str(self.word());
         match self {
             Self::Bypass { reason } | Self::Degraded { reason } => add(&mut text, "reason", reason),
-            Self::Remembered(Remembered { client, turns, messages, sent, store, settled, unrecorded }) => {
+            Self::Remembered(Remembered {
+                client, turns, items, sent, store, settled, unrecorded, ..
+            }) => {
                 if !settled {
                     add(&mut text, "reason", "pending");
                 }
-                add(&mut text, "client", client);
-                for (name, count) in [("turns", turns), ("messages", messages), ("sent", sent)] {
+                add(&mut text, "client", client.as_str());
+                for (name, count) in [("turns", turns), ("messages", items), ("sent", sent)] {
                     add(&mut text, name, "");
                     push_decimal(&mut text, *count);
                 }
@@ -98,35 +128,39 @@ mod tests {
     #[test]
     fn the_header_is_what_the_documentation_shows() {
         let remembered = Remembered {
-            client: "delta",
+            client: ClientCase::Delta,
+            format: Format::from_static("test.toy"),
+            parent: Parent::Previous,
+            response: None,
             turns: 12,
-            messages: 24,
+            items: 24,
             sent: 25,
+            view: Recipe::default(),
             store: "sqlite",
             settled: true,
             unrecorded: None,
         };
         assert_eq!(
-            Status::Remembered(remembered).text(),
+            Decision::Remembered(remembered.clone()).text(),
             "hit; client=delta; turns=12; messages=24; sent=25; store=sqlite"
         );
         let first = Remembered {
-            client: "new",
+            client: ClientCase::New,
             turns: 0,
-            messages: 0,
+            items: 0,
             sent: 1,
             unrecorded: Some("status"),
-            ..remembered
+            ..remembered.clone()
         };
         assert_eq!(
-            Status::Remembered(first).text(),
+            Decision::Remembered(first).text(),
             "new; client=new; turns=0; messages=0; sent=1; store=sqlite; unrecorded=status"
         );
         let pending = Remembered { settled: false, ..remembered };
         assert_eq!(
-            Status::Remembered(pending).text(),
+            Decision::Remembered(pending).text(),
             "degraded; reason=pending; client=delta; turns=12; messages=24; sent=25; store=sqlite"
         );
-        assert_eq!(Status::degraded("load_failed").text(), "degraded; reason=load_failed");
+        assert_eq!(Decision::degraded("load_failed").text(), "degraded; reason=load_failed");
     }
 }
