@@ -161,17 +161,6 @@ flips() {
     SESSION_MEMORY_FLIPS=9 cargo test --all-features --test store_wrappers -- --nocapture flipped every_byte
 }
 
-# Instructions, allocations, system calls and commands against the committed figures.
-costs() {
-    if [ "$(uname)" != Linux ]; then
-        echo 'Left out: valgrind and strace are for Linux.'
-        return
-    fi
-    # Flags that a machine sets for all builds would move the instructions.
-    env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CARGO_BUILD_RUSTFLAGS CARGO_INCREMENTAL=0 \
-        cargo bench --profile cost --features proxy --bench cost
-}
-
 # Does the benchmark still run, and show that a cached load is one round trip?
 store_benchmark() {
     cargo bench --features postgres,redis,sqlite --bench store -- --quick
@@ -241,7 +230,7 @@ section 'Tests, default features' cargo test
 # what fails is found.
 section 'Tests, all features' cargo test --all-features
 section 'Conversations of the official clients' conversations
-section 'Costs against the committed figures' costs
+section 'Costs, where their figures were recorded' bash tests/costs.sh --recorded
 if [ "$mode" = --full ]; then
     section 'Deaths, 200 of each kind' kills
     section 'Faults of Redis and its network' redis_faults
