@@ -12,7 +12,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
-#[path = "../tests/turns/mod.rs"]
+#[path = "../tests/common/turns.rs"]
 mod turns;
 
 use std::{

@@ -23,11 +23,11 @@ mod library;
 mod operations;
 mod process;
 mod proxies;
-#[path = "../../tests/servers/mod.rs"]
+#[path = "../../tests/common/servers/mod.rs"]
 mod servers;
 mod stores;
 mod tools;
-#[path = "../../tests/turns/mod.rs"]
+#[path = "../../tests/common/turns.rs"]
 mod turns;
 
 use std::{alloc::System, collections::BTreeSet, env, path::PathBuf, process::ExitCode, time::Instant};

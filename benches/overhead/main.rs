@@ -30,7 +30,7 @@ mod rows;
 mod run;
 mod saturation;
 mod scenarios;
-#[path = "../../tests/servers/mod.rs"]
+#[path = "../../tests/common/servers/mod.rs"]
 mod servers;
 mod streams;
 mod targets;

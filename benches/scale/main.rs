@@ -15,9 +15,9 @@
 mod common;
 mod fill;
 mod run;
-#[path = "../../tests/servers/mod.rs"]
+#[path = "../../tests/common/servers/mod.rs"]
 mod servers;
-#[path = "../../tests/turns/mod.rs"]
+#[path = "../../tests/common/turns.rs"]
 mod turns;
 
 use std::process::ExitCode;

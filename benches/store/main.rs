@@ -15,10 +15,10 @@
 mod common;
 mod report;
 mod run;
-#[path = "../../tests/servers/mod.rs"]
+#[path = "../../tests/common/servers/mod.rs"]
 mod servers;
 mod targets;
-#[path = "../../tests/turns/mod.rs"]
+#[path = "../../tests/common/turns.rs"]
 mod turns;
 
 use std::process::ExitCode;

@@ -3,7 +3,7 @@ use tower_session_memory::protocol::{ReplyKind, ReplyLimits, openai_chat::OpenAi
 
 #[path = "chunks.rs"]
 mod chunks;
-#[path = "../../tests/replies/mod.rs"]
+#[path = "../../tests/common/replies.rs"]
 mod replies;
 
 use replies::{End, LIMITS, record};

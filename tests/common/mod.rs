@@ -9,9 +9,14 @@
 #![allow(clippy::print_stdout, reason = "seeds and counts are printed")]
 
 pub mod client;
+pub mod http2;
+pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod servers;
 pub mod store;
+pub mod turns;
+pub mod wire;
 
 use std::time::Duration;
 

@@ -1,48 +1,17 @@
-//! The real binary on every store: one suite, and a place in each kind of store to run it on.
+//! The stores through the library: the conformance suite on each store and wrapper, and what only a file, a server or a
+//! network does to each.
 //!
-//! The servers are started here (`tests/servers`): one of each kind for all tests, and others for tests that want
-//! one for themselves. `SESSION_MEMORY_TURNS` sets how much `replicas` and `cache` do, `SESSION_MEMORY_SEED`
-//! repeats what they did by chance.
+//! The tests start the servers, on free ports of the loopback address.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(unreachable_pub, reason = "a test binary exports nothing")]
-#![allow(clippy::print_stdout, reason = "the counts are the result")]
 
-#[path = "../common/mod.rs"]
-mod common;
-#[macro_use]
-mod own;
-#[macro_use]
-mod place;
-#[path = "../servers/mod.rs"]
+#[path = "../common/servers/mod.rs"]
 mod servers;
-#[path = "../turns/mod.rs"]
+#[path = "../common/turns.rs"]
 mod turns;
 
-mod cache;
-mod durability;
-mod reconcile;
-mod replicas;
-mod schema;
-mod sealed;
-mod secrets;
-mod sequences;
-mod versions;
-
-use std::time::Duration;
-
-use common::{Answer, within};
-
-/// The 200 of a proxy whose store is well, and on a busy machine may at first take longer than its limit.
-async fn served(ask: impl AsyncFn() -> Answer) -> Answer {
-    within("the store to be quick enough", async {
-        loop {
-            let answer = ask().await;
-            if answer.status != 503 {
-                return answer.ok();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
+mod in_memory;
+mod postgres;
+mod redis;
+mod sqlite;
+mod wrappers;

@@ -1,4 +1,4 @@
-// Conversations through the official `openai` package for Node, as `tests/sdk.rs` runs them.
+// Conversations through the official `openai` package for Node, as `tests/clients/sdk.rs` runs them.
 //
 //     node cases.mjs CASE BASE_URL
 //

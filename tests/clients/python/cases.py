@@ -1,4 +1,4 @@
-"""Conversations through the official `openai` package for Python, as `tests/sdk.rs` runs them.
+"""Conversations through the official `openai` package for Python, as `tests/clients/sdk.rs` runs them.
 
     python cases.py CASE BASE_URL
 

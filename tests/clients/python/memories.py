@@ -1,4 +1,4 @@
-"""Conversations kept by LangChain and the OpenAI Agents SDK themselves, as `tests/import.rs` imports them.
+"""Conversations kept by LangChain and the OpenAI Agents SDK themselves, as `tests/clients/import` imports them.
 
     python memories.py CASE WHERE [UPSTREAM]
 

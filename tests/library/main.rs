@@ -1,0 +1,11 @@
+//! The library without a server: the layer as a Tower service, reconciliation, records, replies and edited requests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod layer;
+mod reconcile_model;
+mod records;
+mod replies;
+#[cfg(feature = "testing")]
+mod scripted_upstream;
+mod splice;

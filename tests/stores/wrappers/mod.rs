@@ -1,0 +1,12 @@
+//! The wrappers around stores: the conformance suite through each, and what each promises beyond it.
+
+#![allow(clippy::panic)]
+
+mod cached;
+mod compressed;
+mod conformance;
+mod encrypted;
+mod inside;
+mod support;
+mod traffic;
+mod versions;
