@@ -31,7 +31,7 @@ impl Client {
         let (program, script) = match self {
             Self::Python => (clients.join("python/bin/python"), root.join("tests/clients/python/cases.py")),
             // Node looks for packages beside the script, so the script is copied to them.
-            Self::Node => ("node".into(), clients.join("node/cases.mjs")),
+            Self::Node => (clients.join("node-programs/node"), clients.join("node/cases.mjs")),
         };
         assert!(
             clients.join("python/bin/python").exists() && clients.join("node/node_modules/openai").exists(),

@@ -1,0 +1,51 @@
+# Steps of fast.sh and run.sh, one after the other. The caller sets `steps`, each a line of three parts: `install`
+# (something is downloaded or installed) or `check`, seconds that it takes on two cores, and the command.
+# shellcheck shell=bash
+
+export CARGO_TERM_COLOR=never NO_COLOR=1 RUST_BACKTRACE=1
+
+# Seconds as minutes once they are many.
+time_of() { if [ "$1" -lt 100 ]; then echo "$1 s"; else echo "$((($1 + 30) / 60)) min"; fi; }
+
+run_steps() {
+    local number=0 done=0 all=0 from kind seconds command
+    local step
+    for step in "${steps[@]}"; do
+        read -r kind seconds command <<<"$step"
+        all=$((all + seconds))
+    done
+    started=$SECONDS
+    trap 'report $?' EXIT
+    for step in "${steps[@]}"; do
+        read -r kind seconds command <<<"$step"
+        number=$((number + 1))
+        current=$command current_kind=$kind
+        printf '\n== %d of %d: %s (about %s left)\n' "$number" "${#steps[@]}" "$command" "$(left)"
+        from=$SECONDS
+        # The words of a command are plain.
+        # shellcheck disable=SC2086
+        $command
+        printf -- '-- %s\n' "$(time_of $((SECONDS - from)))"
+        done=$((done + seconds))
+    done
+    current=
+    printf '\nAll of it passed in %s.\n' "$(time_of $((SECONDS - started)))"
+}
+
+# Time that is left: the recorded seconds, at this machine's speed once it is known.
+left() {
+    local spent=$((SECONDS - started))
+    if [ "$done" -lt 60 ]; then time_of $((all - done)); else time_of $(((all - done) * spent / done)); fi
+}
+
+# The last line says what failed, and whether it is a check.
+report() {
+    local code=$1
+    [ "$code" != 0 ] && [ -n "${current-}" ] || return 0
+    if [ "$current_kind" = install ]; then
+        printf '\nNOT INSTALLED: a download or a package of "%s" failed, with exit code %d. No check has failed.\n' \
+            "$current" "$code"
+    else
+        printf '\nFAILED: %s, with exit code %d, after %s.\n' "$current" "$code" "$(time_of $((SECONDS - started)))"
+    fi
+}
