@@ -131,7 +131,7 @@ official_clients() {
         rm -rf "$clients/node"
         mkdir -p "$clients/node"
         cp "$node" "$clients/node/package.json"
-        PATH=$programs:$PATH npm install --prefix "$clients/node" --no-package-lock --no-audit --no-fund --silent
+        "$clients/python/bin/npm" install --prefix "$clients/node" --no-package-lock --no-audit --no-fund --silent
         cp "$node" "$clients/node/installed.json"
     fi
     "$clients/python/bin/python" -c 'import openai; print("openai for Python", openai.VERSION)'

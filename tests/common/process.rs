@@ -4,14 +4,19 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Output, Stdio},
-    sync::{Arc, Condvar, Mutex, mpsc},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Condvar, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
 
-/// A hung process fails a test after so long; nothing is asserted about how long anything takes.
+/// A hung process fails a test after this time; nothing is asserted about how long anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How the line begins that says where it listens.
+pub const READY: &str = "session-memory: listening on http://";
+/// How the line begins that says where operators ask.
+pub const ADMIN: &str = "session-memory: admin on http://";
 
 /// The program, without whatever settings are in this environment.
 pub fn command() -> Command {
@@ -40,22 +45,116 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A process whose stderr is kept; killed with its value.
+pub struct Process {
+    child: Child,
+    log: Arc<Log>,
+    reader: Option<JoinHandle<()>>,
+}
+
 /// What a process has said so far, line by line.
 #[derive(Default)]
 struct Log {
-    lines: Mutex<Vec<String>>,
+    said: Mutex<Said>,
     more: Condvar,
 }
 
-/// A running `session-memory serve`; killed with its value.
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    /// Whether the process has closed stderr.
+    all: bool,
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Log::default());
+        let kept = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                kept.said.lock().unwrap().lines.push(line);
+                kept.more.notify_all();
+            }
+            kept.said.lock().unwrap().all = true;
+            kept.more.notify_all();
+        });
+        Self { child, log, reader: Some(reader) }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name: `TERM`, `INT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(sent.unwrap().success(), "the signal {name} was not sent");
+    }
+
+    /// What it has written to stderr so far.
+    pub fn log(&self) -> String {
+        self.log.said.lock().unwrap().lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The first line that begins so.
+    pub fn line(&self, start: &str) -> Option<String> {
+        self.log.said.lock().unwrap().lines.iter().find(|line| line.starts_with(start)).cloned()
+    }
+
+    /// The address after this in the first line that begins so.
+    pub fn address(&self, start: &str) -> Option<SocketAddr> {
+        self.line(start)?.strip_prefix(start)?.split(' ').next()?.parse().ok()
+    }
+
+    /// Waits until more lines than this hold the text.
+    fn wait_for_more(&self, text: &str, before: usize) {
+        let missing =
+            |said: &mut Said| said.lines.iter().filter(|line| line.contains(text)).count() <= before;
+        let waiting = |said: &mut Said| !said.all && missing(said);
+        let said = self.log.said.lock().unwrap();
+        let (mut said, _) = self.log.more.wait_timeout_while(said, PATIENCE, waiting).unwrap();
+        assert!(!missing(&mut said), "never said {text:?}: {:?}", said.lines);
+    }
+
+    /// How it has ended, if it has. All that it said is in the log then.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().unwrap()?;
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        Some(status)
+    }
+
+    /// Waits until it ends by itself.
+    fn wait(&mut self) -> ExitStatus {
+        let said = self.log.said.lock().unwrap();
+        let (said, waited) = self.log.more.wait_timeout_while(said, PATIENCE, |said| !said.all).unwrap();
+        assert!(!waited.timed_out(), "it does not end: {:?}", said.lines);
+        drop(said);
+        self.child.wait().unwrap()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A running `session-memory serve` for tests without a runtime; killed with its value.
 pub struct Proxy {
-    child: Child,
+    process: Process,
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
-    log: Arc<Log>,
-    /// Ends when the process has closed stderr.
-    said_all: mpsc::Receiver<SocketAddr>,
-    reader: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -71,32 +170,11 @@ impl Proxy {
         if !args.contains(&"--store") {
             command.args(["--store", "memory"]);
         }
-        let mut child = command.args(args).stdout(Stdio::null()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Log::default());
-        let (ready, said_all) = mpsc::channel();
-        let kept = Arc::clone(&log);
-        let reader = std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let ready_at = address_in(&line, "session-memory: listening on http://");
-                kept.lines.lock().unwrap().push(line);
-                kept.more.notify_all();
-                if let Some(address) = ready_at {
-                    ready.send(address).unwrap();
-                }
-            }
-        });
-        let Ok(address) = said_all.recv_timeout(PATIENCE) else {
-            let _ = child.kill();
-            panic!("the proxy did not get ready: {:?}", log.lines.lock().unwrap());
-        };
-        let admin = log
-            .lines
-            .lock()
-            .unwrap()
-            .iter()
-            .find_map(|line| address_in(line, "session-memory: admin on http://"));
-        Self { child, address, admin, log, said_all, reader: Some(reader) }
+        let process = Process::spawn(command.args(args));
+        process.wait_for_more(READY, 0);
+        let address = process.address(READY).expect("the line names the address");
+        let admin = process.address(ADMIN);
+        Self { process, address, admin }
     }
 
     pub fn url(&self) -> String {
@@ -104,13 +182,12 @@ impl Proxy {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Sends a signal by its name: `TERM`, `INT`, `KILL`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
-        assert!(sent.unwrap().success(), "the signal {name} was not sent");
+        self.process.signal(name);
     }
 
     /// Waits for a line that holds this text.
@@ -118,36 +195,14 @@ impl Proxy {
         self.wait_for_more(text, 0);
     }
 
-    /// Waits for one after so many lines that hold this text.
+    /// Waits for one after this number of lines that hold the text.
     pub fn wait_for_more(&self, text: &str, before: usize) {
-        let lines = self.log.lines.lock().unwrap();
-        let unsaid =
-            |lines: &mut Vec<String>| lines.iter().filter(|line| line.contains(text)).count() <= before;
-        let (lines, waited) = self.log.more.wait_timeout_while(lines, PATIENCE, unsaid).unwrap();
-        assert!(!waited.timed_out(), "never said {text:?}: {lines:?}");
+        self.process.wait_for_more(text, before);
     }
 
     /// Waits for the process and answers its exit code and all it said.
     pub fn wait(mut self) -> (Option<i32>, String) {
-        let ended = self.said_all.recv_timeout(PATIENCE);
-        assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected), "it does not end: {}", self.log());
-        let status = self.child.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
-        (status.code(), self.log())
+        let status = self.process.wait();
+        (status.code(), self.process.log())
     }
-
-    fn log(&self) -> String {
-        self.log.lines.lock().unwrap().join("\n")
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn address_in(line: &str, before: &str) -> Option<SocketAddr> {
-    line.strip_prefix(before)?.split(' ').next()?.parse().ok()
 }

@@ -4,28 +4,27 @@ use std::{
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    process::ExitStatus,
+    sync::Arc,
     time::Duration,
 };
 
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    sync::OnceCell,
-    task::JoinSet,
-};
+use tokio::sync::OnceCell;
 use tower_session_memory::store::Scope;
 
 use super::{
     client::{Answer, Post},
+    process::{self, Process},
     store::{self, AnyStore, NAMESPACE, Stored},
     within,
 };
 
 /// How long a load and the end of a reply wait for the store: that the machine is busy is no fault of the store's.
 const PATIENCE: &str = "30s";
+
+/// Between two looks at a process.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How the binary is to be started; starting it again uses the same directory and store.
 #[derive(Clone)]
@@ -49,9 +48,7 @@ pub struct Proxy {
     launch: Launch,
     addr: SocketAddr,
     ready: String,
-    child: Child,
-    log: Log,
-    _reader: JoinSet<()>,
+    process: Process,
 }
 
 /// What a process that ended left behind.
@@ -60,8 +57,6 @@ pub struct Ended {
     pub status: ExitStatus,
     pub log: String,
 }
-
-type Log = Arc<Mutex<String>>;
 
 impl Launch {
     /// In front of this upstream, with a SQLite store in a directory of its own.
@@ -159,41 +154,35 @@ impl Launch {
 
     /// The same; an error when it ends before.
     pub async fn try_start(self) -> Result<Proxy, Ended> {
-        let (mut child, log, mut reader) = self.spawn();
+        let mut process = self.spawn();
         let ready = within("the ready line", async {
             loop {
-                if let Some(line) = ready_line(&log) {
+                if let Some(line) = process.line(process::READY) {
                     return Ok(line);
                 }
-                if let Ok(Some(status)) = child.try_wait() {
+                if let Some(status) = process.try_wait() {
                     return Err(status);
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         })
         .await;
-        let ready = match ready {
-            Ok(ready) => ready,
-            Err(status) => {
-                let _ = within("its last words", reader.join_next()).await;
-                return Err(Ended { status, log: text(&log) });
+        match ready {
+            Ok(ready) => {
+                let addr = process.address(process::READY).expect("the ready line names the address");
+                Ok(Proxy { launch: self, addr, ready, process })
             }
-        };
-        let addr = ready.split(" on http://").nth(1).and_then(|rest| rest.split(' ').next());
-        let addr = addr.and_then(|addr| addr.parse().ok()).expect("the ready line names the address");
-        Ok(Proxy { launch: self, addr, ready, child, log, _reader: reader })
+            Err(status) => Err(Ended { status, log: process.log() }),
+        }
     }
 
     /// Starts it and waits until it ends by itself.
     pub async fn run_to_end(self) -> Ended {
-        let (mut child, log, mut reader) = self.spawn();
-        let status = within("the process to end", child.wait()).await.unwrap();
-        let _ = within("its last words", reader.join_next()).await;
-        Ended { status, log: text(&log) }
+        ended(self.spawn()).await
     }
 
-    fn spawn(&self) -> (Child, Log, JoinSet<()>) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_session-memory"));
+    fn spawn(&self) -> Process {
+        let mut command = process::command();
         command.arg("serve").args(["--upstream", &self.upstream, "--store", &self.store_url()]);
         command.args(["--namespace", &self.namespace]);
         if !self.args.iter().any(|arg| arg == "--listen") {
@@ -204,30 +193,12 @@ impl Launch {
             std::fs::write(&path, toml).unwrap();
             command.arg("--config").arg(path);
         }
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("SESSION_MEMORY_") {
-                command.env_remove(name);
-            }
-        }
         if self.patient {
             let limits = ["SESSION_MEMORY_LOAD_TIMEOUT", "SESSION_MEMORY_COMMIT_WAIT"];
             command.envs(limits.map(|limit| (limit, PATIENCE)));
         }
         command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
-        command.current_dir(self.dir.path()).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
-        let stderr = child.stderr.take().expect("stderr is piped");
-        let log = Log::default();
-        let mut reader = JoinSet::new();
-        let into = log.clone();
-        reader.spawn(async move {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                into.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
-        (child, log, reader)
+        Process::spawn(command.current_dir(self.dir.path()))
     }
 }
 
@@ -247,7 +218,7 @@ impl Proxy {
 
     /// What it wrote to stderr so far.
     pub fn log(&self) -> String {
-        text(&self.log)
+        self.process.log()
     }
 
     pub fn launch(&self) -> &Launch {
@@ -255,28 +226,23 @@ impl Proxy {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id().expect("the process has not been waited for")
+        self.process.pid()
     }
 
     /// `kill -9`, and waits until it is gone.
     pub async fn kill(mut self) -> Launch {
-        self.child.start_kill().unwrap();
-        within("the killed process", self.child.wait()).await.unwrap();
-        self.launch.clone()
+        self.process.kill();
+        self.launch
     }
 
     /// SIGTERM.
     pub fn terminate(&self) {
-        let pid = self.pid().to_string();
-        let status = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(status.success(), "kill -TERM {pid}");
+        self.process.signal("TERM");
     }
 
     /// Waits until it ends by itself.
-    pub async fn ended(mut self) -> Ended {
-        let status = within("the process to end", self.child.wait()).await.unwrap();
-        let _ = within("its last words", self._reader.join_next()).await;
-        Ended { status, log: text(&self.log) }
+    pub async fn ended(self) -> Ended {
+        ended(self.process).await
     }
 
     /// SIGTERM, and starts it again.
@@ -305,9 +271,7 @@ impl Proxy {
 
     /// Where it answers operators, if it does.
     pub fn admin(&self) -> SocketAddr {
-        let log = self.log();
-        let addr = log.split("admin on http://").nth(1).and_then(|rest| rest.split_whitespace().next());
-        addr.and_then(|addr| addr.parse().ok()).expect("the log names the admin address")
+        self.process.address(process::ADMIN).expect("the log names the admin address")
     }
 
     /// What it answers operators.
@@ -317,14 +281,15 @@ impl Proxy {
     }
 }
 
-fn ready_line(log: &Log) -> Option<String> {
-    log.lock()
-        .unwrap()
-        .lines()
-        .find(|line| line.starts_with("session-memory: listening on "))
-        .map(str::to_owned)
-}
-
-fn text(log: &Log) -> String {
-    log.lock().unwrap().clone()
+async fn ended(mut process: Process) -> Ended {
+    let status = within("the process to end", async {
+        loop {
+            if let Some(status) = process.try_wait() {
+                return status;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+    .await;
+    Ended { status, log: process.log() }
 }

@@ -128,6 +128,30 @@ fn every_script_and_test_that_a_command_names_exists() {
 }
 
 #[test]
+fn every_test_that_holds_a_promise_exists() {
+    let promises = include_str!("../README.md").split_once("\n## Promises\n").expect("the promises follow").1;
+    let mut named = 0;
+    for name in promises.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+        named += 1;
+        let (krate, rest) = name.split_once("::").unwrap();
+        let last = rest.rsplit("::").next().unwrap();
+        let mut sources = String::new();
+        let mut paths = vec![root().join("tests").join(krate)];
+        let mut module = false;
+        while let Some(path) = paths.pop() {
+            module |= path.file_stem().is_some_and(|stem| stem == last);
+            if path.is_dir() {
+                paths.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &fs::read_to_string(path).unwrap();
+            }
+        }
+        assert!(module || sources.contains(&format!("fn {last}(")), "tests/README.md: there is no {name}");
+    }
+    assert!(named >= 50, "only {named} tests are named: are they still written as `crate::module::test`?");
+}
+
+#[test]
 fn every_metric_is_named_and_every_one_that_is_named_is_counted() {
     let mut counted = BTreeSet::new();
     let mut folders = vec![root().join("src")];

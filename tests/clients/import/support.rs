@@ -1,11 +1,14 @@
 //! The command, and sources for it.
 
-use std::{path::Path, process::Stdio};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::{common::*, servers::Redis};
+use crate::{
+    common::{process, *},
+    servers::Redis,
+};
 
 /// What an import ended with.
 #[derive(Debug)]
@@ -32,14 +35,9 @@ impl Imported {
 
 /// The command with these arguments, without whatever settings are in this environment.
 pub(crate) fn command(store: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_session-memory"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SESSION_MEMORY_") || name == "RUST_LOG" {
-            command.env_remove(name);
-        }
-    }
+    let mut command = Command::from(process::command());
     command.arg("import").args(["--store", store]).args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.kill_on_drop(true);
     command
 }
 
