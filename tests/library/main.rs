@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod layer;
+#[path = "../common/lines.rs"]
+mod lines;
 mod reconcile_model;
 mod records;
 mod replies;
 #[cfg(feature = "testing")]
 mod scripted_upstream;
+mod second_format;
 mod splice;

@@ -18,6 +18,7 @@ mod place;
 mod cache;
 mod durability;
 mod reconcile;
+mod records;
 mod replicas;
 mod schema;
 mod sealed;
