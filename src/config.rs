@@ -213,7 +213,7 @@ pub enum OnAppendError {
     /// It goes out; the append is tried on in the background, and a turn that is lost is logged and counted.
     #[default]
     Deliver,
-    /// It is withheld and the body ends in an error, so that the end of a reply that can be stored always means
+    /// It is withheld and the body ends in [`ReplyWithheld`](crate::ReplyWithheld), so that the end of a reply that can be stored always means
     /// stored. (A reply that gives no turn, such as one past the recording limit, ends as the upstream ends it.)
     Cut,
 }

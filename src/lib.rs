@@ -86,6 +86,7 @@
 //! recorded), `append` (everything after the instructions is new, even assistant messages) and `reset` (the
 //! conversation starts again; the log keeps what was).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 /// The README's code compiles.
@@ -112,7 +113,7 @@ pub mod store;
 pub mod testing;
 pub mod view;
 
-pub use body::{BoxError, RequestBody, ResponseBody};
+pub use body::{BoxError, ReplyWithheld, RequestBody, ResponseBody};
 pub use commit::{AppendQueue, Commits, DrainReport, Observer};
 pub use config::{Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing};
 pub use exchange::{Decision, Remembered};

@@ -16,5 +16,12 @@ pub use response::ResponseBody;
 pub(crate) use room::Room;
 pub(crate) use tee::{Reactions, Tee};
 
-/// The error of a response body: the inner body's, or ours where a reply's end is withheld.
+/// The error of a response body: the inner body's, or [`ReplyWithheld`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The error in which a response body ends whose turn could not be stored, with
+/// [`OnAppendError::Cut`](crate::OnAppendError::Cut). A caller finds it by `downcast_ref`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("the turn could not be stored, so the reply's end is withheld")]
+pub struct ReplyWithheld;

@@ -30,6 +30,13 @@ pin_project! {
     }
 }
 
+/// An empty body.
+impl<B> Default for RequestBody<B> {
+    fn default() -> Self {
+        Self::pieces(Vec::new())
+    }
+}
+
 impl<B> RequestBody<B> {
     /// The client's body as it comes.
     pub(crate) fn stream(body: B) -> Self {

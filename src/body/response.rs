@@ -46,6 +46,13 @@ impl<B> ResponseBody<B> {
     }
 }
 
+/// An empty body: what layers such as tower-http's `TimeoutLayer` and `CorsLayer` answer with.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::own(Bytes::new())
+    }
+}
+
 impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes> + Send + 'static,

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::{BoxError, recording::Recording};
+use super::{BoxError, ReplyWithheld, recording::Recording};
 use crate::{
     commit::{Draining, Outcome, Submitted},
     config::{OnAppendError, OnDisconnect},
@@ -53,11 +53,6 @@ struct CommitWait {
     patience: Pin<Box<Sleep>>,
     key: SessionKey,
 }
-
-/// The reply's end was withheld, because its turn is not stored.
-#[derive(Debug, thiserror::Error)]
-#[error("the turn could not be stored, so the reply's end is withheld")]
-struct Withheld;
 
 impl<B> Tee<B>
 where
@@ -179,7 +174,7 @@ where
 
 impl CommitWait {
     /// Whether the end may go out.
-    fn poll(&mut self, policy: OnAppendError, cx: &mut Context<'_>) -> Poll<Result<(), Withheld>> {
+    fn poll(&mut self, policy: OnAppendError, cx: &mut Context<'_>) -> Poll<Result<(), ReplyWithheld>> {
         let stored = match &mut self.submitted {
             Submitted::Done(outcome) => *outcome == Outcome::Stored,
             Submitted::Waiting(outcome) => match Pin::new(outcome).poll(cx) {
@@ -191,7 +186,7 @@ impl CommitWait {
                 }
             },
         };
-        Poll::Ready(if stored || policy == OnAppendError::Deliver { Ok(()) } else { Err(Withheld) })
+        Poll::Ready(if stored || policy == OnAppendError::Deliver { Ok(()) } else { Err(ReplyWithheld) })
     }
 }
 

@@ -48,6 +48,11 @@ pub enum InvalidSessionId {
     Ambiguous,
 }
 
+/// The operating system gave no random bytes, of which session ids are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gave no random bytes")]
+pub struct NoRandomBytes;
+
 impl SessionId {
     /// The longest id that is accepted, in bytes.
     pub const MAX_LEN: usize = 128;
@@ -74,11 +79,11 @@ impl SessionId {
     ///
     /// # Errors
     ///
-    /// When the operating system gives no random bytes.
-    pub fn random() -> Result<Self, getrandom::Error> {
+    /// [`NoRandomBytes`] when the operating system gives none.
+    pub fn random() -> Result<Self, NoRandomBytes> {
         use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
         let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes)?;
+        getrandom::fill(&mut bytes).map_err(|_| NoRandomBytes)?;
         Ok(Self(BASE64_URL_SAFE_NO_PAD.encode(bytes).into()))
     }
 

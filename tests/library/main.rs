@@ -5,6 +5,7 @@
 mod layer;
 #[path = "../common/lines.rs"]
 mod lines;
+mod observers;
 mod reconcile_model;
 mod records;
 mod replies;
@@ -12,3 +13,4 @@ mod replies;
 mod scripted_upstream;
 mod second_format;
 mod splice;
+mod tower_http;

@@ -9,4 +9,4 @@ mod failures;
 mod heads;
 mod identity;
 mod leaving;
-mod support;
+pub mod support;
