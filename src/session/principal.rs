@@ -99,6 +99,16 @@ impl PrincipalPolicy {
         Self(Policy::Shared)
     }
 
+    /// Request headers that decide on the principal. A proxy before the layer must neither drop nor change them.
+    #[must_use]
+    pub fn headers(&self) -> &[HeaderName] {
+        match &self.0 {
+            Policy::Credential(_) => &CREDENTIALS,
+            Policy::Header(name) => std::slice::from_ref(name),
+            Policy::Shared => &[],
+        }
+    }
+
     /// The principal of a request with this head, as the layer finds it: for programs that must know whose a
     /// session is without serving a request.
     #[must_use]
@@ -133,12 +143,11 @@ impl fmt::Debug for Policy {
     }
 }
 
+/// The headers that may carry a credential; the first one present counts.
+static CREDENTIALS: [HeaderName; 3] =
+    [http::header::AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+
 fn credential(headers: &HeaderMap) -> Option<&'static HeaderName> {
-    static CREDENTIALS: [HeaderName; 3] = [
-        http::header::AUTHORIZATION,
-        HeaderName::from_static("x-api-key"),
-        HeaderName::from_static("api-key"),
-    ];
     CREDENTIALS.iter().find(|name| headers.contains_key(*name))
 }
 

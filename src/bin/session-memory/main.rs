@@ -1,6 +1,15 @@
 //! `session-memory`: a reverse proxy in front of an OpenAI-format server that gives its conversations a memory.
 //!
-//! The story is parse → build → serve → drain: `cli`, `config`, `serve` and `drain`.
+//! The rooms, each of which uses only those below it:
+//!
+//! | room | |
+//! |---|---|
+//! | `commands` | the command line: one file or folder a command; `commands/serve.rs` is the story of the proxy |
+//! | `build` | turns settings into what runs: the log, the store, the layer, the server |
+//! | `server` | clients' side: listener, worker threads, connections, gate, admission, drain, admin listener |
+//! | `upstream` | the upstream's side: the service that forwards a request, and its connections |
+//! | `traffic` | what both sides share: refusals, hop-by-hop headers, upgrades, time limits |
+//! | `settings` | every setting: its name, default, types, and the sources it is read from |
 //!
 //! # Exit codes
 //!
@@ -13,59 +22,22 @@
 //! | 130 | a second signal ended the process at once |
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command line program")]
 
-mod admin;
-mod admission;
-mod body;
-mod cli;
-mod config;
-mod connection;
-mod deadline;
-mod demo;
-mod drain;
-mod framing;
-mod gate;
-mod headers;
-mod import;
-mod layer;
-mod listen;
-mod log;
-mod per_worker;
-mod reply;
-mod seldom;
-mod send;
-mod serve;
+mod build;
+mod commands;
+mod error;
+mod server;
 mod settings;
-mod store;
-mod upgrade;
+mod traffic;
 mod upstream;
-mod wire;
-mod workers;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::run() {
+    match commands::run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("session-memory: {}", chain(&*error));
+            eprintln!("session-memory: {}", error::chain(&*error));
             ExitCode::FAILURE
         }
     }
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// An error and what caused it, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

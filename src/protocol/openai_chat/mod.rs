@@ -42,11 +42,14 @@ impl Default for OpenAiChat {
 }
 
 impl OpenAiChat {
+    /// End of the paths that are taken by default.
+    pub const PATH_SUFFIX: &str = "/chat/completions";
+
     /// Takes every `POST` to a path that ends in `/chat/completions`: OpenAI's, Azure's deployments,
     /// OpenRouter's, Gemini's, and the short form of Ollama, llama.cpp and LiteLLM.
     #[must_use]
     pub fn new() -> Self {
-        Self { suffixes: vec!["/chat/completions".to_owned()], accept_done: false }
+        Self { suffixes: vec![Self::PATH_SUFFIX.to_owned()], accept_done: false }
     }
 
     /// Takes requests whose path ends in one of these instead of `/chat/completions`.

@@ -1,4 +1,4 @@
-//! The settings that name a place: where to listen, what to ask, where to store.
+//! Settings that name a place: the listener's address, the upstream's URL, the store's URL.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use tower_session_memory::store::redis::{InvalidRedisUrl, RedisUrl};
 
 use super::value::Value;
 
-/// Where to listen: an address, or a name that resolves to one.
+/// Address of a listener, or a name that resolves to one.
 #[derive(Debug, Clone)]
 pub(crate) struct Listen(pub(crate) String);
 
@@ -33,7 +33,7 @@ impl Value for Listen {
 pub(crate) struct UpstreamUrl(pub(crate) Uri);
 
 impl UpstreamUrl {
-    /// Whether it plainly names the place where `listen` listens. (A name that resolves to it goes unnoticed.)
+    /// Whether the URL plainly names the address of `listen`. A name that resolves to it goes unnoticed.
     pub(crate) fn is_at(&self, listen: &str) -> bool {
         let here = |host: &str| ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"].contains(&host);
         let (host, port) = listen.rsplit_once(':').unwrap_or_default();
@@ -70,17 +70,17 @@ impl Value for UpstreamUrl {
     }
 }
 
-/// Which store.
+/// URL of a store.
 #[derive(Debug, Clone)]
 pub(crate) enum StoreUrl {
     Memory,
     Sqlite(PathBuf),
-    /// As it was written, with its password.
+    /// The URL as written, with its password, and parsed.
     Redis(SecretString, Box<RedisUrl>),
     Postgres(SecretUrl),
 }
 
-/// A URL that may hold a password: no part that may is ever shown.
+/// A URL that may hold a password, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretUrl(String);
 
@@ -90,7 +90,7 @@ impl SecretUrl {
         &self.0
     }
 
-    /// Host, port and path; nothing of a URL that could be read in two ways.
+    /// Host, port and path, unless the URL could be read in two ways.
     fn redacted(&self) -> String {
         let uri: Option<Uri> = self.0.parse().ok();
         let marks = |text: &str| text.matches('@').count();
@@ -117,7 +117,7 @@ impl Value for StoreUrl {
     fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "memory" => Ok(Self::Memory),
-            // The first part of `//NAME` would be a host, and without one it is a path that nobody meant.
+            // `//NAME` would be a host, or a file in the root directory.
             Some(("sqlite", path)) if path.starts_with("//") && !path.starts_with("///") => {
                 Err(format!("expected sqlite:PATH, such as sqlite:{}", path.trim_start_matches('/')))
             }
@@ -126,7 +126,7 @@ impl Value for StoreUrl {
                 let url = text.parse().map(Box::new).map_err(|error: InvalidRedisUrl| error.to_string())?;
                 Ok(Self::Redis(text.into(), url))
             }
-            // What else is wrong with it the store says, without repeating it.
+            // The store itself checks the rest, and never quotes the URL.
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 Ok(Self::Postgres(SecretUrl(text.to_owned())))
             }
@@ -144,7 +144,7 @@ impl Value for StoreUrl {
     }
 }
 
-/// The end of a path.
+/// End of a path.
 #[derive(Debug, Clone)]
 pub(crate) struct PathSuffix(pub(crate) String);
 
@@ -164,7 +164,7 @@ impl Value for PathSuffix {
     }
 }
 
-/// An origin, as browsers write it.
+/// Origin, as browsers write it.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin(pub(crate) String);
 

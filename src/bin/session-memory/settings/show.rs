@@ -1,8 +1,8 @@
-//! The table, as `check` and the README show it.
+//! The table of settings, as `check` and the README show it.
 
 use std::fmt::Write;
 
-use super::{Settings, TABLE};
+use super::table::{Settings, TABLE};
 
 /// Every setting in force, its value and its source, one a line.
 pub(crate) fn list(settings: &Settings, secrets: &[(&'static str, String)]) -> String {

@@ -1,17 +1,21 @@
-//! The types of settings: each is read from text, and written as the same text.
+//! Types of settings: each is read from text, and shown as the same text.
+//!
+//! The library's own enums are settings, too: [`choice!`] gives each variant its word.
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
 
 use bytesize::ByteSize;
 use http::HeaderName;
-use tower_session_memory::store::Durability;
+use tower_session_memory::{
+    OnAppendError, OnDisconnect, OnLoadError, OnMissing, history::Instructions, store::Durability,
+};
 
 /// A type that a setting may have.
 pub(crate) trait Value: Sized {
-    /// What help texts call a value.
+    /// The name of a value in help texts.
     const PLACEHOLDER: &'static str;
 
-    /// Whether a value may hold a password, so that no error repeats it.
+    /// Whether a value may hold a password, which no error may repeat.
     const MAY_HOLD_SECRET: bool = false;
 
     /// Reads the one spelling that files, flags and environment variables share.
@@ -21,7 +25,7 @@ pub(crate) trait Value: Sized {
     fn show(&self) -> String;
 }
 
-/// `none` is none.
+/// The word `none` is `None`.
 impl<T: Value> Value for Option<T> {
     const PLACEHOLDER: &'static str = T::PLACEHOLDER;
     const MAY_HOLD_SECRET: bool = T::MAY_HOLD_SECRET;
@@ -152,7 +156,7 @@ impl Value for Duration {
     }
 }
 
-/// How many threads; as many as there are cores unless it says otherwise.
+/// A number of threads; the number of cores by default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Threads(Option<NonZeroUsize>);
 
@@ -169,7 +173,7 @@ impl Value for Threads {
         match text {
             "cores" => Ok(Self(None)),
             number => number.parse().map(|count| Self(Some(count))).map_err(|_| {
-                "expected a number above 0, or `cores` for as many as this machine has".to_owned()
+                "expected a number above 0, or `cores` for the number of this machine's cores".to_owned()
             }),
         }
     }
@@ -202,11 +206,7 @@ pub(crate) trait Choice: Copy + PartialEq + 'static {
 }
 
 macro_rules! choice {
-    ($($(#[$doc:meta])* $type:ident { $($word:literal = $variant:ident),+ })+) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum $type { $($variant),+ }
-
+    ($($type:ty { $($word:literal = $variant:ident),+ })+) => {$(
         impl Choice for $type {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
         }
@@ -231,21 +231,22 @@ macro_rules! choice {
 }
 
 choice! {
-    /// What happens to a request without a session id.
-    MissingSession { "pass" = Pass, "issue" = Issue, "reject" = Reject }
-    /// Whether instructions are stored.
-    RememberInstructions { "remember" = Remember, "client" = Client }
-    /// What happens when a session cannot be loaded.
-    OnLoad { "reject" = Reject, "bypass" = Bypass }
-    /// What happens when a turn cannot be stored in time.
-    OnAppend { "deliver" = Deliver, "cut" = Cut }
-    /// What happens when a client leaves.
-    OnDrop { "keep" = Keep, "discard" = Discard, "drain" = Drain }
-    /// How log lines look.
+    OnMissing { "pass" = Pass, "issue" = Issue, "reject" = Reject }
+    Instructions { "remember" = Remember, "client" = Client }
+    OnLoadError { "reject" = Reject, "bypass" = Bypass }
+    OnAppendError { "deliver" = Deliver, "cut" = Cut }
+    OnDisconnect { "keep" = Keep, "discard" = Discard, "drain" = Drain }
     LogFormat { "text" = Text, "json" = Json }
 }
 
-/// Where the principal comes from.
+/// The format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The source of the principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PrincipalFrom {
     Credential,
@@ -274,7 +275,7 @@ impl Value for PrincipalFrom {
     }
 }
 
-/// Which log lines are written.
+/// A filter of log lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Filter(pub(crate) String);
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{Uri, uri::Scheme};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -20,25 +21,29 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use tower::{Service, ServiceExt};
+use tower_session_memory::RequestBody;
 
-use crate::{BoxError, body::UpstreamRequest, config::Config};
+use crate::{
+    error::BoxError,
+    settings::Config,
+    traffic::{IdleLimited, KEEP_ALIVE, USER_TIMEOUT},
+};
+
+/// The body of a request to the upstream: the client's own, or one with the history in it.
+pub(super) type UpstreamRequest = IdleLimited<RequestBody<Incoming>>;
 
 /// A client with a pool of connections.
-pub(crate) type HttpClient = Client<Timed<HttpsConnector<HttpConnector>>, UpstreamRequest>;
+pub(super) type PooledClient = Client<TimedConnector<HttpsConnector<HttpConnector>>, UpstreamRequest>;
 
-/// How long a connection that carries nothing is kept; below the usual 60 seconds of servers.
+/// A connection that carries nothing is kept for 50 seconds, below the usual 60 seconds of servers.
 pub(super) const POOL_IDLE: Duration = Duration::from_secs(50);
-/// How long data that was sent may stay unacknowledged before the connection counts as dead.
-pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a silent connection is probed.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A client that speaks HTTP/2 where TLS offers it, and one that speaks HTTP/1.1 only.
 ///
 /// # Errors
 ///
 /// When there are no certificates to trust, or a file with them cannot be read.
-pub(super) fn clients(config: &Config) -> Result<(HttpClient, HttpClient), BoxError> {
+pub(super) fn clients(config: &Config) -> Result<(PooledClient, PooledClient), BoxError> {
     let tls = tls(config)?;
     let limit = config.settings.connect_timeout;
     let https = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
@@ -47,14 +52,14 @@ pub(super) fn clients(config: &Config) -> Result<(HttpClient, HttpClient), BoxEr
     Ok((client(both, limit), client(http1, limit)))
 }
 
-fn client(inner: HttpsConnector<HttpConnector>, limit: Duration) -> HttpClient {
+fn client(inner: HttpsConnector<HttpConnector>, limit: Duration) -> PooledClient {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(20))
-        .build(Timed { inner: Arc::new(inner), limit })
+        .build(TimedConnector { inner: Arc::new(inner), limit })
 }
 
 fn tcp() -> HttpConnector {
@@ -67,7 +72,7 @@ fn tcp() -> HttpConnector {
     tcp
 }
 
-/// The system's certificates and those of `upstream_ca`; read only if the upstream is https.
+/// Trust in the system's certificates and those of `upstream_ca`, which are read only for an https upstream.
 fn tls(config: &Config) -> Result<ClientConfig, BoxError> {
     let mut roots = RootCertStore::empty();
     if config.upstream.0.scheme() == Some(&Scheme::HTTPS) {
@@ -98,31 +103,31 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), BoxError> {
     if found { Ok(()) } else { Err(unreadable(&"there is no certificate in it").into()) }
 }
 
-/// A connection took too long.
+/// A connection was not made within the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream was not reached within {0:?}")]
 pub(crate) struct TimedOut(Duration);
 
-/// A connector that speaks neither TLS nor anything but HTTP/1.1.
-pub(super) fn plain(limit: Duration) -> Timed<HttpConnector> {
-    Timed { inner: Arc::new(tcp()), limit }
+/// A connector without TLS.
+pub(super) fn plain(limit: Duration) -> TimedConnector<HttpConnector> {
+    TimedConnector { inner: Arc::new(tcp()), limit }
 }
 
-/// A connector with a limit for all of it: the name's look-up, TCP and TLS.
+/// A connector with one time limit for the name's look-up, TCP and TLS together.
 ///
-/// The client clones it with every request, whether or not it connects.
-pub(super) struct Timed<C> {
+/// The inner connector is behind an `Arc`, since hyper's client clones it with every request.
+pub(super) struct TimedConnector<C> {
     inner: Arc<C>,
     limit: Duration,
 }
 
-impl<C> Clone for Timed<C> {
+impl<C> Clone for TimedConnector<C> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), limit: self.limit }
     }
 }
 
-impl<C> Service<Uri> for Timed<C>
+impl<C> Service<Uri> for TimedConnector<C>
 where
     C: Service<Uri, Error: Into<BoxError>, Response: Send, Future: Send> + Clone + Send + Sync + 'static,
 {

@@ -1,14 +1,17 @@
-//! What the client is told when the upstream could not be asked.
+//! Refusals for a request to which the upstream gave no usable reply.
 
 use std::{error::Error, time::Duration};
 
 use http::StatusCode;
 
-use super::connect::TimedOut;
-use crate::{body::Stalled, reply::Refusal};
+use super::{connect::TimedOut, unanswered::Unanswered};
+use crate::{
+    error::chain,
+    traffic::{Refusal, Stalled},
+};
 
 /// No head of a reply came in time.
-pub(crate) fn no_head(limit: Duration) -> Refusal {
+pub(super) fn no_head(limit: Duration) -> Refusal {
     tracing::warn!(?limit, "the upstream did not answer in time");
     Refusal::upstream(
         StatusCode::GATEWAY_TIMEOUT,
@@ -17,18 +20,14 @@ pub(crate) fn no_head(limit: Duration) -> Refusal {
     )
 }
 
-/// The upstream changed the protocol although nobody asked.
-pub(crate) fn unasked_upgrade() -> Refusal {
+/// The upstream changed the protocol unasked.
+pub(super) fn unasked_upgrade() -> Refusal {
     tracing::warn!("the upstream switched protocols unasked");
-    Refusal::upstream(
-        StatusCode::BAD_GATEWAY,
-        "upstream_failed",
-        "the upstream switched protocols although nobody asked",
-    )
+    Refusal::upstream(StatusCode::BAD_GATEWAY, "upstream_failed", "the upstream switched protocols unasked")
 }
 
 /// The upstream's reply is coded in a way that cannot be passed on.
-pub(crate) fn unknown_coding() -> Refusal {
+pub(super) fn unknown_coding() -> Refusal {
     tracing::warn!("the upstream's reply has a transfer coding other than chunked");
     Refusal::upstream(
         StatusCode::BAD_GATEWAY,
@@ -37,14 +36,12 @@ pub(crate) fn unknown_coding() -> Refusal {
     )
 }
 
-/// What an error of the client means to the one who asked.
-///
-/// The upstream's address is in the log only.
-pub(crate) fn refusal(error: &super::Unanswered) -> Refusal {
+/// The refusal for an error; only the log names the upstream's address.
+pub(super) fn refusal(error: &Unanswered) -> Refusal {
     if let Some(stalled @ Stalled::Client(_)) = cause::<Stalled>(error) {
         return Refusal::invalid(StatusCode::REQUEST_TIMEOUT, stalled.to_string());
     }
-    tracing::warn!(error = crate::chain(error), "the upstream could not be asked");
+    tracing::warn!(error = chain(error), "the upstream could not be asked");
     if let Some(timed_out) = cause::<TimedOut>(error) {
         let message = format!("{timed_out} (connect_timeout)");
         return Refusal::upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message);
@@ -57,7 +54,7 @@ pub(crate) fn refusal(error: &super::Unanswered) -> Refusal {
     Refusal::upstream(StatusCode::BAD_GATEWAY, "upstream_failed", message)
 }
 
-/// The first error of a kind among an error and its causes.
+/// The first error of type `E` among an error and its causes.
 fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {

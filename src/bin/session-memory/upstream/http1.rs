@@ -27,23 +27,23 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::{net::TcpStream, runtime::Handle, task::unconstrained};
 use tower::ServiceExt;
 
-use super::connect::{POOL_IDLE, Timed};
-use crate::{BoxError, body::UpstreamRequest};
+use super::connect::{POOL_IDLE, TimedConnector, UpstreamRequest};
+use crate::error::BoxError;
 
-/// How often connections that carry nothing are looked at: whether they have ended, or are too old.
+/// Connections that carry nothing are checked every 5 seconds: for their end, and their age.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// A client of one upstream, and its idle connections. A clone shares them.
+/// A client of one upstream, and its idle connections. Clones share them.
 #[derive(Clone)]
 pub(super) struct Client {
     upstream: Uri,
-    connector: Timed<HttpConnector>,
+    connector: TimedConnector<HttpConnector>,
     idle: Idle,
 }
 
 /// A connection, and hyper's two ends of it.
 struct Link {
-    // Before the connection: what it was asked is over when it is dropped.
+    // Declared before the connection, so that its request ends first when both are dropped.
     sender: SendRequest<UpstreamRequest>,
     connection: Connection<TokioIo<TcpStream>, UpstreamRequest>,
     ended: bool,
@@ -51,8 +51,10 @@ struct Link {
     waker: Waker,
 }
 
-/// Wakes the task that runs a connection, but not for what it does itself: taking a frame out of a connection tells
-/// this that there is room for another one, and the task need not come again for that.
+/// Wakes the task that runs a connection, except for wakes that this task causes itself.
+///
+/// Taking a frame out of a connection wakes the connection, since it has room for another frame. The task that took
+/// the frame is about to poll again, and needs no wake for that.
 struct Bell {
     task: Mutex<Waker>,
     /// Whether the task is at work on the connection.
@@ -73,18 +75,21 @@ pub(super) enum Error {
 }
 
 impl Client {
-    pub(super) fn new(upstream: Uri, connector: Timed<HttpConnector>) -> Self {
+    pub(super) fn new(upstream: Uri, connector: TimedConnector<HttpConnector>) -> Self {
         Self { upstream, connector, idle: Idle::default() }
     }
 
-    /// Sends a request on a connection that carries nothing, or on a new one.
+    /// Sends a request on an idle connection, or on a new one.
     ///
-    /// A request of which no byte went out, since the upstream had just ended the connection, goes out on another one.
+    /// Where the upstream has just ended the connection and no byte went out, the request is sent on another one.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the connection, and with it the request.
-    pub(super) async fn send(&self, mut request: Request<UpstreamRequest>) -> Result<Response<Reply>, Error> {
+    pub(super) async fn send(
+        &self,
+        mut request: Request<UpstreamRequest>,
+    ) -> Result<Response<ReplyBody>, Error> {
         while let Some(link) = self.idle.take() {
             match link.ask(request).await {
                 Ok((head, link)) => return Ok(self.reply(head, link)),
@@ -99,14 +104,14 @@ impl Client {
         Ok(self.reply(head, link))
     }
 
-    fn reply(&self, head: Response<Incoming>, link: Box<Link>) -> Response<Reply> {
+    fn reply(&self, head: Response<Incoming>, link: Box<Link>) -> Response<ReplyBody> {
         let idle = self.idle.clone();
-        head.map(|body| Reply { body, link: Some(link), idle, ended: false, fresh: true, broken: None })
+        head.map(|body| ReplyBody { body, link: Some(link), idle, ended: false, fresh: true, broken: None })
     }
 }
 
 impl Link {
-    async fn open(connector: &Timed<HttpConnector>, upstream: &Uri) -> Result<Box<Self>, Error> {
+    async fn open(connector: &TimedConnector<HttpConnector>, upstream: &Uri) -> Result<Box<Self>, Error> {
         let stream = connector.clone().oneshot(upstream.clone()).await.map_err(Error::Connect)?;
         let (sender, connection) = handshake(stream).await?;
         let bell = Arc::new(Bell::new());
@@ -114,16 +119,16 @@ impl Link {
         Ok(Box::new(Self { sender, connection, ended: false, bell, waker }))
     }
 
-    /// The head of the reply; or the request, if nothing of it was sent.
+    /// The head of the reply; or an error, with the request if no byte of it was sent.
     async fn ask(
         mut self: Box<Self>,
         request: Request<UpstreamRequest>,
     ) -> Result<(Response<Incoming>, Box<Self>), (Error, Option<Request<UpstreamRequest>>)> {
-        // It need not be polled with a waker, so it must not ask for being polled again either.
+        // Polled without a waker, so it must not wait for tokio's task budget either.
         let mut reply = pin!(unconstrained(self.sender.try_send_request(request)));
         self.bell.rung.store(true, Ordering::SeqCst);
         let head = std::future::poll_fn(|cx| {
-            self.run(cx, |ended| match reply.as_mut().poll(&mut nobody()) {
+            self.run(cx, |ended| match reply.as_mut().poll(&mut no_task()) {
                 Poll::Ready(head) => Poll::Ready(Some(head)),
                 Poll::Pending if ended => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
@@ -136,7 +141,7 @@ impl Link {
                 Err((Error::Http(error.into_error()), unsent))
             }
             None => {
-                // With the connection goes a request that waits for it, back to whoever waits for its reply.
+                // A request that the connection has not sent comes back when the connection is dropped.
                 drop(self);
                 let unsent = reply.await.err().and_then(|mut error| error.take_message());
                 Err((Error::Ended, unsent))
@@ -144,12 +149,11 @@ impl Link {
         }
     }
 
-    /// Does what there is to do, and looks for what came of it; while there is nothing, the task is woken when there is
-    /// more to do.
+    /// Runs the connection if it was woken, then looks for a result. A pending task is woken for the next run.
     fn run<T>(&mut self, cx: &mut Context<'_>, look: impl FnOnce(bool) -> Poll<T>) -> Poll<T> {
         let rung = self.bell.begin(cx.waker());
         if rung && !self.ended {
-            // What went wrong is told to those who wait for a head or a frame.
+            // The waiting head or frame carries the connection's error.
             let mut cx = Context::from_waker(&self.waker);
             self.ended = Pin::new(&mut self.connection).poll(&mut cx).is_ready();
         }
@@ -158,18 +162,18 @@ impl Link {
         found
     }
 
-    /// Ready when it can carry another request, or never will; says which.
+    /// Ready with `true` when the connection can carry another request, with `false` when it never can.
     fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let ended = self.run(cx, |ended| if ended { Poll::Ready(()) } else { Poll::Pending });
         if ended.is_ready() {
             return Poll::Ready(false);
         }
-        self.sender.poll_ready(&mut nobody()).map(|ready| ready.is_ok())
+        self.sender.poll_ready(&mut no_task()).map(|ready| ready.is_ok())
     }
 
-    /// Whether it can carry another request now.
+    /// Whether the connection can carry another request now.
     fn is_free(&mut self) -> bool {
-        self.poll_free(&mut nobody()) == Poll::Ready(true)
+        self.poll_free(&mut no_task()) == Poll::Ready(true)
     }
 }
 
@@ -182,14 +186,14 @@ impl Bell {
         }
     }
 
-    /// Begins the work on the connection. Says whether there is any.
+    /// Begins the work on the connection. `true` if there is work.
     fn begin(&self, task: &Waker) -> bool {
         self.task().clone_from(task);
         self.busy.store(true, Ordering::SeqCst);
         self.rung.swap(false, Ordering::SeqCst)
     }
 
-    /// Ends the work on the connection. If the task is going to wait, it is woken for what was rung meanwhile.
+    /// Ends the work on the connection. A task that is about to wait is woken for what was rung meanwhile.
     fn end(&self, waits: bool) {
         self.busy.store(false, Ordering::SeqCst);
         if waits && self.rung.load(Ordering::SeqCst) {
@@ -216,32 +220,32 @@ impl Wake for Bell {
     }
 }
 
-/// For what only [`Link::run`] can make ready: whoever runs it looks again by himself.
-fn nobody() -> Context<'static> {
+/// A context that wakes no task, for what only [`Link::run`] makes ready: its caller looks again after each run.
+fn no_task() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
 /// The body of a reply, and the connection that it comes from.
-pub(crate) struct Reply {
+pub(crate) struct ReplyBody {
     body: Incoming,
     link: Option<Box<Link>>,
     idle: Idle,
-    /// Whether the reader was told of the end.
+    /// Whether the reader has received the end.
     ended: bool,
-    /// Whether the reader has had no pause to pass on what it was given.
+    /// Whether the reader's last poll gave it a frame, which it may not have passed on yet.
     fresh: bool,
-    /// Where the reply broke off, for when it has had one.
+    /// The error at which the reply broke off, until the reader has passed on the last frame.
     broken: Option<hyper::Error>,
 }
 
-impl Reply {
+impl ReplyBody {
     fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self { body, link, .. } = self;
         let Some(link) = link else { return Poll::Ready(None) };
-        // What is there goes out before more is read: a slow reader slows its upstream.
+        // A frame that was read already goes out before more is read, so a slow reader slows its upstream.
         link.bell.busy.store(true, Ordering::SeqCst);
-        match Pin::new(&mut *body).poll_frame(&mut nobody()) {
-            Poll::Pending => link.run(cx, |_| Pin::new(body).poll_frame(&mut nobody())),
+        match Pin::new(&mut *body).poll_frame(&mut no_task()) {
+            Poll::Pending => link.run(cx, |_| Pin::new(body).poll_frame(&mut no_task())),
             frame => {
                 link.bell.end(false);
                 frame
@@ -250,7 +254,7 @@ impl Reply {
     }
 }
 
-impl Body for Reply {
+impl Body for ReplyBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -263,7 +267,7 @@ impl Body for Reply {
         }
         let frame = self.poll_link(cx);
         match frame {
-            // A server drops what it has not written yet when a body fails: that goes out first.
+            // A server drops unwritten frames when a body fails, so it gets one more poll to write them.
             Poll::Ready(Some(Err(error))) if mem::take(&mut self.fresh) => {
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();
@@ -286,12 +290,13 @@ impl Body for Reply {
     }
 }
 
-impl Drop for Reply {
-    /// The connection of a reply that was read to its end carries the next request, once its own has been sent; any
-    /// other one ends.
+impl Drop for ReplyBody {
+    /// Keeps the connection of a reply that was read to its end, once its own request has been sent.
+    ///
+    /// Any other connection ends.
     fn drop(&mut self) {
         let Some(mut link) = self.link.take() else { return };
-        match link.poll_free(&mut nobody()) {
+        match link.poll_free(&mut no_task()) {
             Poll::Ready(true) => self.idle.put(link),
             Poll::Ready(false) => {}
             Poll::Pending if self.ended || self.body.is_end_stream() => self.idle.put_when_free(link),
@@ -300,14 +305,14 @@ impl Drop for Reply {
     }
 }
 
-/// Connections that carry nothing, the last used first. A clone speaks of the same.
+/// Idle connections, the last used first. Clones share them.
 #[derive(Clone, Default)]
 struct Idle(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
     links: Vec<(Box<Link>, Instant)>,
-    /// Whether somebody looks after them.
+    /// Whether a task sweeps them.
     swept: bool,
 }
 
@@ -323,7 +328,7 @@ impl Idle {
     }
 
     fn put(&self, link: Box<Link>) {
-        // While a runtime ends, what it ran is dropped outside of it, and nobody will ask again.
+        // A runtime that ends drops its tasks outside of it; no request follows.
         let Ok(runtime) = Handle::try_current() else { return };
         let mut kept = self.kept();
         kept.links.push((link, Instant::now()));
@@ -333,8 +338,9 @@ impl Idle {
         }
     }
 
-    /// An upstream may answer before it has the whole request; its reply was whole, and so shall the request be. Where
-    /// it goes on, that body's own limit says for how long.
+    /// Sends the rest of a request whose reply is complete, then keeps the connection.
+    ///
+    /// An upstream may answer before it has the whole request. The limit of the request's body bounds the wait.
     fn put_when_free(&self, mut link: Box<Link>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let idle = self.clone();
@@ -350,8 +356,7 @@ impl Idle {
         runtime.spawn(rest);
     }
 
-    /// Ends the connections that the upstream has ended, and those that nobody has used for long; itself with the
-    /// last of them.
+    /// Drops connections that the upstream has ended, and those idle for [`POOL_IDLE`]. Ends with the last one.
     async fn sweep(self) {
         loop {
             tokio::time::sleep(SWEEP).await;

@@ -1,14 +1,24 @@
-//! The forwarding end: a service that sends a request to the upstream and answers with its reply.
+//! The upstream's side: [`Forward`], a service that sends a request to the upstream and answers with its reply.
+//!
+//! | file | |
+//! |---|---|
+//! | `target` | the upstream's URL, joined with a request's path |
+//! | `connect` | TCP and TLS, with one time limit for both; the pooled client for TLS, HTTP/2 and upgrades |
+//! | `http1` | the client for plain HTTP/1.1, without tasks of its own |
+//! | `unanswered`, `failure` | what went wrong, and the refusal that the client gets for it |
 
 mod connect;
 mod failure;
 mod http1;
 mod target;
+#[cfg(test)]
+mod tests;
+mod unanswered;
 
 use std::{
     convert::Infallible,
     future::Future,
-    net::SocketAddr,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -19,36 +29,27 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy;
 use tower_session_memory::RequestBody;
 
 use crate::{
-    BoxError,
-    admission::Place,
-    body::{Stalled, Timed, UpstreamRequest},
-    config::Config,
-    drain::Work,
-    headers::{strip_hop_by_hop, tokens_of},
-    reply::Refusal,
-    upgrade::Upgrade,
+    error::BoxError,
+    settings::Config,
+    traffic::{
+        IdleLimited, InFlight, Refusal, SlotHeld, Stalled, Upgrade, Work, strip_hop_by_hop, tokens_of,
+    },
 };
-pub(crate) use connect::{KEEP_ALIVE, USER_TIMEOUT};
+use connect::UpstreamRequest;
 use target::Target;
+use unanswered::Unanswered;
 
-/// The body of the upstream's reply: over plain HTTP/1.1, or over what else there is.
-type UpstreamReply = Either<http1::Reply, Incoming>;
-/// The body of an answer: the upstream's, or one of ours.
-pub(crate) type Reply = Either<Timed<UpstreamReply>, Full<Bytes>>;
+/// The body of the upstream's reply: from `http1`, or from a pooled client.
+type UpstreamReply = Either<http1::ReplyBody, Incoming>;
+/// The body of an answer: the upstream's reply, or a refusal.
+pub(crate) type AnswerBody = Either<SlotHeld<IdleLimited<UpstreamReply>>, Full<Bytes>>;
 
 /// Sends requests to the upstream. A clone shares the connections.
 #[derive(Clone)]
-pub(crate) struct Forward {
-    inner: Arc<Inner>,
-    /// Whose requests they are, if anybody knows.
-    client: Option<SocketAddr>,
-    /// That of the next request.
-    place: Option<Place>,
-}
+pub(crate) struct Forward(Arc<Inner>);
 
 struct Inner {
     target: Target,
@@ -57,46 +58,27 @@ struct Inner {
     head_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     body_read_timeout: Option<Duration>,
-    pooled: connect::HttpClient,
-    /// HTTP/1.1 only: what upgrades, and what carries a host of its own, cannot be HTTP/2.
-    http1: connect::HttpClient,
-    /// Without TLS: for all but upgrades.
+    pooled: connect::PooledClient,
+    /// HTTP/1.1 only: an upgrade, or a request with the client's own host, cannot be HTTP/2.
+    pooled_http1: connect::PooledClient,
+    /// For all but upgrades, where the upstream's URL is plain `http`.
     plain: Option<http1::Client>,
     work: Work,
 }
 
-/// The upstream gave no head of a reply.
-#[derive(Debug, thiserror::Error)]
-enum Unanswered {
-    #[error(transparent)]
-    Plain(#[from] http1::Error),
-    #[error(transparent)]
-    Pooled(#[from] legacy::Error),
-}
-
-impl Unanswered {
-    /// Whether there was no connection to ask it on.
-    fn is_unreached(&self) -> bool {
-        match self {
-            Self::Plain(error) => matches!(error, http1::Error::Connect(_)),
-            Self::Pooled(error) => error.is_connect(),
-        }
-    }
-}
-
 impl Forward {
-    /// Upgraded connections are part of `work`.
+    /// Upgraded connections become part of `work`.
     ///
     /// # Errors
     ///
     /// When there are no certificates to trust, or a file with them cannot be read.
     pub(crate) fn new(config: &Config, work: Work) -> Result<Self, BoxError> {
         let settings = &config.settings;
-        let (pooled, http1) = connect::clients(config)?;
+        let (pooled, pooled_http1) = connect::clients(config)?;
         let target = Target::new(&config.upstream.0)?;
         let connector = || connect::plain(settings.connect_timeout);
         let plain = target.is_plain().then(|| http1::Client::new(config.upstream.0.clone(), connector()));
-        let inner = Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             target,
             preserve_host: settings.preserve_host,
             forwarded_headers: settings.forwarded_headers,
@@ -104,50 +86,45 @@ impl Forward {
             idle_timeout: settings.idle_timeout,
             body_read_timeout: settings.body_read_timeout,
             pooled,
-            http1,
+            pooled_http1,
             plain,
             work,
-        });
-        Ok(Self { inner, client: None, place: None })
-    }
-
-    /// Sends the requests of one client from here on.
-    pub(crate) fn on_behalf_of(&mut self, client: SocketAddr) {
-        self.client = Some(client);
-    }
-
-    /// Holds this place until the upstream's reply to the next request has ended, whoever still waits for it.
-    pub(crate) fn hold(&mut self, place: Place) {
-        self.place = Some(place);
+        })))
     }
 }
 
 impl tower::Service<Request<RequestBody<Incoming>>> for Forward {
-    type Response = Response<Reply>;
+    type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
-        let Self { inner, client, place } = self.clone();
-        // A session's request has been read by the layer, within the same limit; this is for all others.
+        let inner = Arc::clone(&self.0);
+        // A request without a session streams through; a session's body was read by the layer, within the same limit.
         let limit = inner.body_read_timeout;
-        let request = request.map(|body| Timed::new(body, limit, Stalled::Client));
-        // Here, and not in the future: that would be larger by each of its arguments, and is moved.
-        let outgoing = inner.outgoing(request, client);
-        Box::pin(async move {
-            let (request, upgrade) = match outgoing {
-                Ok(outgoing) => outgoing,
-                Err(refusal) => return Ok(refusal.into_response().map(Either::Right)),
-            };
-            Ok(match inner.forward(request, upgrade).await {
-                Ok(mut response) => {
-                    response.body_mut().hold(place);
-                    response.map(Either::Left)
+        let mut request = request.map(|body| IdleLimited::new(body, limit, Stalled::Client));
+        let (slot, upgrade) = match request.extensions_mut().remove::<InFlight>() {
+            Some(InFlight { client, slot, upgrade }) => {
+                if inner.forwarded_headers {
+                    add_forwarded(request.headers_mut(), client.ip());
                 }
+                (Some(slot), upgrade)
+            }
+            None => (None, None),
+        };
+        // Outside of the future, which would otherwise hold each argument twice.
+        let outgoing = inner.outgoing(request, upgrade.as_ref());
+        Box::pin(async move {
+            let forwarded = match outgoing {
+                Ok(request) => inner.forward(request, upgrade).await,
+                Err(refusal) => Err(refusal),
+            };
+            Ok(match forwarded {
+                Ok(response) => response.map(|body| Either::Left(SlotHeld::new(body, slot))),
                 Err(refusal) => refusal.into_response().map(Either::Right),
             })
         })
@@ -159,8 +136,8 @@ impl Inner {
         &self,
         request: Request<UpstreamRequest>,
         upgrade: Option<Upgrade>,
-    ) -> Result<Response<Timed<UpstreamReply>>, Refusal> {
-        // Pinned here: a future that is handed on is held once more by each that it is handed to.
+    ) -> Result<Response<IdleLimited<UpstreamReply>>, Refusal> {
+        // Pinned here, since a future that is passed on by value is held once more by each receiver.
         let reply = pin!(self.ask(request, upgrade.is_some()));
         let mut response = self.head(reply).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -170,14 +147,14 @@ impl Inner {
         let refused_upgrade = upgrade.is_some();
         strip_hop_by_hop(response.headers_mut());
         if refused_upgrade {
-            // What the client sends next may be meant for the protocol that it did not get.
+            // The client's next bytes may be meant for the protocol that it did not get.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|body| Timed::new(body, self.idle_timeout, Stalled::Upstream)))
+        Ok(response.map(|body| IdleLimited::new(body, self.idle_timeout, Stalled::Upstream)))
     }
 
-    /// The way that the request goes. Where nothing needs more, that is plain HTTP/1.1.
+    /// The client for plain HTTP/1.1, where the request can take it.
     fn plain(&self, upgrades: bool) -> Option<&http1::Client> {
         self.plain.as_ref().filter(|_| !upgrades)
     }
@@ -190,7 +167,7 @@ impl Inner {
         if let Some(plain) = self.plain(upgrades) {
             return Ok(plain.send(request).await?.map(Either::Left));
         }
-        let client = if upgrades || self.preserve_host { &self.http1 } else { &self.pooled };
+        let client = if upgrades || self.preserve_host { &self.pooled_http1 } else { &self.pooled };
         Ok(client.request(request).await?.map(Either::Right))
     }
 
@@ -212,10 +189,9 @@ impl Inner {
     fn outgoing(
         &self,
         request: Request<UpstreamRequest>,
-        client: Option<SocketAddr>,
-    ) -> Result<(Request<UpstreamRequest>, Option<Upgrade>), Refusal> {
+        upgrade: Option<&Upgrade>,
+    ) -> Result<Request<UpstreamRequest>, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let upgrade = parts.extensions.remove::<Upgrade>();
         parts.extensions = http::Extensions::new();
         parts.version = Version::HTTP_11;
         let path = self.target.path(&parts.uri).map_err(BoxError::from);
@@ -227,34 +203,31 @@ impl Inner {
             Refusal::invalid(StatusCode::BAD_REQUEST, "the request target and the upstream make no URL")
         })?;
         let headers = &mut parts.headers;
-        if let (true, Some(client)) = (self.forwarded_headers, client) {
-            add_forwarded(headers, client);
-        }
         match (&self.target.host, self.preserve_host) {
             (Some(host), false) => drop(headers.insert(header::HOST, host.clone())),
-            // A client of HTTP/1.0 need not name one, and the upstream is asked in HTTP/1.1.
+            // An HTTP/1.0 client need not name a host, and the upstream is asked in HTTP/1.1.
             (Some(host), true) => drop(headers.entry(header::HOST).or_insert_with(|| host.clone())),
             (None, false) => drop(headers.remove(header::HOST)),
             (None, true) => {}
         }
-        // hyper frames the body by what it is: a length that was only said is never copied.
+        // hyper frames the body by its actual length.
         headers.remove(header::CONTENT_LENGTH);
-        if let Some(upgrade) = &upgrade {
+        if let Some(upgrade) = upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, upgrade.protocol.clone());
         }
-        Ok((Request::from_parts(parts, body), upgrade))
+        Ok(Request::from_parts(parts, body))
     }
 
     fn switch(
         &self,
         mut response: Response<UpstreamReply>,
         upgrade: Option<Upgrade>,
-    ) -> Result<Response<Timed<UpstreamReply>>, Refusal> {
+    ) -> Result<Response<IdleLimited<UpstreamReply>>, Refusal> {
         let Some(upgrade) = upgrade else { return Err(failure::unasked_upgrade()) };
         let protocol = response.headers().get(header::UPGRADE).cloned();
         upgrade.join(&mut response, &self.work);
-        let mut response = response.map(|body| Timed::new(body, None, Stalled::Upstream));
+        let mut response = response.map(|body| IdleLimited::new(body, None, Stalled::Upstream));
         strip_hop_by_hop(response.headers_mut());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {
@@ -264,8 +237,9 @@ impl Inner {
     }
 }
 
-/// A reply that is chunked has no other length (RFC 9112, section 6.3): the client must not count by one. And a
-/// coding that nobody here undoes would be lost with the header that names it.
+/// Removes the length of a chunked reply (RFC 9112, section 6.3), so that the client does not count by it.
+///
+/// Any other coding is refused: the header that names it does not pass, so no client could undo it.
 fn settle_framing(headers: &mut HeaderMap) -> Result<(), Refusal> {
     if !headers.contains_key(header::TRANSFER_ENCODING) {
         return Ok(());
@@ -280,11 +254,11 @@ fn settle_framing(headers: &mut HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Says who the client is, after what the client itself says.
-fn add_forwarded(headers: &mut HeaderMap, client: SocketAddr) {
+/// Appends the client's address to the hops that the request names already.
+fn add_forwarded(headers: &mut HeaderMap, client: IpAddr) {
     const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let before: Vec<_> = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    let address = client.ip().to_string();
+    let address = client.to_string();
     let hops = before.into_iter().chain([address.as_str()]).collect::<Vec<_>>().join(", ");
     if let Ok(hops) = HeaderValue::from_str(&hops) {
         headers.insert(FOR, hops);

@@ -1,4 +1,4 @@
-//! Where a request goes: the upstream's address, its path prefix, and the request's own path and query.
+//! The URL of a request to the upstream: its address, its path prefix, and the request's own path and query.
 
 use http::{
     HeaderValue, Uri,
@@ -6,7 +6,7 @@ use http::{
     uri::{Authority, InvalidUri, PathAndQuery, Scheme},
 };
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// The upstream's base URL, taken apart.
 pub(crate) struct Target {
@@ -14,7 +14,7 @@ pub(crate) struct Target {
     authority: Authority,
     /// Without a slash at its end.
     prefix: String,
-    /// What HTTP/1.1 says of it in every head, where nothing but HTTP/1.1 is spoken.
+    /// The `host` header, set where only HTTP/1.1 is spoken.
     pub(crate) host: Option<HeaderValue>,
 }
 
@@ -36,7 +36,7 @@ impl Target {
         self.scheme == Scheme::HTTP
     }
 
-    /// The prefix, then the path and query of the request, each as it stands.
+    /// The prefix, then the path and query of the request, each byte for byte.
     pub(crate) fn path(&self, request: &Uri) -> Result<PathAndQuery, InvalidUri> {
         match request.path_and_query() {
             Some(path) if self.prefix.is_empty() => Ok(path.clone()),
@@ -44,7 +44,7 @@ impl Target {
         }
     }
 
-    /// The upstream, and this path there.
+    /// The URL of this path at the upstream.
     pub(crate) fn url(&self, path: PathAndQuery) -> Result<Uri, BoxError> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
@@ -58,7 +58,7 @@ impl Target {
     }
 }
 
-/// The host, and its port unless that is HTTP's own.
+/// The host, and its port unless that is 80.
 fn host(authority: &Authority) -> Result<HeaderValue, InvalidHeaderValue> {
     match authority.port_u16().filter(|port| *port != 80) {
         Some(port) => HeaderValue::try_from(format!("{}:{port}", authority.host())),

@@ -1,0 +1,108 @@
+//! A future that is polled only after it was woken.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// For what ends a connection one day, beside what happens on it all the time: looking at a cancellation
+    /// takes a lock that all connections share.
+    pub(crate) struct WakeGated<F> {
+        #[pin]
+        inner: F,
+        bell: Option<Arc<Bell>>,
+    }
+}
+
+struct Bell {
+    rung: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+impl<F> WakeGated<F> {
+    pub(crate) fn new(inner: F) -> Self {
+        Self { inner, bell: None }
+    }
+}
+
+impl<F: Future> Future for WakeGated<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let known = this.bell.as_ref().filter(|bell| bell.task.will_wake(cx.waker()));
+        let bell = match known {
+            Some(bell) if !bell.rung.load(Ordering::Relaxed) => return Poll::Pending,
+            Some(bell) => {
+                bell.rung.swap(false, Ordering::Acquire);
+                Arc::clone(bell)
+            }
+            None => Arc::new(Bell { rung: AtomicBool::new(false), task: cx.waker().clone() }),
+        };
+        *this.bell = Some(Arc::clone(&bell));
+        this.inner.poll(&mut Context::from_waker(&Waker::from(bell)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_polled_when_it_was_woken_and_not_otherwise() {
+        let (notify, mut polls) = (Notify::new(), 0);
+        let notified = notify.notified();
+        let mut inner = std::pin::pin!(notified);
+        let counting = poll_fn(|cx| {
+            polls += 1;
+            inner.as_mut().poll(cx)
+        });
+        let mut gated = std::pin::pin!(WakeGated::new(counting));
+        for _ in 0..3 {
+            let polled = poll_fn(|cx| Poll::Ready(gated.as_mut().poll(cx))).await;
+            assert!(polled.is_pending());
+        }
+        notify.notify_one();
+        gated.await;
+        assert_eq!(polls, 2);
+    }
+
+    #[tokio::test]
+    async fn it_wakes_the_task_that_it_was_moved_to() {
+        let notify = Arc::new(Notify::new());
+        let mut gated = Box::pin(WakeGated::new({
+            let notify = Arc::clone(&notify);
+            async move { notify.notified().await }
+        }));
+        let polled = poll_fn(|cx| Poll::Ready(gated.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(gated);
+        tokio::task::yield_now().await;
+        notify.notify_one();
+        assert!(tasks.join_next().await.is_some_and(|ended| ended.is_ok()));
+    }
+}
