@@ -66,11 +66,14 @@
 //! | `encrypt` | `store::Encrypted`: records encrypted at rest |
 //! | `zstd` | `store::Compressed`: records compressed |
 //! | `sqlite` | `store::SqliteStore`, with SQLite bundled |
-//! | `redis` | `store::RedisStore`: one server, Cluster, Sentinel, TLS |
-//! | `postgres` | `store::PostgresStore`, with TLS |
+//! | `redis` | `store::RedisStore`: one server, Cluster, Sentinel |
+//! | `redis-tls` | TLS to Redis: `rediss…://` URLs |
+//! | `postgres` | `store::PostgresStore` |
+//! | `postgres-tls` | TLS to PostgreSQL, which every host but this machine asks for by default |
 //! | `metrics` | counters and histograms through the `metrics` facade, named `session_memory_*` |
 //! | `testing` | the store conformance suite and a scripted upstream |
 //! | `proxy` | the `session-memory` binary, and all of the above |
+//! | `import` | `proxy`, with the command `session-memory import` |
 //!
 //! # Response headers
 //!

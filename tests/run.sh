@@ -211,7 +211,7 @@ soak() {
 # The library with one feature at a time: what one forgets to ask for, another may bring along.
 features() {
     local feature
-    for feature in cookies compression encrypt metrics postgres redis sqlite testing zstd; do
+    for feature in cookies compression encrypt metrics postgres postgres-tls proxy redis redis-tls sqlite testing zstd; do
         cargo check --quiet --features "$feature"
     done
 }

@@ -50,12 +50,12 @@ fn the_settings_are_those_of_the_binary() {
     assert_eq!(shown, printed.trim(), "paste what `cargo run --features proxy -- settings` prints");
 }
 
-#[cfg(feature = "proxy")]
+#[cfg(feature = "import")]
 #[test]
 fn the_help_is_that_of_the_binary() {
     let shown = between("help");
     let printed = format!("```text\n$ session-memory --help\n{}\n```", output(&["--help"]).trim_end());
-    assert_eq!(shown, printed, "paste what `cargo run --features proxy -- --help` prints");
+    assert_eq!(shown, printed, "paste what `cargo run --features import -- --help` prints");
 }
 
 #[cfg(feature = "proxy")]

@@ -26,6 +26,12 @@ pub enum ConnectProblem {
     /// The certificates that TLS is to trust cannot be read, or there are none.
     #[error("the certificates to trust cannot be used: {0}")]
     Certificates(String),
+    /// The URL asks for TLS, and this build is without the feature `postgres-tls`.
+    #[error(
+        "its URL asks for TLS, which is the feature `postgres-tls` of this crate: this build is without it; \
+         sslmode=disable in the URL goes without TLS"
+    )]
+    NoTls,
     /// No connection could be made, or the server did not answer, in time.
     #[error("no connection could be made, or the server did not answer, in time")]
     Timeout,

@@ -25,7 +25,7 @@
 //! commas, a directory with the server's socket as a host (`%2Fvar%2Frun%2Fpostgresql`). Of several hosts the
 //! one that takes writes is used: reads come from the primary.
 //!
-//! TLS is on unless every host, and every `hostaddr`, is this machine; the server's certificate and name are always checked, against
+//! TLS is the feature `postgres-tls`. It is on unless every host, and every `hostaddr`, is this machine; the server's certificate and name are always checked, against
 //! the system's certificates or the file that `sslrootcert` names. `sslmode` is `disable`, `require` or
 //! `verify-full`; the last two are the same here.
 //!
@@ -130,6 +130,7 @@ mod names;
 mod options;
 mod pool;
 mod sweep;
+#[cfg(feature = "postgres-tls")]
 mod tls;
 mod url;
 

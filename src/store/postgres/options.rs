@@ -223,3 +223,16 @@ pub struct Migrated {
 
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(all(test, not(feature = "postgres-tls")))]
+mod tests {
+    use crate::store::PostgresStore;
+
+    #[tokio::test]
+    async fn a_url_that_asks_for_tls_is_refused_with_the_name_of_the_missing_feature() {
+        for url in ["postgres://u@localhost/app?sslmode=require", "postgres://u@db.example/app"] {
+            let error = PostgresStore::builder(url).connect().await.err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|error| error.contains("`postgres-tls`")), "{url}: {error:?}");
+        }
+    }
+}

@@ -22,7 +22,6 @@ use tokio_util::task::TaskTracker;
 use super::{
     ConnectProblem,
     error::{is_passing, is_read_only, is_unknown, no_connection, store_error, unavailable},
-    tls,
     url::{Target, Tls},
 };
 use crate::store::{StoreError, StoreErrorKind};
@@ -62,7 +61,12 @@ impl Connections {
         let way = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match tls {
             Tls::Off => Manager::from_config(config, NoTls, way),
-            Tls::Verified { roots } => Manager::from_config(config, tls::connector(roots.as_deref())?, way),
+            #[cfg(feature = "postgres-tls")]
+            Tls::Verified { roots } => {
+                Manager::from_config(config, super::tls::connector(roots.as_deref())?, way)
+            }
+            #[cfg(not(feature = "postgres-tls"))]
+            Tls::Verified { .. } => return Err(ConnectProblem::NoTls),
         };
         let pool = Pool::builder(manager)
             .max_size(setup.connections.get())

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    Pipeline, ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
+    ProtocolVersion, RedisConnectionInfo, RedisResult, Value,
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
@@ -15,6 +15,7 @@ use redis::{
 use super::{
     link::Limits,
     sentinels::{Master, Sentinels},
+    tls::Tls,
     url::{Host, Place, Query, RedisUrl},
 };
 
@@ -65,16 +66,8 @@ pub(super) enum Dialer {
     Sentinel(Box<Sentinels>),
 }
 
-/// Certificates, as PEM.
-#[derive(Clone, Default)]
-pub(super) struct Certificates {
-    pub(super) ca: Option<Vec<u8>>,
-    pub(super) client: Option<(Vec<u8>, Vec<u8>)>,
-}
-
 impl Dialer {
-    pub(super) fn new(url: &RedisUrl, certificates: &Certificates, limits: Limits) -> RedisResult<Self> {
-        let tls = url.tls.then(|| certificates.to_redis());
+    pub(super) fn new(url: &RedisUrl, tls: Option<Tls>, limits: Limits) -> RedisResult<Self> {
         let settings = settings(url.user.as_deref(), url.password.as_deref(), url.db);
         match &url.place {
             Place::Server(host) => {
@@ -134,16 +127,6 @@ impl Dialer {
     }
 }
 
-impl Certificates {
-    fn to_redis(&self) -> TlsCertificates {
-        let client = self.client.clone();
-        TlsCertificates {
-            client_tls: client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
-            root_cert: self.ca.clone(),
-        }
-    }
-}
-
 pub(super) async fn connect(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
     // Calls have a time limit of their own.
     let config =
@@ -154,7 +137,7 @@ pub(super) async fn connect(client: &Client, timeout: Duration) -> RedisResult<M
 fn cluster(
     hosts: &[Host],
     settings: RedisConnectionInfo,
-    tls: Option<TlsCertificates>,
+    tls: Option<Tls>,
     Limits { attempt, connect, .. }: Limits,
 ) -> RedisResult<ClusterClient> {
     let nodes = hosts
@@ -172,14 +155,14 @@ fn cluster(
         .tcp_settings(tcp())
         .use_protocol(ProtocolVersion::RESP3);
     match tls {
-        Some(certificates) => builder.certs(certificates).build(),
+        Some(tls) => tls.cluster(builder).build(),
         None => builder.build(),
     }
 }
 
-pub(super) fn client(info: ConnectionInfo, tls: Option<&TlsCertificates>) -> RedisResult<Client> {
+pub(super) fn client(info: ConnectionInfo, tls: Option<&Tls>) -> RedisResult<Client> {
     match tls {
-        Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+        Some(tls) => tls.client(info),
         None => Client::open(info),
     }
 }

@@ -21,7 +21,7 @@
 //! # }
 //! ```
 //!
-//! [`RedisUrl`] lists the URLs, [`RedisBuilder`] the settings.
+//! [`RedisUrl`] lists the URLs, [`RedisBuilder`] the settings. TLS (`rediss…://`) is the feature `redis-tls`.
 //!
 //! # What an acknowledgement is worth
 //!
@@ -83,6 +83,7 @@ mod script;
 mod sentinels;
 mod sessions;
 mod settings;
+mod tls;
 mod url;
 
 pub use error::{OpenError, OpenProblem};

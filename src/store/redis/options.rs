@@ -10,10 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     OpenError, OpenProblem, RedisStore, Shared,
-    dial::{Certificates, Dialer},
+    dial::Dialer,
     ends::Ends,
     keys::Keys,
     link::{Limits, Link, Replicas},
+    tls::{Certificates, Tls},
     url::{Place, RedisUrl},
 };
 use crate::store::{StoreError, StoreErrorKind, TtlRefresh, retention::Retention};
@@ -174,11 +175,10 @@ impl RedisBuilder {
             let why = "certificates are for TLS: the URL begins with rediss://, rediss-cluster:// or rediss-sentinel://";
             return Err(problem(OpenProblem::Settings(why)));
         }
-        if url.tls {
-            provide_crypto();
-        }
+        let tls = url.tls.then(|| Tls::new(&certificates)).transpose();
+        let tls = tls.map_err(|why| problem(OpenProblem::Settings(why)))?;
         let limits = self.limits;
-        let dialer = Dialer::new(&url, &certificates, limits).map_err(|error| {
+        let dialer = Dialer::new(&url, tls, limits).map_err(|error| {
             problem(OpenProblem::Connect(StoreError::with_source(StoreErrorKind::Other, error)))
         })?;
         let (dialer, tasks) = (Arc::new(dialer), TaskTracker::new());
@@ -232,12 +232,4 @@ fn read(mut certificates: Certificates, url: &RedisUrl) -> Result<Certificates, 
         _ => return Err(OpenProblem::Settings("tls_cert and tls_key belong together")),
     }
     Ok(certificates)
-}
-
-/// The client takes the process's cryptography, and panics where a build offers two and nobody chose.
-fn provide_crypto() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Somebody else may have been quicker, which is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    }
 }

@@ -8,13 +8,14 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
-    ConnectionInfo, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
-    Value, aio::MultiplexedConnection,
+    ConnectionInfo, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection,
 };
 use tokio::time::{sleep, timeout};
 
 use super::{
     dial::{address, client, connect, info},
+    tls::Tls,
     url::Host,
 };
 
@@ -28,7 +29,7 @@ pub(super) struct Sentinels {
     name: String,
     /// The master's settings; its address is asked for.
     server: RedisConnectionInfo,
-    tls: Option<TlsCertificates>,
+    tls: Option<Tls>,
 }
 
 struct Sentinel {
@@ -49,7 +50,7 @@ impl Sentinels {
         sentinels: Vec<ConnectionInfo>,
         name: String,
         server: RedisConnectionInfo,
-        tls: Option<TlsCertificates>,
+        tls: Option<Tls>,
     ) -> Self {
         let sentinel = |info| Sentinel { info, connection: Mutex::default() };
         Self { sentinels: sentinels.into_iter().map(sentinel).collect(), name, server, tls }

@@ -12,7 +12,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 /// | `redis-cluster://[user:password@]h1[:6379],h2,h3` | a Cluster; any of its nodes are enough to find the others |
 /// | `redis-sentinel://[user:password@]h1[:26379],h2/master[/db]` | the server that the sentinels name; user and password are the server's |
 ///
-/// `rediss://`, `rediss-cluster://` and `rediss-sentinel://` are the same over TLS. A query adds settings:
+/// `rediss://`, `rediss-cluster://` and `rediss-sentinel://` are the same over TLS, with the feature `redis-tls`. A query adds settings:
 /// `prefix=NAME`, `tls_ca=FILE`, `tls_cert=FILE`, `tls_key=FILE`, `wait_replicas=N`, `sentinel_user=NAME`,
 /// `sentinel_password=WORD`. Anything but letters and digits in a user or a password may be written as `%XX`.
 ///

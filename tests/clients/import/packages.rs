@@ -1,7 +1,7 @@
 //! What the packages themselves write.
 //!
 //! They are installed under `target/clients/` by `bash tests/run.sh`, which also runs these tests; by
-//! themselves: `cargo test --features proxy --test clients -- --ignored import::`.
+//! themselves: `cargo test --features import --test clients -- --ignored import::`.
 
 use std::{path::PathBuf, process::Stdio};
 

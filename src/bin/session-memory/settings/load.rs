@@ -123,6 +123,14 @@ mod tests {
     }
 
     #[test]
+    fn every_default_is_its_own_canonical_spelling() {
+        let settings = resolve(File::default(), &|_| None, None).unwrap_or_else(|error| panic!("{error}"));
+        for (row, value, _) in settings.shown() {
+            assert_eq!(value, row.default, "the default of {} is not what check prints", row.name);
+        }
+    }
+
+    #[test]
     fn lists_are_lists_in_a_file() {
         let file: File = toml::from_str("session_header = [\"x-a\", \"x-b\"]\ntrusted_origins = []").unwrap();
         let settings = resolve(file, &|_| None, None).unwrap();
