@@ -207,6 +207,18 @@ fn trailer(line: &[u8]) -> State {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{cell::Cell, convert::Infallible};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Empty};
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     const BOTH: &str =
@@ -248,5 +260,61 @@ mod tests {
             BOTH.len()
         );
         assert_eq!(ambiguous(&chunk, 16), 2);
+    }
+
+    fn any_request() -> impl Strategy<Value = String> {
+        let body = prop_oneof![Just(String::new()), Just(BOTH.to_owned()), "[a-c\r\n]{0,12}"];
+        let chunks = prop::collection::vec(prop_oneof![Just(BOTH.to_owned()), "[a-c\r\n]{1,12}"], 0..3);
+        prop_oneof![
+            Just("GET /a HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+            body.prop_map(|body| format!(
+                "POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )),
+            (chunks, prop_oneof![Just(""), Just(";x=y")], prop_oneof![Just(""), Just("x: 1\r\n")]).prop_map(
+                |(chunks, extension, trailers)| {
+                    let chunk = |chunk: &String| format!("{:X}{extension}\r\n{chunk}\r\n", chunk.len());
+                    let chunks: String = chunks.iter().map(chunk).collect();
+                    format!(
+                        "POST /c HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+                         {chunks}0\r\n{trailers}\r\n"
+                    )
+                }
+            ),
+        ]
+    }
+
+    /// The number of requests that hyper's server reads from a stream.
+    async fn served_by_hyper(stream: String) -> u64 {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let served = Cell::new(0);
+        let service = service_fn(async |request: Request<Incoming>| {
+            served.set(served.get() + 1);
+            let _ = request.into_body().collect().await;
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        let ask = async {
+            client.write_all(stream.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            client.read_to_end(&mut Vec::new()).await
+        };
+        let serve = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        let _ = tokio::join!(ask, serve);
+        served.get()
+    }
+
+    proptest! {
+        #[test]
+        fn the_watcher_and_hyper_count_the_same_requests(
+            requests in prop::collection::vec(any_request(), 0..5),
+            piece in 1_usize..80,
+        ) {
+            let stream = requests.concat() + BOTH;
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            // hyper ends the connection after the ambiguous request, so that is the last one that it reads.
+            let served = runtime.block_on(served_by_hyper(stream.clone() + "GET / HTTP/1.1\r\nhost: a\r\n\r\n"));
+            prop_assert_eq!(ambiguous(&stream, piece), served);
+            prop_assert_eq!(served, requests.len() as u64 + 1);
+        }
     }
 }

@@ -67,6 +67,7 @@ impl<F: Future> Future for WakeGated<F> {
 mod tests {
     use std::future::poll_fn;
 
+    use proptest::prelude::*;
     use tokio::sync::Notify;
 
     use super::*;
@@ -104,5 +105,27 @@ mod tests {
         tokio::task::yield_now().await;
         notify.notify_one();
         assert!(tasks.join_next().await.is_some_and(|ended| ended.is_ok()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_gated_future_is_ready_when_a_plain_one_is(events in prop::collection::vec(any::<bool>(), 0..20)) {
+            let notify = Notify::new();
+            let mut plain = Box::pin(notify.notified());
+            let mut gated = Box::pin(WakeGated::new(notify.notified()));
+            for is_poll in events {
+                if !is_poll {
+                    notify.notify_waiters();
+                    continue;
+                }
+                let mut cx = Context::from_waker(Waker::noop());
+                let polled = (plain.as_mut().poll(&mut cx), gated.as_mut().poll(&mut cx));
+                prop_assert_eq!(polled.0, polled.1);
+                if polled.0.is_ready() {
+                    plain = Box::pin(notify.notified());
+                    gated = Box::pin(WakeGated::new(notify.notified()));
+                }
+            }
+        }
     }
 }

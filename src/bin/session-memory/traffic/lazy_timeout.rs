@@ -57,3 +57,51 @@ impl LazyTimeout {
 fn set(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     pin!(tokio::task::unconstrained(sleep)).poll(cx)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::future::poll_fn;
+
+    use proptest::prelude::*;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    /// The first wait that is too long, and the time until then.
+    async fn expired(waits: &[Duration], lazy: bool) -> (usize, Duration) {
+        let (began, mut limit) = (Instant::now(), LazyTimeout::default());
+        let within = async |wait, limit: &mut LazyTimeout| match lazy {
+            false => timeout(LIMIT, sleep(wait)).await.is_ok(),
+            true => tokio::select! {
+                () = sleep(wait) => true,
+                () = poll_fn(|cx| limit.poll(LIMIT, cx)) => false,
+            },
+        };
+        for (at, wait) in waits.iter().enumerate() {
+            if !within(*wait, &mut limit).await {
+                return (at, began.elapsed());
+            }
+            limit.clear();
+        }
+        (waits.len(), began.elapsed())
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_too_long_exactly_when_a_timer_of_its_own_says_so(
+            waits in prop::collection::vec(prop_oneof![0_u64..95, 105_u64..300], 0..12),
+        ) {
+            let waits: Vec<_> = waits.into_iter().map(Duration::from_millis).collect();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let (lazy, plain) = runtime.block_on(async { (expired(&waits, true).await, expired(&waits, false).await) });
+            prop_assert_eq!(lazy.0, plain.0);
+            // Tokio's timers count in milliseconds, rounded up.
+            prop_assert!(lazy.1.abs_diff(plain.1) <= Duration::from_millis(2));
+        }
+    }
+}

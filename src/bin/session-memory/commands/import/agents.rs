@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    json::{Object, array, in_string, is_string, quoted, string},
-    parts::{Call, content},
+    chat::{Call, Json, Message},
+    json::{arguments, is_string, string},
+    parts::content,
     piece::{Entry, Facts, Kind, Piece, Transcript},
     report::Why,
 };
@@ -33,8 +34,9 @@ struct Item<'a> {
 #[derive(Default)]
 struct OpenReply {
     last: usize,
-    content: Option<String>,
-    refusal: Option<String>,
+    /// The text; `Some(None)` is a text that says nothing beside a refusal.
+    content: Option<Option<Json>>,
+    refusal: Option<Json>,
     calls: Vec<Call>,
 }
 
@@ -84,8 +86,8 @@ enum Read {
 }
 
 struct Text {
-    content: String,
-    refusal: Option<String>,
+    content: Option<Json>,
+    refusal: Option<Json>,
 }
 
 impl Item<'_> {
@@ -94,20 +96,23 @@ impl Item<'_> {
         match kind.as_str() {
             "" | "message" => self.message(left),
             "function_call" => {
-                let arguments =
-                    self.arguments.filter(|text| is_string(text)).map(|text| text.get().to_owned());
-                let arguments =
-                    arguments.unwrap_or_else(|| self.arguments.map_or_else(|| quoted("{}"), in_string));
                 let name = string(self.name).ok_or(Why::Call)?;
-                Ok(Read::Call(Call::new(self.id().ok_or(Why::Call)?, &name, &arguments)))
+                let id = self.id().ok_or(Why::Call)?;
+                Ok(Read::Call(Call::function(id, &name, &arguments(self.arguments))))
             }
             "custom_tool_call" => self.custom_call().map(Read::Call).ok_or(Why::Call),
             "function_call_output" | "custom_tool_call_output" => {
                 let id = self.id().ok_or(Why::Orphan)?;
                 let (output, mut others) = content(self.output).for_result();
                 left.append(&mut others);
-                let message = Object::new().text("role", "tool").text("tool_call_id", &id);
-                Ok(Read::Message(Kind::Result(id), message.raw("content", &output).end()))
+                let message = Message {
+                    role: "tool",
+                    tool_call_id: Some(&id),
+                    content: Some(output),
+                    ..Message::default()
+                };
+                let json = message.into_json();
+                Ok(Read::Message(Kind::Result(id), json))
             }
             "reasoning" => Err(Why::Reasoning),
             _ => Err(Why::Kind(kind)),
@@ -124,21 +129,18 @@ impl Item<'_> {
             "system" | "developer" => Kind::Instruction,
             "assistant" if content.is_empty() && content.refusal.is_none() => return Err(Why::Empty),
             "assistant" => {
-                let text = if content.is_empty() { "null".to_owned() } else { content.for_reply() };
-                return Ok(Read::Text(Text { content: text, refusal: content.refusal }));
+                return Ok(Read::Text(Text { content: content.for_reply(), refusal: content.refusal }));
             }
             _ => return Err(Why::Kind(role)),
         };
-        let message = Object::new().text("role", &role).raw("content", &content.for_request());
-        Ok(Read::Message(kind, message.end()))
+        let message = Message { role: &role, content: Some(content.for_request()), ..Message::default() };
+        Ok(Read::Message(kind, message.into_json()))
     }
 
     fn custom_call(&self) -> Option<Call> {
         let (id, name) = (self.id()?, string(self.name)?);
         let input = self.input.filter(|input| is_string(input))?;
-        let custom = Object::new().text("name", &name).raw("input", input.get()).end();
-        let json = Object::new().text("id", &id).text("type", "custom").raw("custom", &custom).end();
-        Some(Call { id, json })
+        Some(Call::custom(id, &name, input))
     }
 
     fn id(&self) -> Option<String> {
@@ -160,17 +162,15 @@ impl Transcript {
 
     fn end(&mut self, reply: Option<OpenReply>) {
         let Some(reply) = reply else { return };
-        let content = reply.content.as_deref().unwrap_or("null");
-        let mut message = Object::new().text("role", "assistant").raw("content", content);
-        if let Some(refusal) = &reply.refusal {
-            message = message.raw("refusal", refusal);
-        }
-        if !reply.calls.is_empty() {
-            let calls: Vec<&str> = reply.calls.iter().map(|call| call.json.as_str()).collect();
-            message = message.raw("tool_calls", &array(&calls));
-        }
-        let ids = reply.calls.into_iter().map(|call| call.id).collect();
-        let (kind, json) = (Kind::Reply(ids), message.end());
+        let (ids, tool_calls) = reply.calls.into_iter().map(|call| (call.id, call.json)).unzip();
+        let message = Message {
+            role: "assistant",
+            content: reply.content.flatten(),
+            refusal: reply.refusal.as_deref(),
+            tool_calls,
+            ..Message::default()
+        };
+        let (kind, json) = (Kind::Reply(ids), message.into_json());
         self.pieces.push(Piece { last: reply.last, kind, json, facts: Facts::default() });
     }
 }

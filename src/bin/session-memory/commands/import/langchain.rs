@@ -1,4 +1,4 @@
-//! LangChain's messages: `{"type": …, "data": {…}}`, as its chat message histories keep them.
+//! Messages of LangChain's chat message histories: `{"type": …, "data": {…}}`.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    json::{Object, array, elements, in_string, is_empty, is_null, is_string, quoted, read, string},
-    parts::{Call, Content, content},
+    chat::{Audio, Call, Message, json},
+    json::{arguments, elements, given, is_empty, is_null, is_string, read, string},
+    parts::{Content, content},
     piece::{Entry, Facts, Kind, Piece, Transcript},
     report::Why,
 };
@@ -33,7 +34,7 @@ struct Data<'a> {
     response_metadata: Option<&'a RawValue>,
 }
 
-/// What a provider sent beyond LangChain's own members.
+/// Members of the provider beyond LangChain's own.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Extra<'a> {
@@ -64,7 +65,7 @@ struct ToolCall<'a> {
 }
 
 #[derive(Deserialize)]
-struct Audio<'a> {
+struct SourceAudio<'a> {
     #[serde(borrow)]
     id: &'a RawValue,
 }
@@ -93,7 +94,7 @@ fn message(json: &[u8], left: &mut Vec<Why>) -> Result<(Kind, String, Facts), Wh
     };
     match role.as_str() {
         "human" | "user" => Ok((Kind::Sent, data.request("user", left), Facts::default())),
-        // LangChain's OpenAI client keeps the newer name of the role aside.
+        // LangChain's OpenAI client keeps the role `developer` in a member of its own.
         "system" => Ok((Kind::Instruction, data.request(data.system_role(), left), Facts::default())),
         "developer" => Ok((Kind::Instruction, data.request("developer", left), Facts::default())),
         "ai" | "assistant" => data.reply(left),
@@ -105,9 +106,8 @@ fn message(json: &[u8], left: &mut Vec<Why>) -> Result<(Kind, String, Facts), Wh
 }
 
 impl<'a> Data<'a> {
-    fn named(&self, role: &str) -> Object {
-        let message = Object::new().text("role", role);
-        message.maybe("name", self.name.filter(|name| is_string(name) && !is_empty(Some(name))))
+    fn named<'b>(&'b self, role: &'b str) -> Message<'b> {
+        Message { role, name: text(self.name), ..Message::default() }
     }
 
     fn system_role(&self) -> &'static str {
@@ -126,21 +126,23 @@ impl<'a> Data<'a> {
         let mut content = content(self.content);
         left.append(&mut content.left);
         left.extend(content.calls.iter().map(|_| Why::Part("tool call".to_owned())));
-        self.named(role).raw("content", &content.for_request()).end()
+        Message { content: Some(content.for_request()), ..self.named(role) }.into_json()
     }
 
     fn result(&self, left: &mut Vec<Why>) -> Result<(Kind, String, Facts), Why> {
         let id = string(self.tool_call_id).ok_or(Why::Orphan)?;
         let (content, mut others) = content(self.content).for_result();
         left.append(&mut others);
-        let message = Object::new().text("role", "tool").text("tool_call_id", &id);
-        Ok((Kind::Result(id), message.raw("content", &content).end(), Facts::default()))
+        let message =
+            Message { role: "tool", tool_call_id: Some(&id), content: Some(content), ..Message::default() };
+        let json = message.into_json();
+        Ok((Kind::Result(id), json, Facts::default()))
     }
 
     fn function_result(&self, left: &mut Vec<Why>) -> String {
         let (content, mut others) = content(self.content).for_result();
         left.append(&mut others);
-        self.named("function").raw("content", &content).end()
+        Message { content: Some(content), ..self.named("function") }.into_json()
     }
 
     fn reply(&self, left: &mut Vec<Why>) -> Result<(Kind, String, Facts), Why> {
@@ -148,8 +150,8 @@ impl<'a> Data<'a> {
         left.append(&mut content.left);
         let extra: Extra<'_> = read(self.additional_kwargs).unwrap_or_default();
         let calls = self.calls(&mut content, extra.tool_calls, left);
-        let refusal = content.refusal.clone().or_else(|| given(extra.refusal));
-        let audio = read::<Audio<'_>>(extra.audio);
+        let refusal = content.refusal.as_deref().or_else(|| text(extra.refusal));
+        let audio = read::<SourceAudio<'_>>(extra.audio).map(|audio| Audio { id: audio.id });
         let mut function_call = extra.function_call.filter(|call| !is_null(call));
         // Both kinds of calls on one message are refused.
         if !calls.is_empty() && function_call.take().is_some() {
@@ -159,28 +161,22 @@ impl<'a> Data<'a> {
         if content.is_empty() && refusal.is_none() && audio.is_none() && calls_nothing {
             return Err(Why::Empty);
         }
-        let mut message = self.named("assistant").raw("content", &reply_content(&content));
-        if let Some(refusal) = refusal {
-            message = message.raw("refusal", &refusal);
-        }
-        message = message.maybe("reasoning_content", extra.reasoning_content);
-        if let Some(audio) = audio {
-            message = message.raw("audio", &Object::new().raw("id", audio.id.get()).end());
-        }
-        let mut ids: Vec<String> = calls.iter().map(|call| call.id.clone()).collect();
-        if !calls.is_empty() {
-            let calls: Vec<&str> = calls.iter().map(|call| call.json.as_str()).collect();
-            message = message.raw("tool_calls", &array(&calls));
-        }
-        if let Some(call) = function_call {
-            message = message.raw("function_call", call.get());
-            ids.push(String::new());
-        }
-        Ok((Kind::Reply(ids), message.end(), self.facts()))
+        let (mut ids, tool_calls): (Vec<String>, _) =
+            calls.into_iter().map(|call| (call.id, call.json)).unzip();
+        ids.extend(function_call.map(|_| String::new()));
+        let message = Message {
+            content: content.for_reply(),
+            refusal,
+            reasoning_content: given(extra.reasoning_content),
+            audio,
+            tool_calls,
+            function_call,
+            ..self.named("assistant")
+        };
+        Ok((Kind::Reply(ids), message.into_json(), self.facts()))
     }
 
-    /// The tool calls in the order in which the message has them, each as the provider sent it, if that is
-    /// known.
+    /// The tool calls in the message's order, each as the provider sent it where that is known.
     fn calls(&self, content: &mut Content, sent: Option<&'a RawValue>, left: &mut Vec<Why>) -> Vec<Call> {
         let mut sent = as_sent(sent, left);
         let mut calls: Vec<Call> = Vec::new();
@@ -221,13 +217,8 @@ impl ToolCall<'_> {
         if let Some(call) = sent.remove(&id) {
             return Some(call);
         }
-        let arguments = match self.args {
-            // What a model wrote that is no JSON is kept as a string.
-            Some(args) if is_string(args) => args.get().to_owned(),
-            Some(args) if !is_null(args) => in_string(args),
-            _ => quoted("{}"),
-        };
-        Some(Call::new(id, &string(self.name)?, &arguments))
+        // Arguments that are no JSON are kept as a string.
+        Some(Call::function(id, &string(self.name)?, &arguments(given(self.args))))
     }
 }
 
@@ -235,26 +226,20 @@ impl ToolCall<'_> {
 fn as_sent(calls: Option<&RawValue>, left: &mut Vec<Why>) -> BTreeMap<String, Call> {
     let mut sent = BTreeMap::new();
     for raw in elements(calls).unwrap_or_default() {
-        let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+        let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
         let id = string(members.get("id").copied()).filter(|id| !id.is_empty());
         let whole = members.contains_key("function") || members.contains_key("custom");
         let Some(id) = id.filter(|_| whole) else {
             left.push(Why::Call);
             continue;
         };
-        let kept = members.iter().filter(|(name, value)| *name != "index" && !is_null(value));
-        let json = kept.fold(Object::new(), |call, (name, value)| call.raw(name, value.get())).end();
-        sent.insert(id.clone(), Call { id, json });
+        members.retain(|name, value| name != "index" && !is_null(value));
+        sent.insert(id.clone(), Call { id, json: json(members) });
     }
     sent
 }
 
 /// A string literal, unless it is empty.
-fn given(value: Option<&RawValue>) -> Option<String> {
-    value.filter(|value| is_string(value) && !is_empty(Some(value))).map(|value| value.get().to_owned())
-}
-
-/// LangChain writes `""` where the provider sent none.
-fn reply_content(content: &Content) -> String {
-    if content.is_empty() { "null".to_owned() } else { content.for_reply() }
+fn text(value: Option<&RawValue>) -> Option<&RawValue> {
+    value.filter(|value| is_string(value) && !is_empty(Some(value)))
 }

@@ -1,35 +1,31 @@
-//! Message content: a string, or a list of parts in any of the shapes that LangChain and the Agents SDK keep.
+//! Message content: a string, or a list of parts in any of the shapes of LangChain and the Agents SDK.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    json::{Object, array, elements, in_string, is_string, quoted, string},
+    chat::{Call, File, ImageUrl, InputAudio, Json, Part, json},
+    json::{elements, given, is_string, read, string},
     report::Why,
 };
 
-/// What content became.
+/// Content in the form of Chat Completions, and what comes with it.
 #[derive(Default)]
 pub(super) struct Content {
-    parts: Vec<String>,
-    /// Whether each part is text, whose literal stands here as it was in the source.
-    texts: Vec<Option<String>>,
-    whole: Option<String>,
-    pub(super) refusal: Option<String>,
+    parts: Vec<Json>,
+    /// The text of each part, byte for byte; `None` for a part that is no text.
+    texts: Vec<Option<Json>>,
+    /// Content that is one string.
+    whole: Option<Json>,
+    pub(super) refusal: Option<Json>,
     pub(super) calls: Vec<Call>,
     pub(super) left: Vec<Why>,
-}
-
-/// A tool call as Chat Completions has it.
-pub(super) struct Call {
-    pub(super) id: String,
-    pub(super) json: String,
 }
 
 /// A part of any of the known shapes.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Part<'a> {
+struct SourcePart<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
     text: Option<&'a RawValue>,
@@ -57,11 +53,11 @@ struct Part<'a> {
     cache_control: Option<&'a RawValue>,
 }
 
-/// Reads content. What cannot be taken over is named in `left`; the rest stands.
+/// Reads content. Parts that cannot be imported are named in `left`.
 pub(super) fn content(value: Option<&RawValue>) -> Content {
     let mut content = Content::default();
     match value {
-        Some(value) if is_string(value) => content.whole = Some(value.get().to_owned()),
+        Some(value) if is_string(value) => content.whole = Some(value.to_owned()),
         Some(value) => match elements(Some(value)) {
             Some(parts) => parts.into_iter().for_each(|part| content.take(part)),
             None if value.get() == "null" => {}
@@ -73,46 +69,48 @@ pub(super) fn content(value: Option<&RawValue>) -> Content {
 }
 
 impl Content {
-    /// As an assistant's: `null` if there is none, a string where it is one text.
-    pub(super) fn for_reply(&self) -> String {
-        match (&self.whole, &self.texts[..]) {
-            (Some(text), _) => text.clone(),
-            (None, []) => "null".to_owned(),
-            (None, [Some(text)]) => text.clone(),
-            (None, _) => array(&self.parts),
+    /// Content of a reply: a string where it is one text, `None` where it says nothing.
+    pub(super) fn for_reply(&self) -> Option<Json> {
+        if self.is_empty() {
+            return None;
         }
+        Some(match (&self.whole, &self.texts[..]) {
+            (Some(text), _) | (None, [Some(text)]) => text.clone(),
+            (None, _) => json(&self.parts),
+        })
     }
 
-    /// As anybody else's.
-    pub(super) fn for_request(&self) -> String {
+    /// Content of a message of any other role.
+    pub(super) fn for_request(&self) -> Json {
         match &self.whole {
             Some(text) => text.clone(),
-            None if self.parts.is_empty() => "\"\"".to_owned(),
-            None => array(&self.parts),
+            None if self.parts.is_empty() => json(""),
+            None => json(&self.parts),
         }
     }
 
-    /// As a tool's result, which takes only text.
-    pub(super) fn for_result(mut self) -> (String, Vec<Why>) {
+    /// Content of a tool's result, which takes only text.
+    pub(super) fn for_result(mut self) -> (Json, Vec<Why>) {
         if let Some(text) = self.whole {
             return (text, self.left);
         }
-        let texts: Vec<String> = self.texts.iter().flatten().map(|text| text_part(text, None)).collect();
         let others = self.texts.iter().filter(|text| text.is_none());
         self.left.extend(others.map(|_| Why::Part("media in a tool result".to_owned())));
-        let json = match &texts[..] {
-            [] => "\"\"".to_owned(),
-            [_] => self.texts.iter().flatten().next().cloned().unwrap_or_default(),
-            _ => array(&texts),
+        let texts: Vec<&Json> = self.texts.iter().flatten().collect();
+        let json = match texts[..] {
+            [] => json(""),
+            [text] => text.clone(),
+            _ => json(texts.iter().map(|text| Part::Text { text, cache_control: None }).collect::<Vec<_>>()),
         };
         (json, self.left)
     }
 
-    /// Whether nothing is said.
+    /// Whether the content says nothing.
     pub(super) fn is_empty(&self) -> bool {
+        let is_blank = |text: &Json| text.get() == "\"\"";
         match &self.whole {
-            Some(text) => text == "\"\"",
-            None => self.texts.iter().all(|text| text.as_deref() == Some("\"\"")),
+            Some(text) => is_blank(text),
+            None => self.texts.iter().all(|text| text.as_ref().is_some_and(is_blank)),
         }
     }
 
@@ -120,7 +118,7 @@ impl Content {
         if is_string(raw) {
             return self.text(raw, None);
         }
-        let Ok(part) = serde_json::from_str::<Part<'_>>(raw.get()) else {
+        let Ok(part) = serde_json::from_str::<SourcePart<'_>>(raw.get()) else {
             return self.left.push(Why::Part("unknown".to_owned()));
         };
         let kind = string(part.kind).unwrap_or_default();
@@ -128,10 +126,12 @@ impl Content {
             "text" | "input_text" | "output_text" | "text-plain" | "summary_text" => {
                 part.text.filter(|text| is_string(text)).map(|text| self.text(text, part.cache_control))
             }
-            "refusal" => part.refusal.map(|refusal| self.refusal = Some(refusal.get().to_owned())),
-            "image_url" | "input_image" | "image" => part.image().map(|image| self.part(image)),
-            "input_audio" | "audio" => part.audio().map(|audio| self.part(audio)),
-            "file" | "input_file" | "document" => part.file().map(|file| self.part(file)),
+            "refusal" => part.refusal.map(|refusal| self.refusal = Some(refusal.to_owned())),
+            "image_url" | "input_image" | "image" => part.image().map(|image| self.part(&image)),
+            "input_audio" | "audio" => {
+                part.audio().map(|input_audio| self.part(&Part::InputAudio { input_audio }))
+            }
+            "file" | "input_file" | "document" => part.file().map(|file| self.part(&Part::File { file })),
             "tool_use" | "tool_call" | "function_call" => part.call().map(|call| self.calls.push(call)),
             "thinking" | "redacted_thinking" | "reasoning" | "reasoning_content" => {
                 self.left.push(Why::Reasoning);
@@ -145,63 +145,59 @@ impl Content {
     }
 
     fn text(&mut self, text: &RawValue, cache_control: Option<&RawValue>) {
-        self.parts.push(text_part(text.get(), cache_control));
-        self.texts.push(Some(text.get().to_owned()));
+        self.parts.push(json(Part::Text { text, cache_control: given(cache_control) }));
+        self.texts.push(Some(text.to_owned()));
     }
 
-    fn part(&mut self, json: String) {
-        self.parts.push(json);
+    fn part(&mut self, part: &Part<'_>) {
+        self.parts.push(json(part));
         self.texts.push(None);
     }
 }
 
-fn text_part(text: &str, cache_control: Option<&RawValue>) -> String {
-    Object::new().text("type", "text").raw("text", text).maybe("cache_control", cache_control).end()
-}
-
-impl Part<'_> {
-    /// `image_url` as Chat Completions has it, from there, from a URL beside it, or from bytes in base64.
-    fn image(&self) -> Option<String> {
-        let url = match self.image_url {
-            Some(image) if !is_string(image) => image.get().to_owned(),
+impl SourcePart<'_> {
+    /// An image: as Chat Completions has it, from a URL beside it, or from bytes in base64.
+    fn image(&self) -> Option<Part<'_>> {
+        let image_url = match self.image_url {
+            Some(image) if !is_string(image) => image.to_owned(),
             image => {
                 let url = string(image).or_else(|| self.location())?;
-                Object::new().text("url", &url).maybe("detail", self.detail).end()
+                json(ImageUrl { url: &url, detail: given(self.detail) })
             }
         };
-        let part = Object::new().text("type", "image_url").raw("image_url", &url);
-        Some(part.maybe("cache_control", self.cache_control).end())
+        Some(Part::ImageUrl { image_url, cache_control: given(self.cache_control) })
     }
 
-    fn audio(&self) -> Option<String> {
-        let audio = match self.input_audio {
-            Some(audio) => audio.get().to_owned(),
-            None => {
-                let (mime, data) = self.bytes()?;
-                let format = match mime.rsplit('/').next()? {
-                    "mpeg" => "mp3".to_owned(),
-                    other => other.trim_start_matches("x-").to_owned(),
-                };
-                Object::new().text("data", &data).text("format", &format).end()
-            }
+    fn audio(&self) -> Option<Json> {
+        if let Some(audio) = self.input_audio {
+            return Some(audio.to_owned());
+        }
+        let (mime, data) = self.bytes()?;
+        let format = match mime.rsplit('/').next()? {
+            "mpeg" => "mp3",
+            other => other.trim_start_matches("x-"),
         };
-        Some(Object::new().text("type", "input_audio").raw("input_audio", &audio).end())
+        Some(json(InputAudio { data: &data, format }))
     }
 
-    fn file(&self) -> Option<String> {
+    fn file(&self) -> Option<Json> {
         let file = match (self.file, self.file_id, self.file_data) {
-            (Some(file), _, _) => file.get().to_owned(),
-            (None, Some(id), _) if is_string(id) => Object::new().raw("file_id", id.get()).end(),
-            (None, _, Some(data)) if is_string(data) => {
-                Object::new().raw("file_data", data.get()).maybe("filename", self.filename).end()
+            (Some(file), _, _) => return Some(file.to_owned()),
+            (None, file_id @ Some(id), _) if is_string(id) => File { file_id, ..File::default() },
+            (None, _, file_data @ Some(data)) if is_string(data) => {
+                File { file_data, filename: given(self.filename), ..File::default() }
             }
             _ => {
                 let (mime, data) = self.bytes()?;
-                let data = format!("data:{mime};base64,{data}");
-                Object::new().text("file_data", &data).maybe("filename", self.filename).end()
+                let data = json(format!("data:{mime};base64,{data}"));
+                return Some(json(File {
+                    file_data: Some(&data),
+                    filename: given(self.filename),
+                    file_id: None,
+                }));
             }
         };
-        Some(Object::new().text("type", "file").raw("file", &file).end())
+        Some(json(file))
     }
 
     /// A URL, or a `data:` URL of the bytes.
@@ -225,25 +221,16 @@ impl Part<'_> {
     }
 
     /// Anthropic's `source`.
-    fn inner(&self) -> Option<Part<'_>> {
-        super::json::read(self.source)
+    fn inner(&self) -> Option<SourcePart<'_>> {
+        read(self.source)
     }
 
     fn call(&self) -> Option<Call> {
         let id = string(self.call_id).or_else(|| string(self.id)).filter(|id| !id.is_empty())?;
         let arguments = match self.arguments {
-            Some(arguments) if is_string(arguments) => arguments.get().to_owned(),
-            arguments => arguments.or(self.args).or(self.input).map_or_else(|| quoted("{}"), in_string),
+            Some(arguments) if is_string(arguments) => arguments.to_owned(),
+            arguments => json(arguments.or(self.args).or(self.input).map_or("{}", RawValue::get)),
         };
-        Some(Call::new(id, &string(self.name)?, &arguments))
-    }
-}
-
-impl Call {
-    /// A function call; its arguments are a string literal.
-    pub(super) fn new(id: String, name: &str, arguments: &str) -> Self {
-        let function = Object::new().text("name", name).raw("arguments", arguments).end();
-        let json = Object::new().text("id", &id).text("type", "function").raw("function", &function).end();
-        Self { id, json }
+        Some(Call::function(id, &string(self.name)?, &arguments))
     }
 }
