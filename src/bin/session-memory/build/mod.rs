@@ -1,4 +1,4 @@
-//! What runs, out of settings: the log, the store, the layer, the server.
+//! Makes out of settings what runs: the log, the store, the layer, the server.
 
 mod layer;
 mod log;

@@ -40,7 +40,7 @@ const ASK: Duration = Duration::from_secs(10);
 /// Admin connections at once.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
 
-/// What the admin listener answers from.
+/// State of the admin listener.
 pub(crate) struct Admin {
     store: Arc<dyn DynHistoryStore>,
     /// The level that the store named last.

@@ -42,7 +42,7 @@ const PING: Duration = Duration::from_secs(20);
 /// Answers to pings are shorter than 256 bytes, so a client to which more was written takes its replies.
 const PINGS: u64 = 256;
 
-/// What all connections share.
+/// State that all connections share.
 pub(crate) struct Server {
     /// One for each worker.
     pub(crate) apps: Vec<App>,
@@ -54,7 +54,7 @@ pub(crate) struct Server {
     pub(crate) work: Work,
 }
 
-/// What the reasons to end one connection depend on.
+/// Signs of life of one connection, on which the reasons to end it depend.
 struct Activity {
     requests: Arc<Requests>,
     /// The number of bytes that were written to the client.

@@ -35,7 +35,7 @@ pub(crate) type App = SessionMemory<Forward>;
 /// The body of a response to a client: the layer's, or a refusal.
 type ClientBody = Either<SlotHeld<ResponseBody<AnswerBody>>, Full<Bytes>>;
 
-/// What all requests of the server pass.
+/// Checks that all requests of the server pass.
 pub(crate) struct Intake {
     pub(crate) gate: Gate,
     pub(crate) admission: Admission,

@@ -32,7 +32,7 @@ pub(crate) struct Listener {
 
 /// A connection, and its permit among those that may be open.
 pub(crate) struct Accepted {
-    /// Of no runtime yet, since another one serves it.
+    /// Socket without a runtime, since another one serves it than accepts it.
     pub(crate) stream: TcpStream,
     pub(crate) address: SocketAddr,
     pub(crate) permit: OwnedSemaphorePermit,

@@ -30,7 +30,7 @@ impl fmt::Display for SetBy {
     }
 }
 
-/// Why the settings cannot be used.
+/// Error of a setting's source or value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     #[error("cannot read the configuration file {path}: {source}")]

@@ -19,7 +19,7 @@ pub(crate) struct Secrets {
     shown: Vec<(&'static str, String)>,
 }
 
-/// Why settings cannot be used together.
+/// Error of settings and secrets that do not fit together.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("upstream is not set: give --upstream URL, such as --upstream http://127.0.0.1:11434")]

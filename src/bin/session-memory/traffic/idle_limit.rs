@@ -108,7 +108,7 @@ mod tests {
         (0..1000).for_each(|number| busy.try_send(number).unwrap());
         let mut first = true;
         let stalled = std::future::poll_fn(|cx| {
-            // Once, until it is told to let others have their turn.
+            // Once, until the task's budget is spent.
             while std::mem::take(&mut first) {
                 while work.poll_recv(cx).is_ready() {}
             }

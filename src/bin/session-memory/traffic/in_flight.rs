@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Upgrade;
 
-/// What the server knows of a request, for the forwarding service: an extension of the request.
+/// State of a request that the server hands to the forwarding service: an extension of the request.
 #[derive(Clone)]
 pub(crate) struct InFlight {
     /// Address of the client.

@@ -1,4 +1,4 @@
-//! What both sides of the proxy share: the clients' side (`server`) and the upstream's (`upstream`).
+//! Parts that both sides of the proxy share: the clients' side (`server`) and the upstream's (`upstream`).
 
 mod hop_by_hop;
 mod idle_limit;

@@ -1,4 +1,4 @@
-//! How a peer whose network is gone is noticed: the same on both sides.
+//! Time limits of TCP by which both sides notice a peer whose network is gone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What runs, and the two ways in which it ends.
+//! Tasks of the proxy, and the two ways in which they end.
 
 use std::sync::{
     Arc,

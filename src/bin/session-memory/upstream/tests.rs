@@ -42,7 +42,7 @@ enum Framing {
     Close,
 }
 
-/// What the client received.
+/// A reply, as the client received it.
 #[derive(Debug, PartialEq)]
 struct Received {
     status: StatusCode,
@@ -131,7 +131,7 @@ async fn read_request(stream: &mut TcpStream, read: &mut Vec<u8>, body: &[u8]) -
     }
 }
 
-/// What a client of the proxy receives, with or without the client for plain HTTP/1.1.
+/// The replies that a client of the proxy receives, with or without the client for plain HTTP/1.1.
 async fn received(exchanges: &[Exchange], plain: bool) -> Vec<Option<Received>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

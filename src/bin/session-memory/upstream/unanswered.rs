@@ -1,10 +1,10 @@
-//! The error of a request to the upstream for which no head of a reply came.
+//! Error of either client of the upstream.
 
 use hyper_util::client::legacy;
 
 use super::http1;
 
-/// Why the upstream gave no head of a reply.
+/// Error of a request to which the upstream gave no head of a reply.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unanswered {
     #[error(transparent)]

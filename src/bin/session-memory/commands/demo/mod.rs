@@ -1,6 +1,6 @@
 //! `demo`: a conversation that survives a kill, without a network or another program.
 //!
-//! It starts a scripted model, the proxy in a process of its own, and a SQLite file that is deleted at the end. The
+//! The command starts a scripted model, the proxy in a process of its own, and a SQLite file that is deleted at the end. The
 //! proxy is killed (SIGKILL) before the last turn and started again.
 
 mod client;

@@ -96,7 +96,7 @@ fn reply(messages: &[SeenMessage]) -> String {
         after.split([' ', ',', '.']).next().map(str::to_owned)
     };
     match (messages.len(), said("name is "), said("will have ")) {
-        (_, None, _) => "I do not know who you are: nobody has told me.".to_owned(),
+        (_, None, _) => "I do not know your name: no message mentions it.".to_owned(),
         (_, Some(name), None) => format!("Nice to meet you, {name}. How tall will it be?"),
         (3, Some(name), Some(floors)) => format!("A tower of {floors} floors! Good luck, {name}."),
         (_, Some(name), Some(floors)) => format!("You are {name}, and your tower will have {floors} floors."),

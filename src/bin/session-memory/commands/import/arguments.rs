@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{error::BoxError, settings};
 
-/// What the command line asks for besides the settings.
+/// Flags of `import` beside the settings.
 pub(super) struct Order {
     pub(super) from: SourceUrl,
     /// The header that the sessions' clients send.

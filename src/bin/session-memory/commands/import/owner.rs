@@ -9,7 +9,7 @@ use crate::{
     settings::{PrincipalFrom, Secrets, Settings},
 };
 
-/// Why the owner cannot be found. The owner's text may be a credential and is never shown.
+/// Error of the owner. The owner's text may be a credential and is never shown.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum OwnerError {
     #[error(

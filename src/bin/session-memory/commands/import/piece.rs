@@ -17,7 +17,7 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Transcript {
     pub(super) pieces: Vec<Piece>,
-    /// What was left out, by the index of its entry.
+    /// Parts that were left out, by the index of their entry.
     pub(super) left: Vec<(usize, Why)>,
 }
 

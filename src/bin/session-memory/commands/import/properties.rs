@@ -1,4 +1,4 @@
-//! What holds for any source, however odd: nothing panics, nothing is lost in silence, and what is stored can be sent.
+//! Properties of any source: no panic, no loss in silence, and every stored turn can be sent.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use super::{
     piece::{Entry, Kind},
     report::Why,
     tests::{ai_calls, entries, key, lc, read, tool, turns},
-    turns::{Records, build},
+    turns::{Turns, build},
 };
 
 /// JSON of any shape.
@@ -99,7 +99,7 @@ fn nothing_is_lost(kind: &str, source: &[Entry]) {
     }
 }
 
-/// What is sent of these turns has no result without its call, and no call that is answered in part.
+/// The view of these turns has no result without its call, and no call that is answered in part.
 fn providers_take_it(turns: &[Record]) {
     let log: Log = turns.iter().cloned().collect();
     let path = log.path();
@@ -125,7 +125,7 @@ proptest! {
         let all = turns("langchain", &json);
         providers_take_it(&all.turns);
         let part = turns("langchain", &json[..cut.min(json.len())]);
-        let ids = |turns: &Records| turns.turns.iter().map(Record::id).collect::<Vec<_>>();
+        let ids = |turns: &Turns| turns.turns.iter().map(Record::id).collect::<Vec<_>>();
         prop_assert!(ids(&all).starts_with(&ids(&part)), "what was imported before is recognised");
     }
 

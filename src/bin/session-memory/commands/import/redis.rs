@@ -37,7 +37,7 @@ pub(super) struct SourceServer {
     prefix: Option<String>,
 }
 
-/// Why a source cannot be read. No text quotes its URL.
+/// Error of a source. No text quotes its URL.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
     #[error("the URL of the source is none that a Redis has")]

@@ -1,78 +1,78 @@
-//! What an import says of what it did, and of what it could not read.
+//! Report of an import: what it imported, and what it could not read.
 
 use std::{collections::BTreeMap, fmt, process::ExitCode};
 
 use tower_session_memory::session::InvalidSessionId;
 
-/// How many lines a single session may cost.
+/// A session is reported in at most 20 lines.
 const LINES: usize = 20;
 
-/// Why something of the source is not imported.
+/// Reason why a part of a session is not imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Why {
-    /// It cannot be read.
+    /// An entry that cannot be read.
     NoMessage,
-    /// A message or an item of a type that has no counterpart.
+    /// A message or an item of a type without a counterpart.
     Kind(String),
-    /// A part of a message that has none; the rest of the message is imported.
+    /// A part of a message without a counterpart; the rest of the message is imported.
     Part(String),
     /// A tool call without an id or a name.
     Call,
     /// A tool result whose call is not before it.
     Orphan,
-    /// Results of calls of which others were never answered: providers refuse these.
+    /// Results of a message's calls of which others have none: providers refuse these.
     Partial,
-    /// Branches that are not the first, so many.
+    /// A number of branches beside the first.
     Branches(i64),
     /// LangGraph's order to remove a message.
     Removal,
     /// A model's message that says nothing.
     Empty,
-    /// Reasoning, which Chat Completions takes back from nobody.
+    /// Reasoning, which Chat Completions does not accept in a request.
     Reasoning,
 }
 
-/// Why a whole session is not imported.
+/// Reason why a whole session is not imported.
 #[derive(Debug)]
 pub(super) enum Skipped {
     Id(InvalidSessionId),
-    /// Two things in the source have its id.
+    /// The source holds two sessions of its id.
     Twice,
-    /// More than is read of one.
+    /// Beyond the limits of one session.
     TooLarge {
         entries: u64,
         bytes: u64,
     },
     Encrypted,
-    /// What the source holds cannot be read at all.
+    /// The source's session cannot be read at all.
     Unreadable(String),
-    /// A turn of it is more than may be put into a request.
+    /// A turn that is larger than `max_history`.
     LargeTurn {
         bytes: usize,
         limit: u64,
     },
-    /// Turns are here that did not come from this source, or not as it is now.
+    /// The store's session has turns that the source does not have.
     Occupied,
-    /// The turns that could be compared are kept no more.
+    /// The turns that could be compared are not kept any more.
     Trimmed,
-    /// Here and in the source, different turns follow those that were imported.
+    /// Different turns follow the imported ones in the store and in the source.
     Forked {
         missing: usize,
     },
-    /// Somebody used it while it was imported.
+    /// A client used the session during the import.
     Busy {
         missing: usize,
     },
-    /// Somebody deleted it while it was imported.
+    /// The session was deleted during the import.
     Deleted,
 }
 
-/// What became of one session.
+/// Result of one session.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) imported: Count,
     pub(super) present: Count,
-    /// Messages at its end that no reply follows.
+    /// Messages at the end without a reply.
     pub(super) unanswered: usize,
     pub(super) left: Vec<(usize, Why)>,
     pub(super) skipped: Option<Skipped>,
@@ -85,7 +85,7 @@ pub(super) struct Count {
     pub(super) messages: usize,
 }
 
-/// Everything together.
+/// Sum of all sessions.
 #[derive(Default)]
 pub(super) struct Report {
     sessions: usize,
@@ -99,7 +99,7 @@ pub(super) struct Report {
 }
 
 impl Why {
-    /// Whether it is history that is missing here, and not something that is never recorded.
+    /// Whether history is missing in the store, as opposed to entries that are never recorded.
     fn is_loss(&self) -> bool {
         !matches!(self, Self::Removal | Self::Empty | Self::Reasoning)
     }
@@ -115,7 +115,7 @@ impl Why {
 }
 
 impl Report {
-    /// Counts a session, and says what is missing of it.
+    /// Counts a session, and prints what is missing of it.
     pub(super) fn take(&mut self, id: &str, outcome: &Outcome) {
         self.sessions += 1;
         self.with_news += usize::from(outcome.imported.turns > 0);
@@ -141,7 +141,7 @@ impl Report {
     }
 }
 
-/// The lines that an operator should read.
+/// Lines for the operator.
 fn lines(id: &str, outcome: &Outcome) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(skipped) = &outcome.skipped {
@@ -235,8 +235,7 @@ impl fmt::Display for Skipped {
                 "skipped: a session of this id is here, and what it holds is not the beginning of what the source holds",
             ),
             Self::Trimmed => f.write_str(
-                "skipped: a session of this id is here, and so few of its turns are kept (max_turns) that it cannot \
-                 be told whether it is the same",
+                "skipped: a session of this id is here, and too few of its turns are kept (max_turns) to compare it",
             ),
             Self::Forked { missing } => write!(
                 f,
@@ -254,7 +253,7 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// A name from the source, as it can stand in a line.
+/// A name from the source, fit for one line.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(64).collect();
     if shown.len() < text.len() {

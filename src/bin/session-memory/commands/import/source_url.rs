@@ -16,7 +16,7 @@ pub(super) enum SourceUrl {
 /// The URL of a Redis, and the settings of its query.
 #[derive(Debug, Default)]
 pub(super) struct RedisUrl {
-    /// Without the query; it may hold a password.
+    /// The URL without its query; it may hold a password.
     pub(super) server: SecretString,
     pub(super) prefix: Option<String>,
     pub(super) tls_ca: Option<PathBuf>,

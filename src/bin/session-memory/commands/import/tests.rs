@@ -1,4 +1,4 @@
-//! Conversion, with what the packages really write, and with what nobody should write.
+//! Conversion of what the packages write, and of what no package should write.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -13,7 +13,7 @@ use super::{
     agents, langchain,
     piece::{Entry, Transcript},
     report::Why,
-    turns::{Records, build},
+    turns::{Turns, build},
 };
 
 pub(super) fn key() -> SessionKey {
@@ -28,7 +28,7 @@ pub(super) fn read(kind: &str, entries: &[Entry]) -> Transcript {
     if kind == "agents" { agents::read_all(entries) } else { langchain::read_all(entries) }
 }
 
-pub(super) fn turns(kind: &str, json: &[Value]) -> Records {
+pub(super) fn turns(kind: &str, json: &[Value]) -> Turns {
     let entries = entries(json);
     let said = read(kind, &entries);
     let mut turns = build(kind, &key(), &entries, said.pieces).unwrap();
@@ -40,7 +40,7 @@ fn messages(turn: &Record) -> Vec<Value> {
     turn.turn().unwrap().items().map(|message| serde_json::from_slice(message.raw()).unwrap()).collect()
 }
 
-fn all(turns: &Records) -> Vec<Vec<Value>> {
+fn all(turns: &Turns) -> Vec<Vec<Value>> {
     turns.turns.iter().map(messages).collect()
 }
 

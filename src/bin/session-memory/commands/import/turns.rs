@@ -1,8 +1,7 @@
-//! From messages to turns, as the proxy would have stored them.
+//! Turns out of messages, as the proxy would have stored them.
 //!
-//! A turn ends with each reply. Its id is made from the session and from all that the source held up to
-//! there, so the same beginning of a conversation gives the same ids whenever, wherever and however often it
-//! is read, and what is stored already is recognised.
+//! A turn ends with each reply. Its id is made from the session and from all entries of the source up to there. The
+//! same beginning of a conversation therefore gives the same ids in every import, and stored turns are recognised.
 
 use std::time::SystemTime;
 
@@ -19,11 +18,11 @@ use super::{
     report::Why,
 };
 
-/// The turns of a session.
+/// Turns of a session.
 #[derive(Default)]
-pub(super) struct Records {
+pub(super) struct Turns {
     pub(super) turns: Vec<Record>,
-    /// Messages at its end that no reply follows.
+    /// Messages at the end without a reply.
     pub(super) unanswered: usize,
     pub(super) left: Vec<(usize, Why)>,
 }
@@ -38,12 +37,12 @@ pub(super) fn build(
     key: &SessionKey,
     entries: &[Entry],
     pieces: Vec<Piece>,
-) -> Result<Records, Uneditable> {
+) -> Result<Turns, Uneditable> {
     let mut building = Building {
         key,
         entries,
         ids: Ids::new(kind, key),
-        turns: Records::default(),
+        turns: Turns::default(),
         instructions: Vec::new(),
         sent: Vec::new(),
         calls: Vec::new(),
@@ -62,12 +61,12 @@ struct Building<'a> {
     key: &'a SessionKey,
     entries: &'a [Entry],
     ids: Ids,
-    turns: Records,
-    /// What led the conversation; the first turn has brought it.
+    turns: Turns,
+    /// Instructions at the beginning, which the first turn stores.
     instructions: Vec<String>,
-    /// What was said since the last reply.
+    /// Messages since the last reply.
     sent: Vec<String>,
-    /// The calls of the last reply that are not answered yet, while nothing but results has followed it.
+    /// Unanswered calls of the last reply, while only results have followed it.
     calls: Vec<String>,
     /// Results for that reply.
     results: Vec<(usize, String)>,
@@ -87,7 +86,7 @@ impl Building<'_> {
         }
         self.settle();
         match piece.kind {
-            // Whoever sends the instructions with every request has them in the middle, too.
+            // Clients that send instructions with every request repeat them in the middle.
             Kind::Instruction if self.instructions.contains(&piece.json) => {}
             Kind::Instruction if self.turns.turns.is_empty() && self.sent.is_empty() => {
                 self.instructions.push(piece.json);
@@ -134,7 +133,7 @@ impl Building<'_> {
 
 /// Messages as the proxy reads them from a request.
 fn messages<'a>(json: impl Iterator<Item = &'a String>) -> Result<Vec<Item>, Uneditable> {
-    // A request ends with somebody else's message than the model's.
+    // A request never ends with a message of the model.
     let last = r#"{"role":"user","content":""}"#;
     let json: Vec<&str> = json.map(String::as_str).chain([last]).collect();
     let body = format!("{{\"messages\":[{}]}}", json.join(","));

@@ -1,4 +1,4 @@
-//! Turns into the store: only those that are missing, and only at the end of what came from the same source.
+//! Appends turns to the store: only those that are missing, and only after turns of the same source.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use tower_session_memory::{
 
 use super::report::{Count, Outcome, Skipped};
 
-/// How long the store may take.
+/// Time limits of the store.
 #[derive(Clone, Copy)]
 pub(super) struct Patience {
-    /// One call.
+    /// Limit of one call.
     pub(super) attempt: Duration,
-    /// A call that is repeated.
+    /// Limit of a call with its repetitions.
     pub(super) retry: Duration,
 }
 
-/// Stores what is missing of these turns, or with `dry_run` only counts it.
+/// Stores the turns that are missing; with `dry_run`, only counts them.
 ///
 /// # Errors
 ///
-/// [`StoreError`], when the store fails for longer than `patience`. What was appended stays, and the same call
-/// goes on from there.
+/// [`StoreError`], when the store fails for longer than `patience`. Appended turns stay, and the same call goes on
+/// after them.
 pub(super) async fn write(
     store: &dyn DynHistoryStore,
     key: &SessionKey,
@@ -70,7 +70,7 @@ pub(super) async fn write(
     Ok(outcome)
 }
 
-/// How many of the turns are in the log, and whether the others must not follow.
+/// The number of turns that are in the log, and the reason why the others must not follow.
 fn compare(loaded: &Loaded, turns: &[Record]) -> (usize, Option<Skipped>) {
     let trimmed = usize::try_from(loaded.trimmed).unwrap_or(usize::MAX);
     let kept = turns.get(trimmed..).unwrap_or_default();
@@ -96,7 +96,7 @@ fn items(turn: &Record) -> usize {
     turn.turn().map_or(0, Turn::len)
 }
 
-/// Repeats a call that failed for now. Appending a turn once more does not store it once more.
+/// Repeats a call after transient errors. A turn that is appended twice is stored once.
 async fn again<T>(
     patience: Patience,
     mut call: impl AsyncFnMut() -> Result<T, StoreError>,

@@ -1,4 +1,4 @@
-//! What stores and others do while a session is written.
+//! Faults of a store, and other writers, while a session is written.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ use crate::commands::import::report::{Count, Skipped};
 
 const PATIENCE: Patience = Patience { attempt: Duration::from_secs(60), retry: Duration::from_secs(60) };
 
-/// What happens at the second append.
+/// Event at the second append.
 #[derive(Clone, Copy, PartialEq)]
 enum Event {
     Deleted,
@@ -75,7 +75,7 @@ impl HistoryStore for Eventful {
     }
 }
 
-/// So many turns of two messages each.
+/// `count` turns of two messages each.
 fn turns(count: usize) -> Vec<Record> {
     let said =
         (0..count).flat_map(|n| [tests::lc("human", format!("q{n}")), tests::lc("ai", format!("a{n}"))]);
