@@ -1,4 +1,4 @@
-//! The memory layer out of settings.
+//! The memory layer out of settings: each setting of the library is set here, and nowhere else.
 
 use std::{sync::Arc, time::Duration};
 

@@ -65,7 +65,7 @@ mod tests {
     use tower_session_memory::session::PrincipalPolicy;
 
     use super::*;
-    use crate::settings::{File, Secrets, resolve};
+    use crate::settings::{ConfigFile, Secrets, resolve};
 
     fn deciding(principal: &str) -> Vec<HeaderName> {
         let env = |name: &str| match name {
@@ -74,7 +74,7 @@ mod tests {
             "SESSION_MEMORY_SESSION_HEADER" => Some("x-a,x-b".into()),
             _ => None,
         };
-        let settings = resolve(File::default(), &env, None).unwrap();
+        let settings = resolve(ConfigFile::default(), &env, None).unwrap();
         gate(&Config::new(settings, Secrets::default()).unwrap()).deciding
     }
 

@@ -15,7 +15,7 @@ use tower_session_memory::store::{
 use super::per_worker::PerWorker;
 use crate::{
     error::BoxError,
-    server::Workers,
+    server::{Workers, here},
     settings::{Secrets, Settings, StoreUrl, Value},
 };
 
@@ -151,7 +151,7 @@ async fn redis_of_each(
         let builder = stores.iter().take(1).fold(builder, RedisBuilder::with_knowledge_of);
         stores.push(workers.run(worker, async move { builder.connect().await }).await??);
     }
-    Ok(PerWorker::new(stores))
+    Ok(PerWorker::new(stores, here))
 }
 
 fn redis(settings: &Settings, url: &SecretString) -> RedisBuilder {

@@ -35,7 +35,7 @@ pub(super) fn read(flags: &ArgMatches) -> Result<Settings, BoxError> {
         .or_else(|| environment("SESSION_MEMORY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
     let file = match path {
         Some(path) => settings::read_file(&path)?,
-        None => settings::File::default(),
+        None => settings::ConfigFile::default(),
     };
     Ok(settings::resolve(file, &environment, Some(flags))?)
 }

@@ -16,10 +16,10 @@ use clap::{ArgMatches, Command};
 use crate::error::BoxError;
 
 /// A command's flags and its work.
-type Entry = (fn() -> Command, fn(&ArgMatches) -> Result<ExitCode, BoxError>);
+type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> Result<ExitCode, BoxError>);
 
 /// Every command, in the order in which help lists them.
-const COMMANDS: &[Entry] = &[
+const COMMANDS: &[CommandEntry] = &[
     (serve::command, serve::run),
     (check::command, check::run),
     (migrate::command, migrate::run),

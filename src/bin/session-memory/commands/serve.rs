@@ -1,4 +1,8 @@
 //! `serve`: build, listen, serve, drain. This is the story of the proxy.
+//!
+//! The order matters in three places. The store is opened before an address is bound, so that a proxy that listens can
+//! answer. The recorder of metrics is installed before the server's counters are made. The admin listener answers
+//! through the drain, and ends before the store is closed.
 
 use std::{process::ExitCode, sync::Arc};
 

@@ -1,4 +1,7 @@
 //! The end of the proxy: replies are finished, turns are stored, and what was cut or lost is reported.
+//!
+//! On the first signal the listener closes, and replies may go on until `drain_deadline`. Beyond it, connections are
+//! cut, and the last turns have 5 seconds to be stored. A second signal ends the process at once.
 
 use std::{process::ExitCode, time::Duration};
 

@@ -1,4 +1,11 @@
 //! A request on its way from a connection to the layer: through the gate, then through admission.
+//!
+//! | refused by | body of the request | connection |
+//! |---|---|---|
+//! | the gate (malformed) | not read | ends, in HTTP/1 |
+//! | admission (too many) | read, up to 1 MiB | carries the next request |
+//!
+//! An admitted request carries its state, [`InFlight`], in its extensions through the layer to the forwarding service.
 
 use std::{
     convert::Infallible,

@@ -156,9 +156,9 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     /// A body whose frames come from a channel.
-    struct Source(mpsc::Receiver<Bytes>);
+    struct ChannelBody(mpsc::Receiver<Bytes>);
 
-    impl Body for Source {
+    impl Body for ChannelBody {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -174,7 +174,7 @@ mod tests {
     async fn a_client_that_takes_nothing_ends_its_stream_and_what_belongs_to_it() {
         let (source, frames) = mpsc::channel(2);
         source.send(Bytes::from_static(b"x")).await.unwrap();
-        let mut body = ObservedBody::new(Source(frames));
+        let mut body = ObservedBody::new(ChannelBody(frames));
         let task = async move {
             body.frame().await.unwrap().unwrap();
             std::future::pending::<()>().await;
@@ -199,7 +199,7 @@ mod tests {
         });
         let read = Arc::new(tokio::sync::Semaphore::new(0));
         let count = Arc::clone(&read);
-        let mut body = ObservedBody::new(Source(frames));
+        let mut body = ObservedBody::new(ChannelBody(frames));
         let task = async move {
             while let Some(frame) = body.frame().await {
                 frame.unwrap();

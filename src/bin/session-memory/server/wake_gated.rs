@@ -22,29 +22,29 @@ pin_project! {
     pub(crate) struct WakeGated<F> {
         #[pin]
         inner: F,
-        bell: Option<Arc<Bell>>,
+        flag: Option<Arc<WakeFlag>>,
     }
 }
 
-struct Bell {
-    rung: AtomicBool,
+struct WakeFlag {
+    woken: AtomicBool,
     task: Waker,
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        self.woken.store(true, Ordering::Release);
         self.task.wake_by_ref();
     }
 }
 
 impl<F> WakeGated<F> {
     pub(crate) fn new(inner: F) -> Self {
-        Self { inner, bell: None }
+        Self { inner, flag: None }
     }
 }
 
@@ -53,17 +53,17 @@ impl<F: Future> Future for WakeGated<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let known = this.bell.as_ref().filter(|bell| bell.task.will_wake(cx.waker()));
-        let bell = match known {
-            Some(bell) if !bell.rung.load(Ordering::Relaxed) => return Poll::Pending,
-            Some(bell) => {
-                bell.rung.swap(false, Ordering::Acquire);
-                Arc::clone(bell)
+        let known = this.flag.as_ref().filter(|flag| flag.task.will_wake(cx.waker()));
+        let flag = match known {
+            Some(flag) if !flag.woken.load(Ordering::Relaxed) => return Poll::Pending,
+            Some(flag) => {
+                flag.woken.swap(false, Ordering::Acquire);
+                Arc::clone(flag)
             }
-            None => Arc::new(Bell { rung: AtomicBool::new(false), task: cx.waker().clone() }),
+            None => Arc::new(WakeFlag { woken: AtomicBool::new(false), task: cx.waker().clone() }),
         };
-        *this.bell = Some(Arc::clone(&bell));
-        this.inner.poll(&mut Context::from_waker(&Waker::from(bell)))
+        *this.flag = Some(Arc::clone(&flag));
+        this.inner.poll(&mut Context::from_waker(&Waker::from(flag)))
     }
 }
 

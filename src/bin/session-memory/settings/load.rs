@@ -1,4 +1,6 @@
 //! Settings of one run: from the command line, the environment and the configuration file.
+//!
+//! No error quotes a line that may hold a secret: see [`describe`].
 
 use std::{ffi::OsString, path::Path};
 
@@ -7,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use super::{
     pick::{Env, Pick, SettingsError},
     row::Row,
-    table::{File, Settings, TABLE},
+    table::{ConfigFile, Settings, TABLE},
 };
 
 /// The settings of a file, the environment and flags together.
@@ -16,7 +18,7 @@ use super::{
 ///
 /// [`SettingsError::Value`], which names the flag or the variable.
 pub(crate) fn resolve(
-    file: File,
+    file: ConfigFile,
     env: Env<'_>,
     flags: Option<&ArgMatches>,
 ) -> Result<Settings, SettingsError> {
@@ -28,7 +30,7 @@ pub(crate) fn resolve(
 /// # Errors
 ///
 /// [`SettingsError::Unreadable`], and [`SettingsError::File`] with the line.
-pub(crate) fn read_file(path: &Path) -> Result<File, SettingsError> {
+pub(crate) fn read_file(path: &Path) -> Result<ConfigFile, SettingsError> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|source| SettingsError::Unreadable { path: name.clone(), source })?;
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_environment_goes_before_the_file() {
-        let file: File = toml::from_str("window_turns = 5\nmax_turns = 9").unwrap();
+        let file: ConfigFile = toml::from_str("window_turns = 5\nmax_turns = 9").unwrap();
         let settings = resolve(file, &env, None).unwrap();
         assert_eq!(settings.window_turns.unwrap().get(), 7);
         assert_eq!(settings.max_turns.unwrap().get(), 9);
@@ -124,7 +126,8 @@ mod tests {
 
     #[test]
     fn every_default_is_its_own_canonical_spelling() {
-        let settings = resolve(File::default(), &|_| None, None).unwrap_or_else(|error| panic!("{error}"));
+        let settings =
+            resolve(ConfigFile::default(), &|_| None, None).unwrap_or_else(|error| panic!("{error}"));
         for (row, value, _) in settings.shown() {
             assert_eq!(value, row.default, "the default of {} is not what check prints", row.name);
         }
@@ -132,7 +135,8 @@ mod tests {
 
     #[test]
     fn lists_are_lists_in_a_file() {
-        let file: File = toml::from_str("session_header = [\"x-a\", \"x-b\"]\ntrusted_origins = []").unwrap();
+        let file: ConfigFile =
+            toml::from_str("session_header = [\"x-a\", \"x-b\"]\ntrusted_origins = []").unwrap();
         let settings = resolve(file, &|_| None, None).unwrap();
         assert_eq!(settings.session_header.len(), 2);
         assert!(settings.trusted_origins.is_empty());
@@ -142,7 +146,7 @@ mod tests {
     fn a_secret_in_a_file_is_not_quoted() {
         for name in ["cookie_secret", "encryption_key"] {
             let text = format!("{name} = \"hunter2hunter2\"");
-            let error = toml::from_str::<File>(&text).err().unwrap();
+            let error = toml::from_str::<ConfigFile>(&text).err().unwrap();
             let message = describe(&error, &text);
             assert!(!message.contains("hunter2"), "the secret is in the message: {message}");
             assert!(message.contains(name), "the key is not named: {message}");
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn the_password_in_the_url_of_a_store_is_not_quoted() {
         let text = "\nstore = \"redis://me:hunter2@host:port\"";
-        let error = toml::from_str::<File>(text).err().unwrap();
+        let error = toml::from_str::<ConfigFile>(text).err().unwrap();
         let message = describe(&error, text);
         assert!(!message.contains("hunter2"), "the password is in the message: {message}");
         assert!(
@@ -171,7 +175,7 @@ mod tests {
             "store = \"\"\"\\\nredis://me:hunter2@host\\q\"\"\"",
             "stroe = \"redis://me:hunter2@host\"",
         ] {
-            let error = toml::from_str::<File>(text).err().unwrap();
+            let error = toml::from_str::<ConfigFile>(text).err().unwrap();
             let message = describe(&error, text);
             assert!(!message.contains("hunter2"), "{text}: the password is in the message: {message}");
             assert!(message.contains("line "), "{text}: {message}");

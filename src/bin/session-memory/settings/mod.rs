@@ -27,5 +27,5 @@ pub(crate) use secrets::Secrets;
 #[cfg(feature = "import")]
 pub(crate) use secrets::text;
 pub(crate) use show::{list, markdown};
-pub(crate) use table::{File, Settings};
+pub(crate) use table::{ConfigFile, Settings};
 pub(crate) use value::{LogFormat, PrincipalFrom, Value};

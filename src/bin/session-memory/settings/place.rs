@@ -1,4 +1,6 @@
 //! Settings that name a place: the listener's address, the upstream's URL, the store's URL.
+//!
+//! A store's URL may hold a password, and an upstream's must not: neither is ever shown or quoted with one.
 
 use std::path::PathBuf;
 

@@ -39,7 +39,7 @@ macro_rules! settings {
         /// A configuration file.
         #[derive(Default, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub(crate) struct File {
+        pub(crate) struct ConfigFile {
             $($(#[serde(default, deserialize_with = "from_toml")] $name: Option<$type>,)+)+
         }
 
@@ -47,7 +47,7 @@ macro_rules! settings {
             /// # Errors
             ///
             /// [`SettingsError::Value`], which names the flag or the variable.
-            pub(super) fn resolve(file: File, pick: &Pick<'_>) -> Result<Self, SettingsError> {
+            pub(super) fn resolve(file: ConfigFile, pick: &Pick<'_>) -> Result<Self, SettingsError> {
                 let mut sources = Vec::with_capacity(TABLE.len());
                 $($(let $name = pick.one(stringify!($name), $default, file.$name, &mut sources)?;)+)+
                 Ok(Self { $($($name,)+)+ sources })

@@ -39,7 +39,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// A client of one upstream, and its idle connections. Clones share them.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(super) struct Http1Client {
     upstream: Uri,
     connector: TimedConnector<HttpConnector>,
     idle: Idle,
@@ -51,7 +51,7 @@ struct Link {
     sender: SendRequest<UpstreamRequest>,
     connection: Connection<TokioIo<TcpStream>, UpstreamRequest>,
     ended: bool,
-    bell: Arc<Bell>,
+    wakes: Arc<ConnectionWaker>,
     waker: Waker,
 }
 
@@ -59,17 +59,17 @@ struct Link {
 ///
 /// Taking a frame out of a connection wakes the connection, since it has room for another frame. The task that took
 /// the frame is about to poll again, and needs no wake for that.
-struct Bell {
+struct ConnectionWaker {
     task: Mutex<Waker>,
     /// Whether the task is at work on the connection.
     busy: AtomicBool,
     /// Whether the connection has something to do since it was last run.
-    rung: AtomicBool,
+    woken: AtomicBool,
 }
 
 /// Error of a request without the head of a reply.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum Http1Error {
     #[error("the connection could not be opened")]
     Connect(#[source] BoxError),
     #[error(transparent)]
@@ -78,7 +78,7 @@ pub(super) enum Error {
     Ended,
 }
 
-impl Client {
+impl Http1Client {
     pub(super) fn new(upstream: Uri, connector: TimedConnector<HttpConnector>) -> Self {
         Self { upstream, connector, idle: Idle::default() }
     }
@@ -93,7 +93,7 @@ impl Client {
     pub(super) async fn send(
         &self,
         mut request: Request<UpstreamRequest>,
-    ) -> Result<Response<ReplyBody>, Error> {
+    ) -> Result<Response<ReplyBody>, Http1Error> {
         while let Some(link) = self.idle.take() {
             match link.ask(request).await {
                 Ok((head, link)) => return Ok(self.reply(head, link)),
@@ -115,22 +115,25 @@ impl Client {
 }
 
 impl Link {
-    async fn open(connector: &TimedConnector<HttpConnector>, upstream: &Uri) -> Result<Box<Self>, Error> {
-        let stream = connector.clone().oneshot(upstream.clone()).await.map_err(Error::Connect)?;
+    async fn open(
+        connector: &TimedConnector<HttpConnector>,
+        upstream: &Uri,
+    ) -> Result<Box<Self>, Http1Error> {
+        let stream = connector.clone().oneshot(upstream.clone()).await.map_err(Http1Error::Connect)?;
         let (sender, connection) = handshake(stream).await?;
-        let bell = Arc::new(Bell::new());
-        let waker = Waker::from(Arc::clone(&bell));
-        Ok(Box::new(Self { sender, connection, ended: false, bell, waker }))
+        let wakes = Arc::new(ConnectionWaker::new());
+        let waker = Waker::from(Arc::clone(&wakes));
+        Ok(Box::new(Self { sender, connection, ended: false, wakes, waker }))
     }
 
     /// The head of the reply; or an error, with the request if no byte of it was sent.
     async fn ask(
         mut self: Box<Self>,
         request: Request<UpstreamRequest>,
-    ) -> Result<(Response<Incoming>, Box<Self>), (Error, Option<Request<UpstreamRequest>>)> {
+    ) -> Result<(Response<Incoming>, Box<Self>), (Http1Error, Option<Request<UpstreamRequest>>)> {
         // Polled without a waker, so it must not wait for tokio's task budget either.
         let mut reply = pin!(unconstrained(self.sender.try_send_request(request)));
-        self.bell.rung.store(true, Ordering::SeqCst);
+        self.wakes.woken.store(true, Ordering::SeqCst);
         let head = std::future::poll_fn(|cx| {
             self.run(cx, |ended| match reply.as_mut().poll(&mut no_task()) {
                 Poll::Ready(head) => Poll::Ready(Some(head)),
@@ -142,27 +145,27 @@ impl Link {
             Some(Ok(head)) => Ok((head, self)),
             Some(Err(mut error)) => {
                 let unsent = error.take_message();
-                Err((Error::Http(error.into_error()), unsent))
+                Err((Http1Error::Http(error.into_error()), unsent))
             }
             None => {
                 // A request that the connection has not sent comes back when the connection is dropped.
                 drop(self);
                 let unsent = reply.await.err().and_then(|mut error| error.take_message());
-                Err((Error::Ended, unsent))
+                Err((Http1Error::Ended, unsent))
             }
         }
     }
 
     /// Runs the connection if it was woken, then looks for a result. A pending task is woken for the next run.
     fn run<T>(&mut self, cx: &mut Context<'_>, look: impl FnOnce(bool) -> Poll<T>) -> Poll<T> {
-        let rung = self.bell.begin(cx.waker());
-        if rung && !self.ended {
+        let woken = self.wakes.begin(cx.waker());
+        if woken && !self.ended {
             // The waiting head or frame carries the connection's error.
             let mut cx = Context::from_waker(&self.waker);
             self.ended = Pin::new(&mut self.connection).poll(&mut cx).is_ready();
         }
         let found = look(self.ended);
-        self.bell.end(found.is_pending());
+        self.wakes.end(found.is_pending());
         found
     }
 
@@ -181,12 +184,12 @@ impl Link {
     }
 }
 
-impl Bell {
+impl ConnectionWaker {
     fn new() -> Self {
         Self {
             task: Mutex::new(Waker::noop().clone()),
             busy: AtomicBool::new(false),
-            rung: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
         }
     }
 
@@ -194,13 +197,13 @@ impl Bell {
     fn begin(&self, task: &Waker) -> bool {
         self.task().clone_from(task);
         self.busy.store(true, Ordering::SeqCst);
-        self.rung.swap(false, Ordering::SeqCst)
+        self.woken.swap(false, Ordering::SeqCst)
     }
 
-    /// Ends the work on the connection. A task that is about to wait is woken for what was rung meanwhile.
+    /// Ends the work on the connection. A task about to wait is woken if the connection was.
     fn end(&self, waits: bool) {
         self.busy.store(false, Ordering::SeqCst);
-        if waits && self.rung.load(Ordering::SeqCst) {
+        if waits && self.woken.load(Ordering::SeqCst) {
             self.task().wake_by_ref();
         }
     }
@@ -210,13 +213,13 @@ impl Bell {
     }
 }
 
-impl Wake for Bell {
+impl Wake for ConnectionWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::SeqCst);
+        self.woken.store(true, Ordering::SeqCst);
         if !self.busy.load(Ordering::SeqCst) {
             let task = self.task().clone();
             task.wake();
@@ -247,11 +250,11 @@ impl ReplyBody {
         let Self { body, link, .. } = self;
         let Some(link) = link else { return Poll::Ready(None) };
         // A frame that was read already goes out before more is read, so a slow reader slows its upstream.
-        link.bell.busy.store(true, Ordering::SeqCst);
+        link.wakes.busy.store(true, Ordering::SeqCst);
         match Pin::new(&mut *body).poll_frame(&mut no_task()) {
             Poll::Pending => link.run(cx, |_| Pin::new(body).poll_frame(&mut no_task())),
             frame => {
-                link.bell.end(false);
+                link.wakes.end(false);
                 frame
             }
         }

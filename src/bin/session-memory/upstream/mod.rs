@@ -62,7 +62,7 @@ struct Inner {
     /// HTTP/1.1 only: an upgrade, or a request with the client's own host, cannot be HTTP/2.
     pooled_http1: connect::PooledClient,
     /// For all but upgrades, where the upstream's URL is plain `http`.
-    plain: Option<http1::Client>,
+    plain: Option<http1::Http1Client>,
     work: Work,
 }
 
@@ -77,7 +77,8 @@ impl Forward {
         let (pooled, pooled_http1) = connect::clients(config)?;
         let target = Target::new(&config.upstream.0)?;
         let connector = || connect::plain(settings.connect_timeout);
-        let plain = target.is_plain().then(|| http1::Client::new(config.upstream.0.clone(), connector()));
+        let plain =
+            target.is_plain().then(|| http1::Http1Client::new(config.upstream.0.clone(), connector()));
         Ok(Self(Arc::new(Inner {
             target,
             preserve_host: settings.preserve_host,
@@ -155,7 +156,7 @@ impl Inner {
     }
 
     /// The client for plain HTTP/1.1, where the request can take it.
-    fn plain(&self, upgrades: bool) -> Option<&http1::Client> {
+    fn plain(&self, upgrades: bool) -> Option<&http1::Http1Client> {
         self.plain.as_ref().filter(|_| !upgrades)
     }
 

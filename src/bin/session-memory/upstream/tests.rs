@@ -20,7 +20,7 @@ use tower::Layer;
 use tower_session_memory::{SessionMemoryLayer, store::InMemoryStore};
 
 use super::*;
-use crate::settings::{File, Secrets, resolve};
+use crate::settings::{ConfigFile, Secrets, resolve};
 
 /// A request, and the upstream's reply to it.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ enum Framing {
 
 /// A reply, as the client received it.
 #[derive(Debug, PartialEq)]
-struct Received {
+struct ClientReply {
     status: StatusCode,
     headers: Vec<(String, String)>,
     /// `None` for a body that broke off.
@@ -132,11 +132,11 @@ async fn read_request(stream: &mut TcpStream, read: &mut Vec<u8>, body: &[u8]) -
 }
 
 /// The replies that a client of the proxy receives, with or without the client for plain HTTP/1.1.
-async fn received(exchanges: &[Exchange], plain: bool) -> Vec<Option<Received>> {
+async fn received(exchanges: &[Exchange], plain: bool) -> Vec<Option<ClientReply>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let env = move |name: &str| (name == "SESSION_MEMORY_UPSTREAM").then(|| url.clone().into());
-    let settings = resolve(File::default(), &env, None).unwrap();
+    let settings = resolve(ConfigFile::default(), &env, None).unwrap();
     let mut forward =
         Forward::new(&Config::new(settings, Secrets::default()).unwrap(), Work::default()).unwrap();
     if !plain {
@@ -163,7 +163,7 @@ async fn received(exchanges: &[Exchange], plain: bool) -> Vec<Option<Received>> 
 }
 
 /// The reply; `None` where not even its head came.
-async fn ask(mut sender: SendRequest<Full<Bytes>>, exchange: &Exchange) -> Option<Received> {
+async fn ask(mut sender: SendRequest<Full<Bytes>>, exchange: &Exchange) -> Option<ClientReply> {
     let request = Request::post("/x").header("host", "a").body(Full::new(exchange.request.clone().into()));
     let response = sender.send_request(request.unwrap()).await.ok()?;
     let (parts, body) = response.into_parts();
@@ -175,7 +175,7 @@ async fn ask(mut sender: SendRequest<Full<Bytes>>, exchange: &Exchange) -> Optio
         .collect();
     headers.sort();
     let body = body.collect().await.ok().map(|body| body.to_bytes().to_vec());
-    Some(Received { status: parts.status, headers, body })
+    Some(ClientReply { status: parts.status, headers, body })
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use super::http1;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unanswered {
     #[error(transparent)]
-    Plain(#[from] http1::Error),
+    Plain(#[from] http1::Http1Error),
     #[error(transparent)]
     Pooled(#[from] legacy::Error),
 }
@@ -17,7 +17,7 @@ impl Unanswered {
     /// Whether no connection to the upstream could be opened.
     pub(super) fn is_unreached(&self) -> bool {
         match self {
-            Self::Plain(error) => matches!(error, http1::Error::Connect(_)),
+            Self::Plain(error) => matches!(error, http1::Http1Error::Connect(_)),
             Self::Pooled(error) => error.is_connect(),
         }
     }

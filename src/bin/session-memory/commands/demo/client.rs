@@ -10,7 +10,7 @@ use tower_session_memory::protocol::openai_chat::OpenAiChat;
 use crate::error::BoxError;
 
 /// One client of one session.
-pub(super) struct Client {
+pub(super) struct DemoClient {
     url: String,
     session: String,
 }
@@ -22,7 +22,7 @@ pub(super) struct Received {
     pub(super) status: Option<String>,
 }
 
-impl Client {
+impl DemoClient {
     pub(super) fn new(url: &str, session: &str) -> Self {
         Self { url: format!("{url}/v1{}", OpenAiChat::PATH_SUFFIX), session: session.to_owned() }
     }

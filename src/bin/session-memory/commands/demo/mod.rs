@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{ArgMatches, Command};
 
 use crate::error::BoxError;
-use client::Client;
+use client::DemoClient;
 use model::{Model, SeenMessage};
 use print::Printer;
 use proxy::Proxy;
@@ -55,7 +55,7 @@ async fn hold(printer: &Printer) -> Result<ExitCode, BoxError> {
             proxy = Proxy::start(&model.url, &database)?;
             printer.restart(proxy.id(), &proxy.url);
         }
-        let came_back = Client::new(&proxy.url, session.as_str()).say(text, number == 2).await?;
+        let came_back = DemoClient::new(&proxy.url, session.as_str()).say(text, number == 2).await?;
         seen = model.seen();
         printer.turn(number, text, &seen, &came_back);
     }

@@ -78,7 +78,7 @@ pub(super) struct InputAudio<'a> {
 
 /// The file of a part, by its id or with its bytes.
 #[derive(Serialize, Default)]
-pub(super) struct File<'a> {
+pub(super) struct FileContent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file_id: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    chat::{Call, File, ImageUrl, InputAudio, Json, Part, json},
+    chat::{Call, FileContent, ImageUrl, InputAudio, Json, Part, json},
     json::{elements, given, is_string, read, string},
     report::Why,
 };
@@ -183,14 +183,16 @@ impl SourcePart<'_> {
     fn file(&self) -> Option<Json> {
         let file = match (self.file, self.file_id, self.file_data) {
             (Some(file), _, _) => return Some(file.to_owned()),
-            (None, file_id @ Some(id), _) if is_string(id) => File { file_id, ..File::default() },
+            (None, file_id @ Some(id), _) if is_string(id) => {
+                FileContent { file_id, ..FileContent::default() }
+            }
             (None, _, file_data @ Some(data)) if is_string(data) => {
-                File { file_data, filename: given(self.filename), ..File::default() }
+                FileContent { file_data, filename: given(self.filename), ..FileContent::default() }
             }
             _ => {
                 let (mime, data) = self.bytes()?;
                 let data = json(format!("data:{mime};base64,{data}"));
-                return Some(json(File {
+                return Some(json(FileContent {
                     file_data: Some(&data),
                     filename: given(self.filename),
                     file_id: None,
