@@ -1,14 +1,14 @@
 # Steps of fast.sh and run.sh, one after the other. The caller sets `steps`, each a line of three parts: `install`
-# (something is downloaded or installed) or `check`, seconds that it takes on two cores, and the command.
+# (downloads or installs) or `check`, the seconds that it takes on two cores, and the command.
 # shellcheck shell=bash
 
 export CARGO_TERM_COLOR=never NO_COLOR=1 RUST_BACKTRACE=1
 
-# Seconds as minutes once they are many.
+# Seconds, from 100 on as minutes.
 time_of() { if [ "$1" -lt 100 ]; then echo "$1 s"; else echo "$((($1 + 30) / 60)) min"; fi; }
 
 run_steps() {
-    local number=0 done=0 all=0 from kind seconds command
+    local number=0 past=0 all=0 from kind seconds command
     local step
     for step in "${steps[@]}"; do
         read -r kind seconds command <<<"$step"
@@ -26,7 +26,7 @@ run_steps() {
         # shellcheck disable=SC2086
         $command
         printf -- '-- %s\n' "$(time_of $((SECONDS - from)))"
-        done=$((done + seconds))
+        past=$((past + seconds))
     done
     current=
     printf '\nAll of it passed in %s.\n' "$(time_of $((SECONDS - started)))"
@@ -35,7 +35,7 @@ run_steps() {
 # Time that is left: the recorded seconds, at this machine's speed once it is known.
 left() {
     local spent=$((SECONDS - started))
-    if [ "$done" -lt 60 ]; then time_of $((all - done)); else time_of $(((all - done) * spent / done)); fi
+    if [ "$past" -lt 60 ]; then time_of $((all - past)); else time_of $(((all - past) * spent / past)); fi
 }
 
 # The last line says what failed, and whether it is a check.

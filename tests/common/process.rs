@@ -10,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-/// A hung process fails a test after this time; nothing is asserted about how long anything takes.
+/// Time after which a hung process fails a test. No test asserts how long anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How the line begins that says where it listens.
+/// Beginning of the line that contains the address of the listener.
 pub const READY: &str = "session-memory: listening on http://";
-/// How the line begins that says where operators ask.
+/// Beginning of the line that contains the address of the admin listener.
 pub const ADMIN: &str = "session-memory: admin on http://";
 
-/// The program, without whatever settings are in this environment.
+/// The program, without the settings of this environment.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_session-memory"));
     for (name, _) in std::env::vars_os() {
@@ -35,24 +35,24 @@ pub fn run(args: &[&str]) -> Output {
     command().args(args).output().unwrap()
 }
 
-/// What a program printed to stderr.
+/// Text of stderr.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What a program printed to stdout.
+/// Text of stdout.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A process whose stderr is kept; killed with its value.
+/// A process whose stderr is kept. Dropping it kills the process.
 pub struct Process {
     child: Child,
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
 }
 
-/// What a process has said so far, line by line.
+/// Lines of stderr, as a thread reads them.
 #[derive(Default)]
 struct Log {
     said: Mutex<Said>,
@@ -94,17 +94,17 @@ impl Process {
         assert!(sent.unwrap().success(), "the signal {name} was not sent");
     }
 
-    /// What it has written to stderr so far.
+    /// Text of stderr until now.
     pub fn log(&self) -> String {
         self.log.said.lock().unwrap().lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    /// The first line that begins so.
+    /// First line with this beginning.
     pub fn line(&self, start: &str) -> Option<String> {
         self.log.said.lock().unwrap().lines.iter().find(|line| line.starts_with(start)).cloned()
     }
 
-    /// The address after this in the first line that begins so.
+    /// Address that follows this beginning in its first line.
     pub fn address(&self, start: &str) -> Option<SocketAddr> {
         self.line(start)?.strip_prefix(start)?.split(' ').next()?.parse().ok()
     }
@@ -119,7 +119,7 @@ impl Process {
         assert!(!missing(&mut said), "never said {text:?}: {:?}", said.lines);
     }
 
-    /// How it has ended, if it has. All that it said is in the log then.
+    /// Exit status, if the process has ended. The log is complete then.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().unwrap()?;
         if let Some(reader) = self.reader.take() {
@@ -150,7 +150,7 @@ impl Drop for Process {
     }
 }
 
-/// A running `session-memory serve` for tests without a runtime; killed with its value.
+/// A running `session-memory serve`, for tests without a runtime. Dropping it kills the process.
 pub struct Proxy {
     process: Process,
     pub address: SocketAddr,
