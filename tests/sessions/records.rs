@@ -84,7 +84,7 @@ impl Written {
 
     /// What the upstream saw last.
     fn seen(&self) -> Vec<Value> {
-        self.upstream.seen().last().expect("it was asked").messages().to_vec()
+        self.upstream.requests().last().expect("it was asked").messages()
     }
 
     async fn bytes(&self) -> Vec<Bytes> {
