@@ -5,6 +5,7 @@
 //! a `pub mod`, and a line in [`all`].
 
 mod draft;
+mod json;
 pub mod openai_chat;
 pub mod sse;
 

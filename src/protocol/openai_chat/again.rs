@@ -1,6 +1,6 @@
 //! Events of a stream that are the one before with another text, as most are.
 
-use super::raw;
+use crate::protocol::json::text;
 
 /// What stands around the text of an event that did nothing but add to the content.
 ///
@@ -20,7 +20,7 @@ const MOST: usize = 4 * 1024;
 impl Around {
     /// Remembers an event; `text` is the string literal in it.
     pub(super) fn set(&mut self, event: &str, text: &str) {
-        let at = raw::span(event, text);
+        let at = text::span(event, text);
         self.clear();
         if event.len() - text.len() > MOST {
             return;

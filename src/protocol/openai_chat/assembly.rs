@@ -5,11 +5,14 @@ use serde_json::value::RawValue;
 
 use super::{
     budget::{Budget, Full},
-    fields::{Fields, Join, trim_cut},
-    parts::{Details, Parts},
-    raw::{self, Member, Members, Object},
+    details::Details,
+    fields::{Fields, Join, Parts, trim_cut},
     tool_body::Body,
     tool_calls::{self, ToolCalls},
+};
+use crate::protocol::json::{
+    members::{Member, Members},
+    text::{self, Object},
 };
 use crate::{
     history::{About, Author, Item},
@@ -72,10 +75,10 @@ impl Assembly {
     /// done that a second time would change anything.
     pub(super) fn merge<'d>(&mut self, delta: &Members<'d>) -> Result<Option<&'d str>, Skip> {
         let (mut text, mut only) = (None, true);
-        for member in delta.0.iter().filter(|member| !raw::is_null(member.value)) {
+        for member in delta.0.iter().filter(|member| !text::is_null(member.value)) {
             self.merge_member(member)?;
             match &*member.name {
-                "content" if text.is_none() && raw::is_string(member.value) => text = Some(member.value),
+                "content" if text.is_none() && text::is_string(member.value) => text = Some(member.value),
                 "role" => {}
                 _ => only = false,
             }
@@ -122,10 +125,10 @@ impl Assembly {
     fn merge_member(&mut self, member: &Member<'_>) -> Result<(), Skip> {
         let value = member.value;
         match &*member.name {
-            "role" => self.role = raw::said(Some(value)).map(str::to_owned).or(self.role.take()),
+            "role" => self.role = text::said(Some(value)).map(str::to_owned).or(self.role.take()),
             "content" => self.content.merge(value, &mut self.budget)?,
             "tool_calls" => {
-                for call in raw::elements(value).ok_or(Skip::Unparseable)? {
+                for call in text::elements(value).ok_or(Skip::Unparseable)? {
                     self.calls.merge(call, &mut self.budget)?;
                 }
             }
@@ -138,8 +141,8 @@ impl Assembly {
                 let id = audio.as_ref().and_then(|audio| audio.get("id")).and_then(tool_calls::id);
                 self.audio_id = id.map(str::to_owned).or(self.audio_id.take());
             }
-            "reasoning_details" if raw::is_array(value) => {
-                for block in raw::elements(value).ok_or(Skip::Unparseable)? {
+            "reasoning_details" if text::is_array(value) => {
+                for block in text::elements(value).ok_or(Skip::Unparseable)? {
                     self.details.merge(block, &mut self.budget)?;
                 }
             }
@@ -208,9 +211,9 @@ impl Assembly {
 impl Content {
     fn merge(&mut self, value: &str, budget: &mut Budget) -> Result<(), Skip> {
         match self {
-            Self::Parts(parts) if raw::is_string(value) => parts.push_text(value, budget)?,
-            _ if raw::is_string(value) => {
-                let more = raw::interior(value);
+            Self::Parts(parts) if text::is_string(value) => parts.push_text(value, budget)?,
+            _ if text::is_string(value) => {
+                let more = text::interior(value);
                 budget.take(more.len())?;
                 match self {
                     Self::Text(text) => text.push_str(more),
@@ -218,7 +221,7 @@ impl Content {
                 }
             }
             _ => {
-                for part in raw::elements(value).ok_or(Skip::Unparseable)? {
+                for part in text::elements(value).ok_or(Skip::Unparseable)? {
                     self.parts(budget)?.push(part, budget)?;
                 }
             }
@@ -246,9 +249,9 @@ impl Outcome {
     /// Takes what a chunk or a whole reply tells at its top level.
     pub(super) fn read(&mut self, model: Option<&str>, usage: Option<&RawValue>) {
         if self.model.is_none() {
-            self.model = raw::said(model).map(raw::decode_to_keep);
+            self.model = text::said(model).map(text::decode_to_keep);
         }
-        if let Some(usage) = usage.filter(|usage| raw::is_object(usage.get())) {
+        if let Some(usage) = usage.filter(|usage| text::is_object(usage.get())) {
             self.usage = Some(usage.to_owned());
         }
     }
@@ -256,7 +259,7 @@ impl Outcome {
     /// Takes a choice's `finish_reason`. An empty one counts as none: hosts exist that send it with every
     /// chunk, and the official clients ignore it.
     pub(super) fn read_finish_reason(&mut self, reason: Option<&str>) -> Result<(), Skip> {
-        let Some(reason) = reason.filter(|reason| raw::is_truthy(reason)).map(raw::decode_to_keep) else {
+        let Some(reason) = reason.filter(|reason| text::is_truthy(reason)).map(text::decode_to_keep) else {
             return Ok(());
         };
         if reason == "error" {
@@ -276,7 +279,7 @@ impl Outcome {
 pub(super) fn is_zero(index: Option<&str>) -> bool {
     match index {
         None | Some("null" | "0") => true,
-        Some(index) => raw::decode(index).trim().parse() == Ok(0),
+        Some(index) => text::decode(index).trim().parse() == Ok(0),
     }
 }
 

@@ -25,8 +25,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::lossless::{elements, is_null, literal, members, name, string, unescape};
 use crate::protocol::Canonical;
+use crate::protocol::json::value::{decode_to_wtf8, elements, interior, is_null, members, name, string};
 
 /// Deeper values are compared byte for byte, so that hostile nesting costs neither stack nor time.
 const MAX_DEPTH: usize = 16;
@@ -82,7 +82,7 @@ impl<'a> Says<'a> {
         if let Some(value) = self.content {
             content.read(value);
         }
-        if let Some(refusal) = self.refusal.and_then(literal) {
+        if let Some(refusal) = self.refusal.and_then(interior) {
             content.refusal.push_str(refusal);
         }
         content.encode(to);
@@ -112,7 +112,7 @@ enum Segment<'a> {
 
 impl<'a> Content<'a> {
     fn read(&mut self, content: &'a RawValue) {
-        if let Some(text) = literal(content) {
+        if let Some(text) = interior(content) {
             return self.push_text(text);
         }
         match elements(content) {
@@ -123,7 +123,7 @@ impl<'a> Content<'a> {
 
     fn read_part(&mut self, part: &'a RawValue) {
         let kind = member(part, b"type").and_then(string);
-        let text = |key: &[u8]| member(part, key).and_then(literal);
+        let text = |key: &[u8]| member(part, key).and_then(interior);
         match kind.as_deref() {
             Some(b"text") => text(b"text").map(|text| self.push_text(text)),
             Some(b"refusal") => text(b"refusal").map(|refusal| self.refusal.push_str(refusal)),
@@ -143,12 +143,12 @@ impl<'a> Content<'a> {
     fn encode(&self, to: &mut Encoding) {
         for segment in &self.segments {
             match segment {
-                Segment::Text(text) => to.text(b't', &unescape(text)),
+                Segment::Text(text) => to.text(b't', &decode_to_wtf8(text)),
                 Segment::Part(part) => encode_part(part, to),
             }
         }
         if !self.refusal.is_empty() {
-            to.text(b'R', &unescape(&self.refusal));
+            to.text(b'R', &decode_to_wtf8(&self.refusal));
         }
     }
 }

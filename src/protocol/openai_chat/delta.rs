@@ -7,8 +7,8 @@ use super::{
     again::Around,
     assembly::{Assembly, is_zero},
     envelope::{Choice, Envelope},
-    raw,
 };
+use crate::protocol::json::text;
 use crate::protocol::{
     Recorder, Reply, ReplyLimits, Skip,
     sse::{Item, Parser},
@@ -137,12 +137,12 @@ fn chunk(assembly: &mut Assembly, around: &mut Around, json: &str) -> Result<(),
         return Ok(());
     }
     around.clear();
-    if !raw::is_object(json) {
-        return if json.is_empty() || raw::is_json(json) { Ok(()) } else { Err(Skip::Unparseable) };
+    if !text::is_object(json) {
+        return if json.is_empty() || text::is_json(json) { Ok(()) } else { Err(Skip::Unparseable) };
     }
     let chunk = Envelope::read(json, "delta").ok_or(Skip::Unparseable)?;
     let Envelope { error, model, usage, choices } = chunk;
-    if error.is_some_and(raw::is_truthy) {
+    if error.is_some_and(text::is_truthy) {
         return Err(Skip::ErrorFrame);
     }
     assembly.outcome.read(model, usage);

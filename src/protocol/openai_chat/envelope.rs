@@ -1,5 +1,9 @@
 //! A reply or a chunk down to the members of what it says: read in one pass, since chunks are read by the thousand.
 
+use crate::protocol::json::{
+    members::{self, Members, MembersOf, unusual},
+    text,
+};
 use std::fmt;
 
 use serde::{
@@ -8,7 +12,6 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::raw::{self, Members, MembersOf, unusual};
 use crate::protocol::Skip;
 
 /// A `chat.completion` or a chunk of one. A member that is null counts as absent.
@@ -62,9 +65,9 @@ impl<'a> Envelope<'a> {
 
     /// What is not as it should be is read as far as it can be.
     fn step_by_step(json: &'a str, said: &'static str) -> Option<Self> {
-        let [choices, error, model, usage] = raw::pick(json, MEMBERS)?;
-        let choices = choices.filter(|choices| !raw::is_null(choices)).unwrap_or("[]");
-        let choices = raw::elements(choices)
+        let [choices, error, model, usage] = members::pick(json, MEMBERS)?;
+        let choices = choices.filter(|choices| !text::is_null(choices)).unwrap_or("[]");
+        let choices = text::elements(choices)
             .map(|choices| choices.into_iter().map(|choice| Choice::read(choice, said)).collect());
         let usage = usage.and_then(|usage| serde_json::from_str(usage).ok());
         Some(Self { error, model, usage, choices })
@@ -73,8 +76,8 @@ impl<'a> Envelope<'a> {
 
 impl<'a> Choice<'a> {
     fn read(json: &'a str, said: &'static str) -> Option<Self> {
-        let [index, finish_reason, said] = raw::pick(json, members_of_choice(said))?;
-        let said = match said.filter(|said| !raw::is_null(said)) {
+        let [index, finish_reason, said] = members::pick(json, members_of_choice(said))?;
+        let said = match said.filter(|said| !text::is_null(said)) {
             None => Said::Nothing,
             Some(said) => Members::read(said).map_or(Said::Other, Said::Members),
         };
@@ -126,7 +129,7 @@ impl<'de> Visitor<'de> for Whole<'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut envelope = Envelope { error: None, model: None, usage: None, choices: Some(Vec::new()) };
-        while let Some(at) = map.next_key_seed(raw::Position(&MEMBERS))? {
+        while let Some(at) = map.next_key_seed(members::Position(&MEMBERS))? {
             match at {
                 Some(0) => envelope.choices = Some(map.next_value_seed(Choices(self))?),
                 Some(1) => envelope.error = Some(map.next_value::<&RawValue>()?.get()),
@@ -198,7 +201,7 @@ impl<'de> Visitor<'de> for OneChoice<'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut choice = Choice::default();
-        while let Some(at) = map.next_key_seed(raw::Position(&members_of_choice(self.0.said)))? {
+        while let Some(at) = map.next_key_seed(members::Position(&members_of_choice(self.0.said)))? {
             match at {
                 Some(0) => choice.index = Some(map.next_value::<&RawValue>()?.get()),
                 Some(1) => choice.finish_reason = Some(map.next_value::<&RawValue>()?.get()),
@@ -256,7 +259,7 @@ mod tests {
         ] {
             let seen = |envelope: Option<Envelope<'_>>| {
                 envelope.map(|Envelope { error, model, usage, choices }| {
-                    let error = error.filter(|error| !raw::is_null(error));
+                    let error = error.filter(|error| !text::is_null(error));
                     let choices = choices.map(|choices| {
                         choices.into_iter().map(|choice| choice.map(shown)).collect::<Vec<_>>()
                     });

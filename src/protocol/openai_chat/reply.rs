@@ -8,9 +8,12 @@ use super::{
     assembly::{DROPPED, Outcome, is_zero},
     budget::Budget,
     envelope::{Choice, Envelope},
-    nesting::Nesting,
-    raw::{self, Member, Members},
     tool_calls,
+};
+use crate::protocol::json::{
+    members::{self, Member, Members},
+    nesting::Nesting,
+    text,
 };
 use crate::{
     history::{About, Author, Item},
@@ -119,7 +122,7 @@ fn read(body: &[u8]) -> Result<Reply, Skip> {
 /// What the envelope in this text says.
 fn reply<'a>(body: &'a str, envelope: Envelope<'a>) -> Result<Reply, Skip> {
     let Envelope { error, model, usage, choices } = envelope;
-    if error.is_some_and(raw::is_truthy) {
+    if error.is_some_and(text::is_truthy) {
         return Err(Skip::ErrorBody);
     }
     for choice in choices.ok_or(Skip::Unparseable)? {
@@ -142,8 +145,8 @@ fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Ite
     let (Some(first), Some(last)) = (members.0.first(), members.0.last()) else {
         return Err(Skip::EmptyMessage);
     };
-    let json = raw::object(body, first.key, last.value).ok_or(Skip::Unparseable)?;
-    let role = raw::said(members.get("role"));
+    let json = members::object(body, first.key, last.value).ok_or(Skip::Unparseable)?;
+    let role = text::said(members.get("role"));
     let mut about = About::new(Author::Model);
     let mut says = false;
     let mut edit = Edit::new(json, if role.is_none() { r#""role":"assistant""# } else { "" });
@@ -154,10 +157,10 @@ fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Ite
                 says |= content_says(value);
                 edit.keep(member);
             }
-            _ if raw::is_null(value) => edit.remove(member),
+            _ if text::is_null(value) => edit.remove(member),
             "role" if role.is_none() => edit.remove(member),
             "refusal" => {
-                says |= raw::is_truthy(value);
+                says |= text::is_truthy(value);
                 edit.keep(member);
             }
             "function_call" => {
@@ -198,12 +201,12 @@ fn replayable<'a>(body: &'a str, members: &Members<'a>, cut: bool) -> Result<Ite
 }
 
 fn content_says(content: &str) -> bool {
-    match raw::elements(content) {
-        None => !raw::is_null(content) && !raw::interior(content).is_empty() || raw::is_object(content),
+    match text::elements(content) {
+        None => !text::is_null(content) && !text::interior(content).is_empty() || text::is_object(content),
         Some(parts) => parts.into_iter().any(|part| match Members::read(part) {
             None => !matches!(part, "null" | "\"\""),
-            Some(part) => match part.get("type").map(raw::decode).as_deref() {
-                Some("text") => part.get("text").is_some_and(raw::is_truthy),
+            Some(part) => match part.get("type").map(text::decode).as_deref() {
+                Some("text") => part.get("text").is_some_and(text::is_truthy),
                 Some("thinking") => false,
                 _ => true,
             },
@@ -213,7 +216,7 @@ fn content_says(content: &str) -> bool {
 
 /// The calls of a message without their `index` and each with an id, if that takes a change; and their ids.
 fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String>), Skip> {
-    let calls = raw::elements(json).ok_or(Skip::Unparseable)?;
+    let calls = text::elements(json).ok_or(Skip::Unparseable)?;
     if calls.len() > Budget::ENTRIES {
         return Err(Skip::TooLarge);
     }
@@ -224,7 +227,7 @@ fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String
         let members = Members::read(call).ok_or(Skip::Unparseable)?;
         check_arguments(members.get("function"), cut)?;
         let id = members.get("id").and_then(tool_calls::id);
-        ids.push(id.map(raw::decode_to_keep).unwrap_or_default());
+        ids.push(id.map(text::decode_to_keep).unwrap_or_default());
         if id.is_some() && members.get("index").is_none() {
             continue;
         }
@@ -240,7 +243,7 @@ fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String
                 edit.keep(member);
             }
         }
-        let at = raw::span(json, call);
+        let at = text::span(json, call);
         out.push_str(&json[copied..at.start]);
         out.push_str(&edit.finish());
         copied = at.end;
@@ -256,8 +259,8 @@ fn replayable_calls(json: &str, cut: bool) -> Result<(Option<String>, Vec<String
 fn check_arguments(function: Option<&str>, cut: bool) -> Result<(), Skip> {
     let Some(function) = function.filter(|_| cut).and_then(Members::read) else { return Ok(()) };
     let whole = match function.get("arguments") {
-        Some(arguments) if raw::is_string(arguments) => raw::is_json(&raw::decode(arguments)),
-        Some(arguments) => !raw::is_null(arguments),
+        Some(arguments) if text::is_string(arguments) => text::is_json(&text::decode(arguments)),
+        Some(arguments) => !text::is_null(arguments),
         None => false,
     };
     if whole { Ok(()) } else { Err(Skip::IncompleteToolCall) }
@@ -284,7 +287,7 @@ impl<'a> Edit<'a> {
     }
 
     fn remove(&mut self, member: &Member<'_>) {
-        self.read = raw::span(self.json, member.value).end;
+        self.read = text::span(self.json, member.value).end;
     }
 
     fn keep(&mut self, member: &Member<'_>) {
@@ -294,14 +297,14 @@ impl<'a> Edit<'a> {
 
     fn replace(&mut self, member: &Member<'_>, value: &str) {
         let key = self.come_to(member);
-        self.out.push_str(&self.json[key..raw::span(self.json, member.value).start]);
+        self.out.push_str(&self.json[key..text::span(self.json, member.value).start]);
         self.out.push_str(value);
     }
 
     /// Writes what stands before a member, and answers where it begins.
     fn come_to(&mut self, member: &Member<'_>) -> usize {
-        let key = raw::span(self.json, member.key).start;
-        let end = raw::span(self.json, member.value).end;
+        let key = text::span(self.json, member.key).start;
+        let end = text::span(self.json, member.value).end;
         let before = &self.json[mem::replace(&mut self.read, end)..key];
         match (mem::take(&mut self.empty), before.contains(',')) {
             (true, true) => {}

@@ -13,15 +13,13 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{
-    OpenAiChat,
-    budget::Budget,
-    lossless::{elements_up_to, is_array, is_null, members, name, string},
-    role::Role,
-};
+use super::{OpenAiChat, budget::Budget, role::Role};
 use crate::{
     history::{About, Author, Item},
-    protocol::{Draft, Uneditable},
+    protocol::{
+        Draft, Uneditable,
+        json::value::{elements_up_to, is_array, is_null, members, name, string},
+    },
 };
 
 /// Messages of one request, and tool calls in all of them. What is known of each takes a hundred bytes and

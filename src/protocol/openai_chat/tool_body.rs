@@ -3,8 +3,11 @@
 use super::{
     budget::{Budget, Full},
     fields::{Fields, Join},
+};
+use crate::protocol::json::{
+    members::{Member, Members},
     nesting::Nesting,
-    raw::{self, Member, Members, Object},
+    text::{self, Object},
 };
 
 /// What is called with what: the `function` or `custom` member of a call, or a `function_call`.
@@ -44,7 +47,7 @@ impl Body {
     }
 
     pub(super) fn is_json(&self) -> bool {
-        raw::is_json(&raw::unescape(&self.input))
+        text::is_json(&text::decode_interior(&self.input))
     }
 
     /// Whether nothing can have been missing when the stream was cut. Only an object or array shows its end:
@@ -82,7 +85,7 @@ impl Body {
     /// Whether a fragment's name can belong to this call.
     pub(super) fn agrees(&self, new: &BodyFragment<'_>, names: Names) -> bool {
         let Some(name) = new.name else { return true };
-        let (name, known) = (raw::decode(name), raw::unescape(&self.name));
+        let (name, known) = (text::decode(name), text::decode_interior(&self.name));
         known.is_empty()
             || name == *known
             || (names >= Names::MayExtend && name.starts_with(&*known) && !self.nesting.is_closed())
@@ -95,17 +98,17 @@ impl Body {
             self.merge_name(name, budget)?;
         }
         match new.input {
-            Some(input) if raw::is_string(input) => {
-                let more = raw::interior(input);
+            Some(input) if text::is_string(input) => {
+                let more = text::interior(input);
                 budget.take(more.len())?;
                 self.input.push_str(more);
                 self.nesting.feed_escaped(more);
             }
             // An object is not sent in pieces: it is all of the arguments.
             Some(input) => {
-                let text = raw::literal(&raw::compact(input));
+                let text = text::quoted(&text::compact(input));
                 budget.take(text.len())?;
-                self.input = raw::interior(&text).to_owned();
+                self.input = text::interior(&text).to_owned();
                 self.nesting = Nesting::default();
                 self.nesting.feed_escaped(&self.input);
             }
@@ -115,7 +118,7 @@ impl Body {
     }
 
     fn merge_name(&mut self, name: &str, budget: &mut Budget) -> Result<(), Full> {
-        let (decoded, known) = (raw::decode(name), raw::unescape(&self.name));
+        let (decoded, known) = (text::decode(name), text::decode_interior(&self.name));
         if decoded == *known {
             return Ok(());
         }
@@ -124,7 +127,7 @@ impl Body {
         if decoded.starts_with(&*known) {
             self.name.clear();
         }
-        self.name.push_str(raw::interior(name));
+        self.name.push_str(text::interior(name));
         Ok(())
     }
 }
@@ -134,11 +137,11 @@ impl<'a> BodyFragment<'a> {
         let mut body = Self { custom, ..Self::default() };
         for member in Members::read(json)?.0 {
             match &*member.name {
-                "name" => body.name = raw::said(Some(member.value)),
+                "name" => body.name = text::said(Some(member.value)),
                 "arguments" | "input" if custom == (member.name == "input") => {
-                    body.input = Some(member.value).filter(|value| !raw::is_null(value));
+                    body.input = Some(member.value).filter(|value| !text::is_null(value));
                 }
-                _ if raw::is_null(member.value) => {}
+                _ if text::is_null(member.value) => {}
                 _ => body.others.push(member),
             }
         }
@@ -148,7 +151,7 @@ impl<'a> BodyFragment<'a> {
     /// Whether the arguments begin an object or array.
     pub(super) fn opens_structure(&self) -> bool {
         let Some(input) = self.input else { return false };
-        raw::decode(input).trim_start().starts_with(['{', '['])
+        text::decode(input).trim_start().starts_with(['{', '['])
     }
 }
 

@@ -19,8 +19,11 @@
 use super::{
     budget::{Budget, Full},
     fields::Fields,
-    raw::{self, Member, Members, Object},
     tool_body::{Body, BodyFragment, Names, merge_deep},
+};
+use crate::protocol::json::{
+    members::{Member, Members},
+    text::{self, Object},
 };
 
 /// The calls of one message.
@@ -100,7 +103,7 @@ impl ToolCalls {
             self.0.sort_by_key(|call| call.index);
         }
         for call in &mut self.0 {
-            call.id.get_or_insert_with(|| Id { raw: raw::literal(&mint()), text: String::new() });
+            call.id.get_or_insert_with(|| Id { raw: text::quoted(&mint()), text: String::new() });
         }
     }
 
@@ -119,7 +122,7 @@ impl ToolCalls {
         let or_new = |found: Option<usize>| found.map_or(Target::New, Target::Call);
         let at_index = new.index.and_then(|_| self.0.iter().rposition(|call| call.index == new.index));
         if let Some(id) = new.id {
-            let id = raw::decode(id);
+            let id = text::decode(id);
             let has_id = |call: &Call| call.id.as_ref().is_some_and(|known| known.text == id);
             if !self.0.iter().any(has_id) {
                 return or_new(at_index.filter(|&at| self.0[at].continues(new)));
@@ -176,7 +179,7 @@ impl Call {
         self.index = self.index.or(new.index);
         if let (None, Some(id)) = (&self.id, new.id) {
             budget.take(id.len())?;
-            self.id = Some(Id { raw: id.to_owned(), text: raw::decode(id).into_owned() });
+            self.id = Some(Id { raw: id.to_owned(), text: text::decode(id).into_owned() });
         }
         if let Some(kind) = new.kind.filter(|kind| self.kind.as_deref() != Some(kind)) {
             budget.take(kind.len())?;
@@ -188,7 +191,7 @@ impl Call {
 
     fn json(&self) -> String {
         let custom =
-            self.body.is_custom() || self.kind.as_deref().is_some_and(|kind| raw::decode(kind) == "custom");
+            self.body.is_custom() || self.kind.as_deref().is_some_and(|kind| text::decode(kind) == "custom");
         let mut call = Object::default();
         if let Some(id) = &self.id {
             call.member("\"id\"", &id.raw);
@@ -209,13 +212,13 @@ impl<'a> Fragment<'a> {
             Self { index: None, id: None, kind: None, body: BodyFragment::default(), others: Vec::new() };
         for member in Members::read(json)?.0 {
             match &*member.name {
-                "index" => fragment.index = raw::decode(member.value).trim().parse().ok(),
+                "index" => fragment.index = text::decode(member.value).trim().parse().ok(),
                 "id" => fragment.id = id(member.value),
-                "type" => fragment.kind = raw::said(Some(member.value)),
-                "function" | "custom" if raw::is_object(member.value) => {
+                "type" => fragment.kind = text::said(Some(member.value)),
+                "function" | "custom" if text::is_object(member.value) => {
                     fragment.body = BodyFragment::read(member.value, member.name == "custom")?;
                 }
-                _ if raw::is_null(member.value) => {}
+                _ if text::is_null(member.value) => {}
                 _ => fragment.others.push(member),
             }
         }
@@ -226,7 +229,7 @@ impl<'a> Fragment<'a> {
 /// An id as it was sent, unless it is blank. Providers pack signatures into ids, and some send numbers: an id
 /// is never changed.
 pub(super) fn id(value: &str) -> Option<&str> {
-    Some(value).filter(|value| !raw::is_null(value) && !raw::decode(value).trim().is_empty())
+    Some(value).filter(|value| !text::is_null(value) && !text::decode(value).trim().is_empty())
 }
 
 /// An id for a call that came without one. Upstreams require ids on the way back.

@@ -9,14 +9,15 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{
-    super::{
-        lossless::is_null,
-        raw::{Unescaped, span, unusual},
+use super::{Found, MAX_MESSAGES};
+use crate::{
+    history::Item,
+    protocol::json::{
+        members::{Unescaped, unusual},
+        text::span,
+        value::is_null,
     },
-    Found, MAX_MESSAGES,
 };
-use crate::history::Item;
 
 /// The messages of this body, which is the same text; `None` if anything in it takes a closer look.
 pub(super) fn read(body: &Bytes, json: &str) -> Option<Vec<Item>> {

@@ -2,11 +2,11 @@
 
 use memchr::memchr2;
 
-use super::raw;
+use super::text;
 
 /// Follows brackets and strings. It does not validate: of two texts that balance, one may be no JSON.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Nesting {
+pub(crate) struct Nesting {
     depth: usize,
     string: bool,
     escaped: bool,
@@ -16,12 +16,12 @@ pub(super) struct Nesting {
 impl Nesting {
     /// Whether an object or array was opened and closed again. Nothing but white space can follow it, so a
     /// text that was closed is complete; a number or a word never is.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Takes the next bytes; answers the offset of the bracket that closes the first object or array.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while !self.closed && at < bytes.len() {
             if self.string && !self.escaped {
@@ -39,7 +39,7 @@ impl Nesting {
 
     /// Takes JSON that was sent as the inside of a string literal (the arguments of a tool call). No escape
     /// sequence may be split between two calls.
-    pub(super) fn feed_escaped(&mut self, interior: &str) {
+    pub(crate) fn feed_escaped(&mut self, interior: &str) {
         let mut bytes = interior.bytes().enumerate();
         while let Some((at, byte)) = bytes.next() {
             if byte != b'\\' {
@@ -49,7 +49,7 @@ impl Nesting {
             match bytes.next() {
                 Some((_, escaped @ (b'"' | b'\\' | b'/'))) => self.step(escaped),
                 Some((_, b'u')) => {
-                    let unit = raw::unit(&interior[at..]).and_then(|unit| u8::try_from(unit).ok());
+                    let unit = text::unit(&interior[at..]).and_then(|unit| u8::try_from(unit).ok());
                     self.step(unit.unwrap_or(b'?'));
                     bytes.nth(3);
                 }

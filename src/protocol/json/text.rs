@@ -1,18 +1,12 @@
-//! JSON that is read without being rewritten.
-//!
-//! Message content goes through neither `String` nor `serde_json::Value`: both refuse or change what providers
-//! send (lone surrogates, 30-digit numbers, `1e999`, deep nesting, duplicate names). Everything here works on
-//! slices of the JSON text itself. `RawValue` skips values iteratively, so depth costs no stack.
+//! JSON text as slices: what a value is, the insides of string literals, and the writer of objects.
 
 use std::{borrow::Cow, ops::Range};
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-pub(super) use super::members::{Member, Members, MembersOf, Position, Unescaped, object, pick, unusual};
-
 /// The elements of an array; `None` if this is no array, or not JSON.
-pub(super) fn elements(json: &str) -> Option<Vec<&str>> {
+pub(crate) fn elements(json: &str) -> Option<Vec<&str>> {
     if !is_array(json.trim_start()) {
         return None;
     }
@@ -21,69 +15,69 @@ pub(super) fn elements(json: &str) -> Option<Vec<&str>> {
 }
 
 /// Where a slice of a text stands in it.
-pub(super) fn span(text: &str, slice: &str) -> Range<usize> {
+pub(crate) fn span(text: &str, slice: &str) -> Range<usize> {
     let start = (slice.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     start..start + slice.len()
 }
 
 /// Whether this text is one JSON value. Numbers out of range and any depth are fine.
-pub(super) fn is_json(text: &str) -> bool {
+pub(crate) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-pub(super) fn is_null(value: &str) -> bool {
+pub(crate) fn is_null(value: &str) -> bool {
     value == "null"
 }
 
-pub(super) fn is_string(value: &str) -> bool {
+pub(crate) fn is_string(value: &str) -> bool {
     value.starts_with('"')
 }
 
-pub(super) fn is_array(value: &str) -> bool {
+pub(crate) fn is_array(value: &str) -> bool {
     value.starts_with('[')
 }
 
-pub(super) fn is_object(value: &str) -> bool {
+pub(crate) fn is_object(value: &str) -> bool {
     value.starts_with('{')
 }
 
 /// Whether a program that asks `if (value)` would say yes. `{}` and `[]` count as yes.
-pub(super) fn is_truthy(value: &str) -> bool {
+pub(crate) fn is_truthy(value: &str) -> bool {
     let zero = || value.trim_start_matches('-').bytes().all(|b| matches!(b, b'0' | b'.'));
     !matches!(value, "null" | "false" | "\"\"") && !zero()
 }
 
 /// A string that holds more than white space; anything but a string is blank.
-pub(super) fn said(value: Option<&str>) -> Option<&str> {
+pub(crate) fn said(value: Option<&str>) -> Option<&str> {
     value.filter(|value| is_string(value) && !decode(value).trim().is_empty())
 }
 
 /// The inside of a string literal. The insides of two literals, put together, are again the inside of one,
 /// even where a surrogate pair was split between them.
-pub(super) fn interior(literal: &str) -> &str {
+pub(crate) fn interior(literal: &str) -> &str {
     literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default()
 }
 
 /// The text of a string literal, to compare or to show. A lone surrogate becomes U+FFFD; what is no string
 /// literal stays as it is.
-pub(super) fn decode(literal: &str) -> Cow<'_, str> {
+pub(crate) fn decode(literal: &str) -> Cow<'_, str> {
     if !is_string(literal) {
         return Cow::Borrowed(literal);
     }
     let interior = interior(literal);
-    if interior.contains('\\') { Cow::Owned(unescape(interior)) } else { Cow::Borrowed(interior) }
+    if interior.contains('\\') { Cow::Owned(decode_interior(interior)) } else { Cow::Borrowed(interior) }
 }
 
 /// The same, to be kept: no longer than it must be, though an escape sequence is up to six times as long as what it
 /// stands for.
-pub(super) fn decode_to_keep(literal: &str) -> String {
+pub(crate) fn decode_to_keep(literal: &str) -> String {
     let mut text = decode(literal).into_owned();
     text.shrink_to_fit();
     text
 }
 
 /// The inside of a literal, decoded; see [`decode`].
-pub(super) fn unescape(interior: &str) -> String {
+pub(crate) fn decode_interior(interior: &str) -> String {
     let mut text = String::with_capacity(interior.len());
     let mut rest = interior;
     while let Some(at) = rest.find('\\') {
@@ -122,18 +116,18 @@ fn escape_sequence(text: &str) -> (char, usize) {
 }
 
 /// The UTF-16 unit of a `\uXXXX` at the start of this text.
-pub(super) fn unit(text: &str) -> Option<u16> {
+pub(crate) fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()
 }
 
 /// A string literal that holds this text.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
 /// The same JSON without white space between its tokens.
-pub(super) fn compact(json: &str) -> String {
+pub(crate) fn compact(json: &str) -> String {
     let (mut string, mut escaped) = (false, false);
     json.chars()
         .filter(|&c| {
@@ -149,49 +143,19 @@ pub(super) fn compact(json: &str) -> String {
         .collect()
 }
 
-/// Two objects as one: objects that stand in both are merged likewise, else the newer value counts, unless it
-/// is null. Objects that are deeper or larger than any metadata are replaced whole: recursion and search have an
-/// end.
-pub(super) fn merged(old: &str, new: &str) -> String {
-    merged_to(old, new, 16)
-}
-
-fn merged_to(old: &str, new: &str, depth: usize) -> String {
-    if is_null(new) {
-        return old.to_owned();
-    }
-    let (true, true, true) = (depth > 0, is_object(old), is_object(new)) else { return new.to_owned() };
-    let (Some(old), Some(newer)) = (small(old), small(new)) else { return new.to_owned() };
-    let mut object = Object::default();
-    for member in &old.0 {
-        match newer.get(&member.name) {
-            Some(value) => object.member(member.key, &merged_to(member.value, value, depth - 1)),
-            None => object.member(member.key, member.value),
-        }
-    }
-    for member in newer.0.iter().filter(|member| old.get(&member.name).is_none()) {
-        object.member(member.key, member.value);
-    }
-    object.end()
-}
-
-fn small(object: &str) -> Option<Members<'_>> {
-    Members::read(object).filter(|members| members.0.len() <= 1024)
-}
-
 /// Writes an object.
 #[derive(Default)]
-pub(super) struct Object(String);
+pub(crate) struct Object(String);
 
 impl Object {
     /// Adds a member; `key` is a string literal.
-    pub(super) fn member(&mut self, key: &str, value: &str) {
+    pub(crate) fn member(&mut self, key: &str, value: &str) {
         self.key(key);
         self.0.push_str(value);
     }
 
     /// Adds a member whose value is a string with this inside.
-    pub(super) fn text(&mut self, key: &str, interior: &str) {
+    pub(crate) fn text(&mut self, key: &str, interior: &str) {
         self.key(key);
         self.0.push('"');
         self.0.push_str(interior);
@@ -199,14 +163,14 @@ impl Object {
     }
 
     /// Adds a member whose value is an array with this inside.
-    pub(super) fn array(&mut self, key: &str, interior: &str) {
+    pub(crate) fn array(&mut self, key: &str, interior: &str) {
         self.key(key);
         self.0.push('[');
         self.0.push_str(interior);
         self.0.push(']');
     }
 
-    pub(super) fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         if self.0.is_empty() {
             self.0.push('{');
         }
@@ -231,16 +195,8 @@ mod tests {
     fn a_million_levels_cost_no_stack() {
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
         assert!(is_json(&deep));
-        let object = format!("{{\"a\":{deep}}}");
-        assert_eq!(Members::read(&object).unwrap().get("a").unwrap().len(), deep.len());
         assert_eq!(elements(&format!("[{deep}]")).unwrap().len(), 1);
         assert!(!is_json(&deep[1..]), "and the levels are still counted");
-    }
-
-    #[test]
-    fn objects_as_deep_as_you_like_are_merged_without_recursing_all_the_way() {
-        let deep = "{\"a\":".repeat(100_000) + "1" + &"}".repeat(100_000);
-        assert_eq!(merged(&deep, &deep), deep);
     }
 
     #[test]
@@ -263,11 +219,5 @@ mod tests {
         for yes in ["true", "1", "0.5", "{}", "[]", "\"0\"", "{\"code\":1}"] {
             assert!(is_truthy(yes), "{yes}");
         }
-    }
-
-    #[test]
-    fn merging_goes_into_objects_and_a_null_takes_nothing_away() {
-        let merged = merged(r#"{"g":{"a":"1","b":2},"x":1}"#, r#"{"g":{"b":3,"c":4},"x":null,"y":[5]}"#);
-        assert_eq!(merged, r#"{"g":{"a":"1","b":3,"c":4},"x":1,"y":[5]}"#);
     }
 }

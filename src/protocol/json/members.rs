@@ -8,30 +8,30 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::raw::{decode, is_object, span};
+use super::text::{decode, is_object, span};
 
 /// Something that is not as it should be, and looked at by other means. The parser's own error would describe it: a
 /// string of any length, several times as long. So where a string is not expected it is read nevertheless, to give this.
-pub(super) fn unusual<E: Error>() -> E {
+pub(crate) fn unusual<E: Error>() -> E {
     E::custom("")
 }
 
 /// One member of an object.
-pub(super) struct Member<'a> {
+pub(crate) struct Member<'a> {
     /// The name as it was sent: a string literal with its quotes.
-    pub(super) key: &'a str,
+    pub(crate) key: &'a str,
     /// The name, decoded.
-    pub(super) name: Cow<'a, str>,
+    pub(crate) name: Cow<'a, str>,
     /// The value as it was sent.
-    pub(super) value: &'a str,
+    pub(crate) value: &'a str,
 }
 
 /// The members of an object, in order, duplicates included.
-pub(super) struct Members<'a>(pub(super) Vec<Member<'a>>);
+pub(crate) struct Members<'a>(pub(crate) Vec<Member<'a>>);
 
 impl<'a> Members<'a> {
     /// Reads one level of an object; `None` if this is no object, or not JSON.
-    pub(super) fn read(json: &'a str) -> Option<Self> {
+    pub(crate) fn read(json: &'a str) -> Option<Self> {
         // What is plainly something else is not parsed: the parser's error would describe all of it.
         if !is_object(json.trim_start()) {
             return None;
@@ -45,7 +45,7 @@ impl<'a> Members<'a> {
     }
 
     /// The value of a name; the last one, if it stands twice, as parsers commonly do.
-    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().rev().find(|member| member.name == name).map(|member| member.value)
     }
 }
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 /// The members of an object in a text, or nothing where there is null. A name with an escape sequence in it is an
 /// error.
-pub(super) struct MembersOf<'a>(pub(super) &'a str);
+pub(crate) struct MembersOf<'a>(pub(crate) &'a str);
 
 impl<'de> DeserializeSeed<'de> for MembersOf<'de> {
     type Value = Option<Members<'de>>;
@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for MembersOf<'de> {
 }
 
 /// A string without an escape sequence in it; any other is an error (after the parser has decoded it).
-pub(super) struct Unescaped<'a>(pub(super) &'a str);
+pub(crate) struct Unescaped<'a>(pub(crate) &'a str);
 
 impl<'de> Deserialize<'de> for Unescaped<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for Unescaped<'de> {
 }
 
 /// The object in a text whose first name and last value these are.
-pub(super) fn object<'a>(text: &'a str, first: &str, last: &str) -> Option<&'a str> {
+pub(crate) fn object<'a>(text: &'a str, first: &str, last: &str) -> Option<&'a str> {
     let start = text[..span(text, first).start].rfind('{')?;
     let end = span(text, last).end;
     Some(&text[start..=end + text[end..].find('}')?])
@@ -148,7 +148,7 @@ pub(super) fn object<'a>(text: &'a str, first: &str, last: &str) -> Option<&'a s
 
 /// The values of these names in an object, each as [`Members::get`] gives it; `None` if this is no object. It
 /// costs less than reading every member, and chunks are read by the thousand.
-pub(super) fn pick<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
+pub(crate) fn pick<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let picked = Pick(names).deserialize(&mut deserializer);
     if let (Ok(picked), Ok(())) = (picked, deserializer.end()) {
@@ -160,7 +160,7 @@ pub(super) fn pick<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Optio
 }
 
 /// The values of these names in an object.
-pub(super) struct Pick<'n, const N: usize>(pub(super) [&'n str; N]);
+pub(crate) struct Pick<'n, const N: usize>(pub(crate) [&'n str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
     type Value = [Option<&'de str>; N];
@@ -196,7 +196,7 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 }
 
 /// Reads a name as its place among those that are picked.
-pub(super) struct Position<'n>(pub(super) &'n [&'n str]);
+pub(crate) struct Position<'n>(pub(crate) &'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Position<'_> {
     type Value = Option<usize>;
@@ -232,6 +232,13 @@ mod tests {
         let sent = [("\"a\"", "a", "1e999"), ("\"\\u0062\"", "b", "\"\\ud83d\""), ("\"a\"", "a", "[ 1 ]")];
         assert_eq!(seen, sent);
         assert_eq!(members.get("a"), Some("[ 1 ]"), "the last of two counts");
+    }
+
+    #[test]
+    fn a_million_levels_cost_no_stack() {
+        let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
+        let object = format!("{{\"a\":{deep}}}");
+        assert_eq!(Members::read(&object).unwrap().get("a").unwrap().len(), deep.len());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// Calls `each` with every member of the object in `json`: the key, of which [`name`] or [`string`] make text, and the
 /// value. `None` if it is no object, or no JSON at all; `each` may have been called by then.
-pub(super) fn members<'a>(json: &'a str, each: impl FnMut(&'a RawValue, &'a RawValue)) -> Option<()> {
+pub(crate) fn members<'a>(json: &'a str, each: impl FnMut(&'a RawValue, &'a RawValue)) -> Option<()> {
     // What is plainly something else is not parsed: the parser's error would describe all of it. So below.
     if !json.trim_start().starts_with('{') {
         return None;
@@ -22,22 +22,22 @@ pub(super) fn members<'a>(json: &'a str, each: impl FnMut(&'a RawValue, &'a RawV
 }
 
 /// The elements, if this is an array.
-pub(super) fn elements(json: &RawValue) -> Option<Vec<&RawValue>> {
+pub(crate) fn elements(json: &RawValue) -> Option<Vec<&RawValue>> {
     is_array(json).then(|| serde_json::from_str(json.get()).ok()).flatten()
 }
 
 /// The elements, if this is an array of at most so many.
-pub(super) fn elements_up_to(json: &RawValue, max: usize) -> Option<Vec<&RawValue>> {
+pub(crate) fn elements_up_to(json: &RawValue, max: usize) -> Option<Vec<&RawValue>> {
     let read = || serde_json::Deserializer::from_str(json.get()).deserialize_seq(Elements(max)).ok();
     is_array(json).then(read).flatten()
 }
 
 /// A key, decoded, to compare it with a name. One that is longer than any name stays as it was sent: it is none of
 /// them, and would be decoded into as much memory as it takes.
-pub(super) fn name(key: &RawValue) -> Cow<'_, [u8]> {
-    match literal(key).unwrap_or_default() {
+pub(crate) fn name(key: &RawValue) -> Cow<'_, [u8]> {
+    match interior(key).unwrap_or_default() {
         long if long.len() > LONG => Cow::Borrowed(long.as_bytes()),
-        key => unescape(key),
+        key => decode_to_wtf8(key),
     }
 }
 
@@ -45,22 +45,22 @@ pub(super) fn name(key: &RawValue) -> Cow<'_, [u8]> {
 const LONG: usize = 144;
 
 /// The string that this is, decoded; `None` for any other value.
-pub(super) fn string(json: &RawValue) -> Option<Cow<'_, [u8]>> {
-    literal(json).map(unescape)
+pub(crate) fn string(json: &RawValue) -> Option<Cow<'_, [u8]>> {
+    interior(json).map(decode_to_wtf8)
 }
 
 /// What stands between the quotes, if this is a string.
-pub(super) fn literal(json: &RawValue) -> Option<&str> {
+pub(crate) fn interior(json: &RawValue) -> Option<&str> {
     json.get().strip_prefix('"')?.strip_suffix('"')
 }
 
 /// Whether this is an array.
-pub(super) fn is_array(json: &RawValue) -> bool {
+pub(crate) fn is_array(json: &RawValue) -> bool {
     json.get().starts_with('[')
 }
 
 /// Whether this is `null`.
-pub(super) fn is_null(json: &RawValue) -> bool {
+pub(crate) fn is_null(json: &RawValue) -> bool {
     json.get() == "null"
 }
 
@@ -69,7 +69,7 @@ pub(super) fn is_null(json: &RawValue) -> bool {
 /// The result is UTF-8, but for surrogates without a partner: they become the three bytes that their code
 /// point would have (WTF-8). So two literals decode to the same bytes exactly if they are the same string of
 /// UTF-16 code units.
-pub(super) fn unescape(literal: &str) -> Cow<'_, [u8]> {
+pub(crate) fn decode_to_wtf8(literal: &str) -> Cow<'_, [u8]> {
     let bytes = literal.as_bytes();
     let Some(first) = memchr::memchr(b'\\', bytes) else { return Cow::Borrowed(bytes) };
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -171,16 +171,16 @@ mod tests {
 
     #[test]
     fn every_escape_decodes_to_what_it_stands_for() {
-        assert_eq!(*unescape(r#"a\"\\\/\b\f\n\r\t\u00e9z"#), *"a\"\\/\u{8}\u{c}\n\r\téz".as_bytes());
+        assert_eq!(*decode_to_wtf8(r#"a\"\\\/\b\f\n\r\t\u00e9z"#), *"a\"\\/\u{8}\u{c}\n\r\téz".as_bytes());
     }
 
     #[test]
     fn an_escaped_pair_is_the_character_and_a_lone_surrogate_is_kept() {
-        assert_eq!(*unescape(r"\ud83d\ude00"), *"😀".as_bytes());
-        assert_eq!(*unescape(r"\ud83d"), [0xED, 0xA0, 0xBD]);
-        assert_eq!(*unescape(r"\ude00\ud83d"), [0xED, 0xB8, 0x80, 0xED, 0xA0, 0xBD]);
-        assert_eq!(*unescape(r"\ud83d\u0041"), [0xED, 0xA0, 0xBD, b'A']);
-        assert_eq!(*unescape(r"\ud83dx"), [0xED, 0xA0, 0xBD, b'x']);
+        assert_eq!(*decode_to_wtf8(r"\ud83d\ude00"), *"😀".as_bytes());
+        assert_eq!(*decode_to_wtf8(r"\ud83d"), [0xED, 0xA0, 0xBD]);
+        assert_eq!(*decode_to_wtf8(r"\ude00\ud83d"), [0xED, 0xB8, 0x80, 0xED, 0xA0, 0xBD]);
+        assert_eq!(*decode_to_wtf8(r"\ud83d\u0041"), [0xED, 0xA0, 0xBD, b'A']);
+        assert_eq!(*decode_to_wtf8(r"\ud83dx"), [0xED, 0xA0, 0xBD, b'x']);
     }
 
     #[test]
