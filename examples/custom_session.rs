@@ -17,7 +17,7 @@ use tower_session_memory::{
     store::InMemoryStore,
 };
 
-/// Stands for yours: it knows who calls, and keeps one conversation for each of them.
+/// Stands for your authentication: identifies the user, and keeps one conversation for each.
 async fn authenticate(mut request: Request, next: middleware::Next) -> axum::response::Response {
     let token = request.headers().get("authorization").and_then(|value| value.to_str().ok());
     let Some(user) = token.and_then(|token| token.strip_prefix("Bearer ")).map(str::to_owned) else {

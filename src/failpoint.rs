@@ -1,4 +1,4 @@
-//! Named points at which the process can be told to die: the crash tests' way to kill the proxy exactly
+//! Named points at which the process can be made to abort: the crash tests' way to kill the proxy exactly
 //! between two steps.
 //!
 //! Compiled only with feature `failpoints`; without it [`hit`] is an empty inline function. The environment

@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of so many bytes, each in a frame of its own.
+    /// A body of the given length, each byte in a frame of its own.
     struct Bytewise(usize);
 
     impl Body for Bytewise {
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    /// A body of so many bytes, each after a while.
+    /// A body whose bytes come one by one, each after a pause.
     struct Dripped {
         left: usize,
         every: Duration,

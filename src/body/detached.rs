@@ -3,12 +3,13 @@ use bytes::Bytes;
 use super::room::Room;
 use crate::history::Item;
 
-/// Items of so many bytes are copied whatever they were cut out of: that may be a buffer which is larger than the
-/// body that was read into it.
+/// Items of at most this number of bytes together are copied, whatever the size of their body: its buffer may be
+/// larger than the body.
 const SMALL: usize = 8 * 1024;
 
-/// Items that are kept until a reply has ended, which may take minutes: in memory of their own, so that the body they
-/// were cut out of need not stay. As they are, where that is mostly they, or where there is no room for both.
+/// Copies items that are kept until a reply has ended, which may take minutes, so that their body need not stay.
+///
+/// They are left as they are where they make up most of the body, or where there is no room for both.
 pub(crate) fn detached(items: &[Item], body: usize, room: &Room) -> Vec<Item> {
     if items.is_empty() {
         return Vec::new();

@@ -214,7 +214,7 @@ mod codecs {
         }
     }
 
-    /// Takes so many bytes in all and then fails.
+    /// Takes bytes up to a limit and then fails.
     struct Capped {
         decoded: Vec<u8>,
         room: usize,

@@ -49,7 +49,7 @@ pub(crate) struct OpenTurn {
     pub(crate) sent: Vec<Item>,
 }
 
-/// Who takes the reply's bytes.
+/// Consumer of the reply's bytes.
 pub(crate) enum Listener {
     /// The first byte will tell JSON from an event stream, whatever the content type says.
     Undecided,
@@ -71,7 +71,8 @@ impl Recording {
             self.listener = Listener::Deaf(Skip::Unparseable);
             None
         });
-        // At its end it is stored before anybody sees that it has finished, or announced then.
+        // A reply whose terminal bytes are held is committed before the client sees its end. Any other finished reply
+        // is announced here, so that the session's next load waits for its commit.
         if terminal.is_none() && self.in_flight.is_none() && self.is_finished() {
             self.in_flight = Some(self.commits.announce(self.turn.key.digest()));
         }

@@ -61,7 +61,7 @@ impl<B> RequestBody<B> {
     }
 }
 
-/// Pieces below so many bytes are joined with those beside them.
+/// Pieces below this number of bytes are joined with those beside them.
 const SMALL: usize = 4 * 1024;
 /// The most that is joined to one frame.
 const JOINED: usize = 64 * 1024;

@@ -42,7 +42,7 @@ impl Room {
 }
 
 impl Held {
-    /// Makes the room so many bytes large, if it is smaller.
+    /// Grows the room to this number of bytes, if it is smaller.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let has = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let lacks = bytes.div_ceil(UNIT).saturating_sub(has);

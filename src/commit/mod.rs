@@ -59,7 +59,7 @@ struct Inner {
     lost: AtomicU64,
 }
 
-/// The replies of a session that are about to be, or being, stored, and who waits for them.
+/// Replies of a session that are about to be stored or being stored, and the tasks that wait for them.
 #[derive(Default)]
 struct Waiting {
     /// Their numbers.
@@ -71,14 +71,14 @@ struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AppendQueue {
-    /// At most so many turns wait at once. Default 1,024. Past it a turn is not stored, and that is
-    /// logged and counted.
+    /// Most turns that wait at once. Default 1,024. A turn past it is not stored, which is logged and
+    /// counted.
     pub turns: NonZeroUsize,
-    /// At most so many bytes of turns wait at once. Default 64 MiB.
+    /// Most bytes of turns that wait at once. Default 64 MiB.
     pub bytes: usize,
-    /// One attempt takes at most so long; then the same turn is sent again. Default 5 s.
+    /// Time limit of one attempt; past it the same turn is sent again. Default 5 s.
     pub attempt: Duration,
-    /// A turn is tried for so long. Default 60 s.
+    /// Time for which a turn is tried. Default 60 s.
     pub retry: Duration,
 }
 

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct Identity {
     pub(crate) key: SessionKey,
     pub(crate) control: Control,
-    /// The id is new: the client must be told.
+    /// The id is new: the response must name it to the client.
     pub(crate) issued: bool,
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, mem, ops::Range};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Texts below so many bytes are joined; a longer one stays where it is.
+/// Texts below this number of bytes are joined; a longer one stays where it is.
 const SMALL: usize = 4 * 1024;
 /// The most that is joined to one piece.
 const PIECE: usize = 64 * 1024;
@@ -34,7 +34,7 @@ impl Joined {
 
     /// Adds a text, and answers where it begins.
     ///
-    /// It is added in place while nobody reads the last piece; else that one is copied, which has a bound.
+    /// The last piece grows in place while it has no reader; else it is copied, which has a bound.
     pub(super) fn push(&mut self, text: &Bytes) -> u64 {
         let begin = self.end;
         if text.is_empty() {

@@ -22,7 +22,7 @@ pub(crate) const X_SESSION_ID: HeaderName = HeaderName::from_static("x-session-i
 /// ```
 ///
 /// Ids and keys that a middleware puts into the request's extensions (a [`SessionId`] or a
-/// [`SessionKey`](super::SessionKey)) come before every source: nobody outside the process can set them.
+/// [`SessionKey`](super::SessionKey)) come before every source: only code inside the process can set them.
 pub trait ExtractSession: Send + Sync + 'static {
     /// The id that the request names, or `None` if this source has none.
     ///

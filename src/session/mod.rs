@@ -1,7 +1,7 @@
-//! Who is talking, and in which conversation.
+//! Identity of a request: its caller and its conversation.
 //!
 //! A [`SessionKey`] is the only name that a store ever sees. It joins a namespace (one per deployment or
-//! tenant), a [`Principal`] (who is calling) and a [`SessionId`] (which conversation), so that no caller can
+//! tenant), a [`Principal`] (the caller) and a [`SessionId`] (the conversation), so that no caller can
 //! reach a conversation of another by guessing its id.
 
 mod extract;

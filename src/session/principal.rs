@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, request};
 use sha2::{Digest, Sha256};
 
-/// Who is calling.
+/// Caller of a request: the owner of its sessions.
 ///
 /// By default the layer derives it from the request's credential; see [`PrincipalPolicy`]. An
 /// authentication middleware outside the layer can insert its own into the request's extensions, which then
@@ -93,7 +93,7 @@ impl PrincipalPolicy {
         Self(Policy::Header(name))
     }
 
-    /// One principal for everybody: whoever knows a session id can use the session.
+    /// One principal for all callers: each caller that knows a session id can use the session.
     #[must_use]
     pub fn danger_shared() -> Self {
         Self(Policy::Shared)

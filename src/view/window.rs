@@ -15,9 +15,9 @@ use crate::history::Path;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Window {
-    /// At most so many turns.
+    /// Most turns in the view.
     pub turns: NonZeroUsize,
-    /// At most so many bytes of messages. Instructions and the request's own messages are not counted.
+    /// Most bytes of messages in the view. Instructions and the request's own messages are not counted.
     pub bytes: usize,
 }
 

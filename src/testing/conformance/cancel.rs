@@ -94,7 +94,7 @@ fn check(found: &[RecordId], seen: &[RecordId], sent: &HashSet<RecordId>, acknow
     assert!(all.is_superset(acknowledged), "an acknowledged turn is missing");
 }
 
-/// Polls a future at most so many times, then drops it. Each poll but the last is followed by a wake-up.
+/// Polls a future at most `polls` times, then drops it. Each poll but the last is followed by a wake-up.
 async fn cut<F: Future>(polls: u64, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;

@@ -4,7 +4,7 @@ use crate::{
     store::{HistoryStore, Page, Scope},
 };
 
-/// All pages of so many sessions each.
+/// All pages of at most `limit` sessions each.
 async fn pages<S: HistoryStore>(
     fixture: &Fixture<S>,
     scope: &Scope,
