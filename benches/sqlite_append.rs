@@ -157,7 +157,7 @@ fn one_by_one(count: usize, mut what: impl FnMut() -> Result<(), BoxError>) -> R
     Ok(Block { took: started.elapsed(), cpu: since(before), each })
 }
 
-/// So many turns of each of so many writers, each with a session of its own. The turns are made before.
+/// Appends `share` turns from each of `writers` tasks, each with a session of its own. The turns are made before.
 async fn appends(store: &SqliteStore, writers: usize, share: usize) -> Result<Block, BoxError> {
     let at = Cursor::start_of(Epoch::UNBORN);
     let keys = (0..writers).map(|writer| turns::key(&format!("{writers}-{writer}")));

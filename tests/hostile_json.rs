@@ -44,7 +44,7 @@ fn a_long_string_in_the_wrong_place_is_not_described() {
     replies(&string, 3 * LONG + LITTLE);
 }
 
-/// A key may take so many bytes more: it is decoded before it is known to be none that counts.
+/// A key may take `key` bytes more: it is decoded before it is known to be none that counts.
 fn requests(string: &str, key: usize) {
     let user = r#"{"role":"user","content":"x"}"#;
     let cases = [

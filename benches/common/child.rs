@@ -49,8 +49,8 @@ pub(crate) fn ready(stderr: ChildStderr) -> mpsc::Receiver<SocketAddr> {
     receiver
 }
 
-/// A memory that forgets, what is told for information, an end in good order, and what `valgrind` and `strace` say of
-/// themselves.
+/// Lines of a good run: the warning of a memory that forgets, information, an end in good order, and what `valgrind`
+/// and `strace` say of themselves.
 fn is_expected(line: &str) -> bool {
     let told = ["FORGOTTEN", "INFO", "finishing what has begun", "stopped; every reply ended"];
     line.starts_with("==") || line.starts_with("strace:") || told.iter().any(|told| line.contains(told))

@@ -7,8 +7,8 @@ use std::{fs, time::Duration};
 /// The scheduler's own account, in nanoseconds: `/proc/PID/stat` counts in steps of 10 ms. A thread that ends takes
 /// its time with it; those that matter here live as long as their process.
 ///
-/// What a thread that runs right now has used since it was last put aside is not in it: whoever asks of its own
-/// process is put aside first.
+/// The scheduler adds to the account of a thread when it takes the thread off its core. The caller yields first, so
+/// that a figure of its own process is up to date.
 pub(crate) fn of(pid: u32) -> Option<Duration> {
     std::thread::yield_now();
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;

@@ -23,7 +23,7 @@ const TEXT: usize = 200;
 #[derive(Clone, Copy)]
 pub(crate) enum Reply {
     Json,
-    /// A stream of so many events with text, and its end.
+    /// A stream: this number of events with text, then its end.
     Stream(usize),
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Session {
     None(usize),
     /// A new session for each request.
     New,
-    /// One session, which has so many turns when the first request is counted.
+    /// One session, with this number of turns before the first request that is counted.
     Grown(usize),
 }
 

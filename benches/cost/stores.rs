@@ -68,7 +68,8 @@ fn wanted(options: &Options, store: &str) -> bool {
     CALLS.iter().any(|call| options.wants(&format!("{store}: {call}")))
 }
 
-/// A session of one store: what is loaded through the cache, also after somebody else's turn, and what is appended.
+/// Counts the calls on a session of one store: loads through the cache, also after a turn of another replica, and
+/// appends.
 async fn count<S: HistoryStore>(
     name: &str,
     store: S,

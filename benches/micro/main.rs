@@ -28,7 +28,7 @@ fn micro(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How long so many of them take, without what prepares them.
+/// Measures `times` runs of an operation, without their preparation.
 fn time(operation: &Operation, times: u64) -> Duration {
     let mut left = times;
     let mut total = Duration::ZERO;

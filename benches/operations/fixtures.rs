@@ -24,7 +24,7 @@ pub(crate) fn delta() -> Bytes {
     body(&[message("user")])
 }
 
-/// The messages of so many turns.
+/// Messages of the given number of turns.
 pub(crate) fn exchanges(turns: usize) -> Vec<String> {
     std::iter::repeat_n([message("user"), message("assistant")], turns).flatten().collect()
 }

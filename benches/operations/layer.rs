@@ -32,7 +32,7 @@ pub(super) fn all() -> Vec<Operation> {
     ]
 }
 
-/// Exchanges in a session of so many turns, or each in a new one if that is 0; or without a session.
+/// Exchanges in a session with `turns` turns: for 0 each in a new session, for `None` without one.
 fn exchange(name: &str, reply: fn() -> Reply, turns: Option<usize>) -> Operation {
     Operation::new(name, move || {
         let runtime = runtime();

@@ -45,7 +45,7 @@ fn append(length: usize) -> Operation {
     })
 }
 
-/// A store with one session of so many turns.
+/// A store with one session of `length` turns.
 fn seeded(length: usize) -> impl Future<Output = InMemoryStore> {
     let store = InMemoryStore::new();
     async move {

@@ -24,7 +24,7 @@ pub(super) fn all() -> Vec<Operation> {
     [0, 20, 200, 2000].into_iter().flat_map(of).collect()
 }
 
-/// What clients of each kind send after so many turns.
+/// Requests of each kind of client after `turns` turns.
 fn of(turns: usize) -> Vec<Operation> {
     let name = |what: &str| format!("request: {what}, {turns} turns");
     let mut all =

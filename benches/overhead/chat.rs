@@ -66,7 +66,7 @@ impl Manner {
     }
 }
 
-/// A request of the conversation, after so many turns.
+/// A request of the conversation; its index in [`asks`] is the number of turns before it.
 pub(crate) struct Ask {
     /// With the client's new message only.
     pub(crate) delta: Bytes,
@@ -94,7 +94,7 @@ pub(crate) fn asks(turns: usize, manner: Manner, text: impl Fn(usize) -> usize) 
     asks
 }
 
-/// What a peer is given to begin with: so many turns, as it keeps them itself.
+/// History that a peer starts with: the given number of turns, in the form in which the peer keeps them.
 pub(crate) fn seed(turns: usize) -> Bytes {
     let turns = (0..turns).map(|turn| format!("{},{}", user(turn, TEXT), assistant(Manner::Json)));
     format!("[{}]", turns.collect::<Vec<_>>().join(",")).into()

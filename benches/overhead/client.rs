@@ -23,7 +23,7 @@ use crate::{
     chat::{Ask, Manner, SEEN_BYTES, SEEN_MESSAGES},
 };
 
-/// What one target is sent: so many conversations, each from one depth to another.
+/// Load of one target: a number of conversations, each from one depth to another.
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) concurrency: usize,
@@ -113,7 +113,7 @@ pub(crate) type Sender = SendRequest<Full<Bytes>>;
 ///
 /// # Errors
 ///
-/// When nobody takes it.
+/// When the target does not accept the connection.
 pub(crate) async fn connect(address: SocketAddr, tasks: &mut JoinSet<()>) -> Result<Sender, BoxError> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

@@ -27,7 +27,7 @@ pub(crate) fn start(upstream: SocketAddr, directory: &Path) -> Result<Process, B
 
 fn configuration(upstream: SocketAddr, port: u16, home: &Path) -> String {
     let home = home.display();
-    // The master would give its workers to the user nobody, who cannot enter our directory.
+    // Under root the workers would run as nginx's default user, which cannot enter our directory.
     let user = if is_root() { "user root;" } else { "" };
     format!(
         r#"

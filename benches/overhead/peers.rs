@@ -53,7 +53,7 @@ fn litellm(upstream: SocketAddr, programs: &Path, directory: &Path) -> Result<Pr
     command.args(["--telemetry", "False"]);
     // Its list of models' prices comes with it; otherwise it looks for a newer one at each start.
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("LITELLM_LOG", "ERROR");
-    // Nobody but us can reach it, and asking for a key would cost it time.
+    // Only this benchmark can reach it, and asking for a key would cost it time.
     command.env("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true");
     command.env("LITELLM_MODE", "PRODUCTION");
     start(&command, "litellm", &port, directory)

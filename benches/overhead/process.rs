@@ -19,7 +19,7 @@ pub(crate) struct Process {
     /// Whether `child` only watches over the process that is meant.
     guarded: bool,
     pub(crate) address: SocketAddr,
-    /// Its memory when it was ready and nobody had asked anything, in KiB.
+    /// Its memory in KiB when it was ready, before the first request.
     pub(crate) at_rest: Option<u64>,
 }
 
@@ -74,7 +74,7 @@ impl Process {
         }
     }
 
-    /// Somebody else's program, which is ready when it takes connections; what it says goes into a file.
+    /// A program that is not ours: ready when it takes connections; its output goes into a file.
     pub(crate) fn foreign(
         program: &Command,
         signal: &str,

@@ -32,7 +32,7 @@ const COMMAND: &str = "cargo bench --features proxy --bench overhead";
 ///
 /// # Errors
 ///
-/// When a file cannot be written. A plot that cannot be drawn is only told of.
+/// When a file cannot be written. A plot that cannot be drawn is only reported.
 pub(crate) fn publish(rows: &Rows, machine: &Machine, options: &Options) -> Result<(), BoxError> {
     let here = match options.save {
         true => python::source("").parent().ok_or("no directory")?.to_owned(),

@@ -52,7 +52,7 @@ impl Block {
         }
     }
 
-    /// CPU time of all requests, told for each.
+    /// Microseconds of CPU time per request.
     pub(crate) fn each(&self, cpu: Option<Duration>) -> Option<f64> {
         Some(cpu?.as_secs_f64() * 1e6 / self.requests as f64)
     }

@@ -1,4 +1,4 @@
-//! In which order who is asked, and what is taken down of it.
+//! Order in which the targets are measured, and what is recorded of each.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 

@@ -57,7 +57,7 @@ const OURS: &[Target] = &[Bare, Nginx, Pass, Memory, Sqlite, Redis, Postgres];
 const PACED: &[Target] = &[Bare, Pass, Memory, Redis];
 const BODY: &[Target] = &[Bare, Nginx, Pass];
 
-/// A history of 1.6 MB: so many turns, each of them with so much text in its question.
+/// A history of 1.6 MB: the number of turns, and the bytes of text in the question of each.
 const LARGE: (usize, usize) = (50, 32_000);
 
 pub(crate) fn all() -> Vec<Scenario> {
@@ -128,12 +128,12 @@ impl Scenario {
         Some(Count { conversations, ..count })
     }
 
-    /// Conversations that are long are not made anew for each repetition: they grow on for so many.
+    /// Number of repetitions that share their conversations: long ones are not made anew for each, they grow on.
     pub(crate) fn lasts(&self, target: Target) -> usize {
         if self.turns >= LARGE.0 && !target.is_peer() { 5 } else { 1 }
     }
 
-    /// How deep the conversations are that a repetition asks.
+    /// Depths of the conversations in one repetition.
     pub(crate) fn depths(&self, target: Target, repetition: usize, count: Count) -> Range<usize> {
         let from = self.turns + repetition % self.lasts(target) * count.asked_of_each;
         from..from + count.asked_of_each
@@ -150,7 +150,7 @@ impl Scenario {
         asks.get((self.turns + asks.len() - 1) / 2).map_or(0, |ask| ask.whole.len())
     }
 
-    /// What ours needs to be told: by default it sends at most 512 KiB of history.
+    /// Settings of the proxy for this scenario: by default it sends at most 512 KiB of history.
     pub(crate) fn settings(&self) -> Vec<String> {
         match self.group {
             Group::Large => vec!["--window-bytes".to_owned(), "16 MiB".to_owned()],

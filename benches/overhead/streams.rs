@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// So many at once, each time looked at.
+/// Numbers of open streams at which each target is measured.
 pub(crate) const LEVELS: [usize; 3] = [100, 300, 1000];
 
-/// Turns of the conversations, and who holds them. What the store `memory` holds of old turns is its own.
+/// Turns of the conversations, and the targets that hold them. The old turns in the store `memory` are its own data.
 const KINDS: [(usize, &[Target]); 2] = [
     (0, &[Bare, Nginx, Pass, Memory, Sqlite, Redis, Postgres]),
     (TURNS, &[Bare, Nginx, Pass, Redis, Uncached]),

@@ -1,4 +1,4 @@
-//! Who is asked.
+//! Targets: the servers that are compared.
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 

@@ -141,7 +141,7 @@ impl Reply {
             return Poll::Ready(());
         }
         match self.manner {
-            // Nobody wakes it: it ends with its connection.
+            // No waker is kept: the stream ends with its connection.
             Manner::Held if self.sent == BEFORE_HOLD => Poll::Pending,
             Manner::Paced => self.pause.get_or_insert_with(|| Box::pin(sleep(PACE))).as_mut().poll(cx),
             _ => {

@@ -16,7 +16,7 @@ use crate::{
 
 pub(crate) type Store = Arc<dyn DynHistoryStore>;
 
-/// With nothing else to do Redis rehashes a millisecond at a time, so often per second.
+/// Number of times per second (`hz`) that an idle Redis rehashes, for a millisecond each.
 const REHASHES: &str = "500";
 const REHASHED_WITHIN: Duration = Duration::from_secs(600);
 

@@ -21,7 +21,7 @@ use crate::{
 
 const COMMAND: &str = "cargo bench --features postgres,redis,sqlite --bench scale";
 
-/// The store is filled in so many parts; the sessions that are measured come between them.
+/// Number of parts in which the store is filled; the sessions that are measured come between them.
 const PARTS: usize = 10;
 
 /// A session that is measured.

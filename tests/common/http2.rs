@@ -33,7 +33,7 @@ pub struct Frame {
 }
 
 impl Http2 {
-    /// A connection whose streams may each be sent so many bytes.
+    /// A connection whose streams may each be sent `window` bytes.
     pub fn connect(address: SocketAddr, window: u32) -> Self {
         Self::open(address, [PREFACE, &settings(window)].concat())
     }

@@ -211,7 +211,7 @@ impl Proxy {
         format!("http://{}", self.addr)
     }
 
-    /// The line that told that it was ready.
+    /// The line that announced that it was ready.
     pub fn ready(&self) -> &str {
         &self.ready
     }

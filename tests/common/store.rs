@@ -15,10 +15,10 @@ use tower_session_memory::{
 /// A store of any kind.
 pub type AnyStore = Arc<dyn DynHistoryStore>;
 
-/// The namespace that the proxy uses unless it is told another.
+/// The namespace that the proxy uses by default.
 pub const NAMESPACE: &str = "default";
 
-/// The principal of everybody when the proxy is told that there is only one.
+/// The principal of all callers under `principal = "none"`.
 pub const SHARED: &str = "shared";
 
 /// One stored turn.
@@ -80,7 +80,7 @@ pub async fn load(store: &dyn DynHistoryStore, session: &str) -> Vec<Stored> {
     load_of(store, &everybody(NAMESPACE), session).await
 }
 
-/// The sessions of those who show no credential.
+/// The sessions of callers without a credential.
 pub fn everybody(namespace: &str) -> Scope {
     Scope { namespace: namespace.to_owned(), principal: Principal::anonymous() }
 }

@@ -11,7 +11,7 @@ use tower_session_memory::{
     store::{Appended, Cursor, HistoryStore},
 };
 
-/// A session of nobody in particular.
+/// A session of the anonymous principal.
 pub fn key(id: &str) -> SessionKey {
     SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
 }
@@ -29,7 +29,7 @@ pub fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
     parts(text, parent).into_record(key)
 }
 
-/// What such a turn is made of, for those who want it otherwise.
+/// Parts of such a turn, for tests that change some of them.
 pub fn parts(text: &str, parent: Parent) -> TurnParts {
     let sent = vec![message(Author::User, text)];
     let reply = vec![message(Author::Model, r#"{"role":"assistant","content":"yes"}"#)];

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// A peer that hangs fails a test after so long; nothing is asserted about how long anything takes.
+/// Time after which a peer that hangs fails a test; nothing is asserted about how long anything takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An upstream whose every connection is a function's.
@@ -126,7 +126,7 @@ impl Wire {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// How many bytes have come that nobody asked for yet.
+    /// Number of bytes that have come and are not consumed yet.
     pub fn buffered(&self) -> usize {
         self.read.len()
     }
@@ -176,12 +176,12 @@ impl Wire {
         self.try_message().expect("the connection ended and there was no message")
     }
 
-    /// So many bytes.
+    /// The next `length` bytes.
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
         self.try_exactly(length).expect("the connection ended within a body")
     }
 
-    /// So many bytes; `None` if the connection ends first.
+    /// The next `length` bytes; `None` if the connection ends first.
     pub fn try_exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.read.len() < length {
             if self.more() == 0 {

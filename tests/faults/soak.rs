@@ -47,7 +47,7 @@ fn memory_stays_flat() {
     }
 }
 
-/// Asks all there is to ask for so long; answers the memory that the proxy had, in KiB.
+/// Asks all there is to ask for the given time; answers the memory that the proxy had, in KiB.
 fn soak(proxy: &Proxy, time: Duration) -> Vec<u64> {
     let (over, asked, refused) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let (began, address) = (Instant::now(), proxy.address);

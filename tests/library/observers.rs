@@ -1,4 +1,4 @@
-//! Observers: what they are told, and that they cost a request nothing.
+//! Observers: what they see, and that they cost a request nothing.
 
 use std::{
     sync::{Arc, Mutex, mpsc},

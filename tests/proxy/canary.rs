@@ -1,4 +1,4 @@
-//! What users say, how they prove who they are, and what their sessions are called: none of it may show up
+//! What users say, their credentials and the ids of their sessions: none of these may show up
 //! where operators look, and a credential nowhere at all. Marked texts go through every path of the proxy, the
 //! failing ones too, at the most talkative log level, and then they are searched for.
 

@@ -177,7 +177,7 @@ async fn an_idle_http2_connection_does_not_hold_the_end_up() {
     assert_eq!(code, Some(0), "{log}");
 }
 
-/// An upstream that sends one event, and the other when it is told to.
+/// An upstream that sends one event, and the other after a signal.
 fn held_stream() -> (Upstream, mpsc::Sender<()>) {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));

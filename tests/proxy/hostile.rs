@@ -190,7 +190,7 @@ fn a_client_that_does_not_finish_its_body_is_told_so() {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_is_502() {
-    // A port that is given to nobody: one that was free a moment ago may be the proxy's own by now.
+    // A port that the system never gives out: one that was free a moment ago may be the proxy's own by now.
     let free = "127.0.0.1:1";
     for url in [format!("http://{free}"), format!("https://{free}"), "http://nowhere.invalid".to_owned()] {
         let proxy = Proxy::start(&url, &[]);

@@ -1,4 +1,4 @@
-//! More than fits: what is refused is told so and disturbs nobody, and nobody's slowness fills our memory.
+//! More than fits: a refused request is answered and disturbs no other, and no slow peer fills our memory.
 
 use std::{
     io::{Read, Write},
@@ -215,7 +215,7 @@ fn an_upstream_that_does_not_read_stops_the_client() {
     assert_eq!((client.message().status(), sent.load(Ordering::SeqCst)), (200, total as u64));
 }
 
-/// Opens once, for all who wait.
+/// Opens once, for all threads that wait.
 #[derive(Default)]
 struct Gate {
     is_open: Mutex<bool>,
@@ -319,7 +319,7 @@ fn send(wire: &mut Wire, total: usize, sent: &AtomicU64) {
     }
 }
 
-/// Waits until no more is sent; if that was not all, somebody refuses to take it.
+/// Waits until no more is sent, and checks that most of it was not taken.
 fn stalled(sent: &AtomicU64, total: usize) {
     let (began, mut before) = (Instant::now(), 0);
     loop {

@@ -1,4 +1,4 @@
-//! Clients that take their time: they keep nobody else out, and who is slow and steady is served.
+//! Clients that take their time: they keep no other client out, and a slow and steady one is served.
 
 use std::{
     collections::BTreeSet,
@@ -212,8 +212,8 @@ fn chat(path: &str, size: usize) -> String {
     )
 }
 
-/// What a client does that is never slow, until it has got all. It may get less only where the machine made it, or who
-/// it speaks to, slow: then it does it again.
+/// Runs a client that is never slow by itself, until it has got all. A reply may be cut only where the machine made the
+/// client or its peer slow: then the client runs again.
 fn steadily(client: impl Fn(&mut Pace) -> bool) {
     // Not often: a wait that is the proxy's own counts as well.
     for _ in 0..3 {
@@ -243,7 +243,7 @@ impl Pace {
     }
 }
 
-/// The answer of a client that comes again when it is told that too much is going on.
+/// The answer to a client that sends its request again after each 503.
 fn patient(proxy: &Proxy, request: impl Fn() -> String) -> Message {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! What an acknowledgement is worth, by the server's own settings: told at the start and by `/readyz`, enforced by
+//! What an acknowledgement is worth, by the server's own settings: shown at the start and by `/readyz`, enforced by
 //! `require_durability`. And `/readyz` when the store falls silent.
 
 use serde_json::{Value, json};

@@ -25,7 +25,7 @@ macro_rules! on_own_store {
     };
 }
 
-/// A store that nobody else uses.
+/// A store that no other test uses.
 pub enum Own {
     Sqlite,
     Redis(Redis),
@@ -54,7 +54,7 @@ impl Own {
         }
     }
 
-    /// All that whoever has the store can see.
+    /// All that access to the store reveals.
     pub fn dump(&self, launch: &Launch) -> Vec<u8> {
         let mut dump = Vec::new();
         match self {

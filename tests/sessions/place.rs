@@ -57,7 +57,7 @@ macro_rules! run_on {
 /// The kinds of stores that the binary is run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Nobody but the process itself can look into it.
+    /// Only the process itself can look into it.
     Memory,
     Sqlite,
     Redis,
@@ -176,7 +176,7 @@ impl Place {
         if self.kind.is_sealed() { launch.sealed(KEYS) } else { launch }
     }
 
-    /// The URL of its servers, for somebody else.
+    /// The URL of its servers, with other credentials.
     pub fn url_of(&self, credentials: &str) -> String {
         let url = self.url.as_ref().expect("a store with a server");
         let (scheme, rest) = url.split_once("://").unwrap();
@@ -184,7 +184,7 @@ impl Place {
         format!("{scheme}://{credentials}@{rest}")
     }
 
-    /// Makes a user of its servers who may do anything.
+    /// Makes a user of its servers with all permissions.
     pub fn admit(&self, user: &str, password: &str) {
         if self.kind.name() == "postgres" {
             POSTGRES.psql(&format!("CREATE ROLE {user} SUPERUSER LOGIN PASSWORD '{password}'"));

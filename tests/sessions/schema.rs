@@ -11,8 +11,8 @@ async fn say(proxy: &Proxy, text: &str) -> Answer {
     Post::chat(body(&[user(text)])).session("s").send(proxy).await
 }
 
-/// Starts a replica, and answers how often it had to be started again: so many at once may take a busy machine longer
-/// than the time that each has to connect.
+/// Starts a replica, and answers the number of times that it had to be started again: on a busy machine the start of
+/// several at once may take longer than the time that each has to connect.
 async fn start(launch: Launch) -> (Proxy, usize) {
     for again in 0..10 {
         match launch.clone().try_start().await {

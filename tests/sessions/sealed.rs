@@ -1,4 +1,4 @@
-//! Encryption through the binary, on a server of its own: what can be read in the store, and who can read it.
+//! Encryption through the binary, on a server of its own: what can be read in the store, and with which keys.
 
 use http::StatusCode;
 use serde_json::json;
@@ -18,7 +18,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     [text, &hex].iter().any(|text| memchr::memmem::find(bytes, text.as_bytes()).is_some())
 }
 
-/// What a model may be told and say, with `canary` in each part of it.
+/// A conversation with `canary` in each part of its requests and replies.
 async fn conversation(upstream: &Upstream, replicas: &[Proxy]) {
     let call = json!({"id": "canary-call", "type": "function",
         "function": {"name": "canary_tool", "arguments": "{\"for\":\"canary-argument\"}"}});

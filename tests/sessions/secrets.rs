@@ -1,4 +1,4 @@
-//! Passwords in the URLs of stores: whatever goes wrong, and however talkative the log, they are not told. Nor is
+//! Passwords in the URLs of stores: whatever goes wrong, and however talkative the log, they are not shown. Nor is
 //! what is said in sessions.
 
 use std::{process::Stdio, time::Instant};
@@ -16,7 +16,7 @@ use crate::{
 const SECRET: &str = "canary-p@ss:w/rd%";
 /// The same as a URL holds it.
 const ESCAPED: &str = "canary-p%40ss%3Aw%2Frd%25";
-/// What of it must be nowhere, whoever escaped it.
+/// The part that must be nowhere: the same whether escaped or not.
 const CANARY: &str = "canary-p";
 /// What is said in the session.
 const CONTENT: &str = "canary-content";

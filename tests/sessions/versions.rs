@@ -30,7 +30,7 @@ async fn a_session_that_a_newer_version_wrote_is_refused_by_the_names_of_both(ow
     assert!(log.contains(&told) && log.contains("conflict"), "{told}: {log}");
 }
 
-/// Makes the first turn one of a version that nobody knows yet, and says what of it has the version.
+/// Gives the first turn a version that no program knows yet, and answers the name of what has the version.
 fn make_newer(own: &Own, launch: &Launch) -> &'static str {
     match own {
         Own::Sqlite => {

@@ -37,7 +37,7 @@ pub enum Fault {
     Split,
     /// The request is passed on and done; its answer, and all after it, never come. The connection stays open.
     Swallow,
-    /// The connection is closed instead of passing the answer on: done, and nobody is told.
+    /// The connection is closed instead of passing the answer on: done, and the client does not know.
     CutReply,
     /// The connection is closed instead of passing the request on: not done.
     CutRequest,
@@ -98,7 +98,7 @@ impl FaultProxy {
         Self::on(0, server).await
     }
 
-    /// The same on this port: for servers that must be told beforehand under which port they are reached.
+    /// The same on this port: for servers that must know beforehand under which port they are reached.
     pub async fn on(port: u16, server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -145,7 +145,7 @@ impl FaultProxy {
         lock(&self.state.armed).take().is_some()
     }
 
-    /// From now on one request in so many, or the answer to it, meets a random fault. The same seed gives the
+    /// From now on one request in `one_in`, or the answer to it, meets a random fault. The same seed gives the
     /// same faults in the same order; which request meets which depends on when they come.
     pub fn at_random(&self, seed: u64, one_in: u64) {
         *lock(&self.state.random) = Some(Random { state: seed, one_in });

@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A port that was free a moment ago, also 10,000 above it, where a cluster node listens too.
 ///
-/// It is still free when its server starts, or starts again: hardly one is given twice, and all are below those that the
-/// system gives to whoever does not say which (on Linux from 32,768 on). Another process begins elsewhere.
+/// The port is still free when its server starts, or starts again: the next 9,999 tries take other ports, and the
+/// system itself gives only higher ones (on Linux from 32,768 on). Another process begins elsewhere.
 pub fn free_port() -> u16 {
     const PORTS: u16 = 10_000;
     static GIVEN: AtomicU16 = AtomicU16::new(0);

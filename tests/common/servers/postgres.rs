@@ -31,7 +31,7 @@ const HBA_TLS: &str = "
 ";
 
 /// Starts the server, and waits for our end of a pipe to close, which it does when this process ends, however it
-/// ends. Then it stops the server and removes its files; unless it is told to keep them.
+/// ends. Then it stops the server and removes its files, unless the pipe said `keep`.
 const GUARD: &str = r#"
     directory=$1 signal=$2
     shift 2

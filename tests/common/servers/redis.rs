@@ -158,7 +158,7 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
     }
 
-    /// `redis-cli`, told how to reach this server.
+    /// `redis-cli`, with the arguments that reach this server.
     pub fn redis_cli(&self) -> Command {
         let mut command = Command::new("redis-cli");
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--raw"]);
@@ -229,7 +229,7 @@ const GUARD: &str = r#"
     done
 "#;
 
-/// Ends these servers with this process, which never drops a static. Nobody else may end them.
+/// Ends these servers with this process, which never drops a static. Nothing else may end them.
 pub fn end_with_this_process(servers: &[&Redis]) {
     static GUARDS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
     let mut guard = Command::new("sh");

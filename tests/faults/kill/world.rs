@@ -18,7 +18,7 @@ use crate::common::*;
 
 /// Clients at work at the same time.
 const CLIENTS: usize = 6;
-/// After so many turns a client starts another session: histories stay inside the window.
+/// Turns after which a client starts another session: histories stay inside the window.
 const TURNS_A_SESSION: usize = 40;
 
 /// Where in a turn's life the process aborts itself, whatever the store. The names are those of
@@ -51,13 +51,13 @@ pub(crate) struct Note {
 }
 
 impl World {
-    /// So many proxies on one SQLite file.
+    /// Starts `proxies` proxies on one SQLite file.
     pub(crate) async fn on_a_file(proxies: usize) -> Self {
         Self::start(proxies, |launch| launch).await
     }
 
-    /// So many proxies, started as the closure says; above all with [`Launch::store`]. Where the store's server dies, too,
-    /// what cannot be stored must be cut, or an end that was seen would not mean stored.
+    /// Starts `proxies` proxies as the closure says, which sets above all [`Launch::store`]. Where the store's server
+    /// dies, too, what cannot be stored must be cut, or an end that was seen would not mean stored.
     pub(crate) async fn start(proxies: usize, change: impl FnOnce(Launch) -> Launch) -> Self {
         let upstream = Upstream::start_with(slow_echo).await.unwrap();
         let launch = change(Launch::new(&upstream.url()));
@@ -94,7 +94,7 @@ impl World {
         tokio::time::sleep(time).await;
     }
 
-    /// Waits until clients have seen so many more turns end: there is load.
+    /// Waits until clients have seen `turns` more turns end: there is load.
     pub(crate) async fn more(&self, turns: usize) {
         let ended = || lock(&self.notes).iter().filter(|note| note.ended).count();
         let goal = ended() + turns;
@@ -197,7 +197,7 @@ impl World {
     }
 }
 
-/// One client: it holds conversations until it is told to stop, and checks that it is remembered.
+/// One client: holds conversations until `stop` is set, and checks that they are remembered.
 struct Client {
     number: usize,
     addresses: watch::Receiver<Vec<Option<SocketAddr>>>,
@@ -239,7 +239,7 @@ impl Client {
         let whole = answer.status == 200
             && answer.end == End::Clean
             && (!stream || answer.text().ends_with("data: [DONE]\n\n"));
-        // A process that dies takes its connections with it; whoever lives answers, and answers well.
+        // A process that dies takes its connections with it; a live one answers, and answers well.
         assert!(answer.status == 200 || answer.status >= 500, "{}: {}", answer.status, answer.text());
         whole.then(|| answer.said())
     }

@@ -60,7 +60,7 @@ impl Backend {
         let ways = ways(cluster.nodes.iter().map(Redis::port)).await;
         announce(&cluster, &ways);
         let kind = Kind::Cluster(cluster, ways);
-        // Clients are told of the nodes by the nodes: in a Cluster nobody goes another way.
+        // Clients learn the nodes from the nodes: in a Cluster every client goes the announced ways.
         let direct = Arc::new(RedisStore::builder(url(&kind, 0)).connect().await.unwrap());
         Self { name: "Cluster", kind, direct }
     }
@@ -78,7 +78,7 @@ impl Backend {
         Self { name: "SQLite", kind: Kind::Sqlite(directory), direct }
     }
 
-    /// What a replica is told of it.
+    /// The store's URL for a replica.
     pub fn url(&self, replica: usize) -> String {
         url(&self.kind, replica)
     }
@@ -164,7 +164,7 @@ impl Backend {
         }
     }
 
-    /// Where it is, for who is not to meet any faults.
+    /// The store's URL for a client that is not to meet any faults.
     pub fn direct_url(&self) -> String {
         match &self.kind {
             Kind::Redis(server, _) => server.lock().unwrap().url(),

@@ -13,7 +13,7 @@ use crate::{
     common::{Answer, End, Post},
 };
 
-/// So many operations are spread over the sessions of a generation; then others take their place.
+/// Number of operations on the sessions of a generation; then other sessions take their place.
 const A_GENERATION: usize = 300;
 
 pub struct Client {

@@ -246,9 +246,9 @@ struct Known {
 #[derive(Debug, Clone, Copy)]
 enum Point {
     Never,
-    /// After so many polls.
+    /// After this number of polls.
     Polls(usize),
-    /// After other tasks have had so many turns.
+    /// After the caller has let other tasks run this number of times.
     Records(usize),
     After(std::time::Duration),
 }
@@ -281,7 +281,7 @@ impl Point {
     }
 }
 
-/// Polls a future at most so many times. Each poll but the last is followed by a wake-up.
+/// Polls a future at most `polls` times. Each poll but the last is followed by a wake-up.
 async fn first_polls<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;

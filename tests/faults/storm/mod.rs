@@ -1,5 +1,5 @@
 //! Storms: requests that are dropped at random points while others run, and deletions against streams in flight.
-//! Nobody is ever given what belongs to somebody else, and nothing comes back that was deleted.
+//! No caller is ever given what belongs to another, and nothing comes back that was deleted.
 //!
 //! `SESSION_MEMORY_CANCELLATIONS` sets how many calls are dropped on each store, 3,000 by default, and a
 //! twentieth of it how many clients leave the real binary; `SESSION_MEMORY_DELETIONS` how many deletions meet

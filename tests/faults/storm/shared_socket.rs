@@ -42,7 +42,7 @@ impl SharedSocket {
         }
         socket.write_all(&request).await?;
         socket.flush().await?;
-        // Dropped from here on, the answer stays for whoever asks next.
+        // If the call is dropped from here on, its answer stays in the socket for the next call.
         let mut line = String::new();
         socket.read_line(&mut line).await?;
         let Some(count) = line.strip_prefix('*').and_then(|count| count.trim().parse().ok()) else {

@@ -205,7 +205,7 @@ async fn a_body_past_its_limit_is_refused_before_it_comes_or_where_it_passes_the
     for announced in [Some(1_001), None] {
         let (script, body) = crate::layer::support::scripted(announced);
         if announced.is_none() {
-            // What follows never comes: nobody may wait for it.
+            // The rest never comes: the layer must not wait for it.
             script.data(vec![b' '; 600]);
             script.data(vec![b' '; 401]);
         }
@@ -287,7 +287,7 @@ async fn a_session_named_by_a_cookie_is_refused_to_other_sites_over_http_1_and_2
     }
 }
 
-/// A model that calls a tool again and again, with so many bytes of arguments.
+/// A model that calls a tool again and again, with `bytes` bytes of arguments.
 fn calling(bytes: usize) -> (crate::layer::support::Inner, Arc<std::sync::atomic::AtomicUsize>) {
     let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = Arc::clone(&calls);

@@ -1,4 +1,4 @@
-//! What goes upstream beside the body, what comes back beside the reply, and who may name a session.
+//! What goes upstream beside the body, what comes back beside the reply, and what may name a session.
 
 use std::{
     convert::Infallible,

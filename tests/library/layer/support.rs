@@ -1,4 +1,4 @@
-//! A model, a client and a store that do as they are told.
+//! A scripted model, client and store.
 
 use std::{
     convert::Infallible,
@@ -255,7 +255,7 @@ impl Moody {
         self.store.load(&key(session), None).await.expect("a load").records.into()
     }
 
-    /// Waits until the session has so many turns.
+    /// Waits until the session has `turns` turns.
     pub async fn until(&self, session: &str, turns: usize) -> Vec<Record> {
         for _ in 0..500 {
             let stored = self.turns(session).await;

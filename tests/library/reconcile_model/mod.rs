@@ -22,7 +22,7 @@ use tower_session_memory::{
 #[derive(Debug, Clone)]
 struct Step {
     client: Client,
-    /// What the new messages are: results for the head's calls if it has any, else so many user messages.
+    /// Whether the new messages are results for the head's calls, if it has any; else they are `users` user messages.
     answers: bool,
     users: usize,
     system: Option<u8>,

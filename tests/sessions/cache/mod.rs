@@ -51,7 +51,7 @@ on_servers! {
 
 const SESSIONS: usize = 3;
 
-/// So many sizes of caches, the last of which has room for little.
+/// Sizes of the caches in bytes; the last one has room for little.
 const SIZES: [u64; 3] = [128 << 20, 128 << 20, 6_000];
 
 async fn whatever_happens_behind_it_a_load_equals_one_without_it(behind: Behind) {

@@ -19,7 +19,7 @@ pub struct Client {
 enum Outcome {
     /// Its end.
     Ended(Answered),
-    /// Neither an end nor an error: whoever answered is gone.
+    /// Neither an end nor an error: the replica that answered is gone.
     Broken,
 }
 

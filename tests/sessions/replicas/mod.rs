@@ -115,7 +115,7 @@ impl World {
         Self { upstream, replicas, shared, random: Random::new(seed), place }
     }
 
-    /// Lets the clients talk until there are turns enough, and replaces a replica so many times meanwhile.
+    /// Lets the clients talk until there are turns enough, and replaces a replica `restarts` times meanwhile.
     async fn hold(mut self, restarts: usize) {
         let mut clients = JoinSet::new();
         for name in 0..CLIENTS {

@@ -191,7 +191,7 @@ async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer()
     const TASKS: usize = 8;
     let calls = 8000.max(500 * faults() as usize);
     let schema = Schema::new();
-    // The server ends a transaction that stands still for so long: not before it is looked for.
+    // The server ends a transaction that stands still for this timeout: not before the test looks for one.
     let builder = schema.builder().with_timeout(10 * PATIENCE).with_sweep_interval(60 * PATIENCE);
     let store = builder.with_max_connections(NonZeroUsize::new(4).unwrap()).connect().await.unwrap();
     let mut tasks = JoinSet::new();

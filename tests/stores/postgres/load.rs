@@ -84,12 +84,12 @@ impl Load {
         Self { callers: callers.collect(), shared }
     }
 
-    /// Waits until so many more turns are acknowledged.
+    /// Waits until `turns` more turns are acknowledged.
     pub(crate) async fn progress(&self, turns: u64) {
         more(&self.shared.acknowledged, turns).await;
     }
 
-    /// Waits until so many more calls have failed.
+    /// Waits until `calls` more calls have failed.
     pub(crate) async fn trouble(&self, calls: u64) {
         more(&self.shared.failed, calls).await;
     }

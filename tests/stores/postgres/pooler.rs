@@ -23,7 +23,7 @@ async fn without_the_switch_the_connection_is_refused() {
     assert!(refused.to_string().contains("unsupported startup parameter: options"), "{refused}");
 }
 
-/// Told to overlook the settings it gives a later statement to another connection, which has not prepared it.
+/// A pooler that ignores the settings gives a later statement to another connection, which has not prepared it.
 #[tokio::test]
 async fn without_the_switch_prepared_statements_get_lost() {
     let own = ["default_pool_size = 1", "ignore_startup_parameters = options"];

@@ -189,7 +189,7 @@ impl Costs<'_> {
         builder.with_timeout(Duration::from_secs(60))
     }
 
-    /// Makes a call whose statement holds this text; it may touch so many pages.
+    /// Makes a call whose statement holds this text; it may touch at most `most` pages.
     async fn call<T>(
         &self,
         print: bool,

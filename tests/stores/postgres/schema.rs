@@ -71,7 +71,7 @@ async fn tables_of_version_1_get_another_index_and_lose_no_turn() {
     let schema = Schema::new();
     let store = schema.connect().await;
     say(&store, &key("long"), "one").await;
-    // So many that to make an index takes a while.
+    // With 300,000 turns, making an index takes a while.
     schema
         .run(
             "INSERT INTO {}.turns SELECT session, n, gen_random_uuid(), 'x'

@@ -199,7 +199,7 @@ async fn a_wait_for_replicas_that_is_broken_off_is_unknown_and_the_turn_sent_aga
     let a = key("a");
     let at = direct.load(&a, None).await.unwrap().cursor;
     let one = turn(&a, "one");
-    // What a server does to those who wait when it is made a replica.
+    // Ends a waiting call with an error, as a server does when it is made a replica.
     let unblock = || {
         let list = server.cli(&["client", "list", "type", "normal"]);
         let blocked = list.lines().find(|line| line.contains("flags=b"));

@@ -85,7 +85,7 @@ pub(crate) async fn patient(url: &str) -> RedisStore {
     builder.connect().await.unwrap()
 }
 
-/// Appends to sessions of their own from many tasks until told to end.
+/// Appends from many tasks, each to a session of its own, until `end` is set.
 pub(crate) struct Load {
     tasks: JoinSet<(String, Vec<RecordId>)>,
     end: Arc<AtomicBool>,
@@ -153,7 +153,7 @@ impl Load {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Waits for so many more acknowledged turns.
+    /// Waits for `turns` more acknowledged turns.
     pub(crate) async fn more(&self, turns: u32) {
         let goal = self.done.load(Ordering::Relaxed) + turns;
         tokio::time::timeout(Duration::from_secs(60), async {
@@ -165,7 +165,7 @@ impl Load {
         .expect("appends go on");
     }
 
-    /// Waits until every session has so many more acknowledged turns.
+    /// Waits until every session has `turns` more acknowledged turns.
     pub(crate) async fn more_of_each(&self, turns: u32) {
         let count = || self.each.iter().map(|done| done.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let before = count();

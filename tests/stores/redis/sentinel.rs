@@ -62,7 +62,7 @@ async fn a_sentinel_that_says_nothing_is_passed_over() {
     say(&store.unwrap(), &key("a"), "one").await;
 }
 
-/// Until the sentinels tell it, a master that was replaced takes writes that nobody will see again.
+/// Until the sentinels demote a replaced master, it takes writes that are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_was_replaced_is_left_although_it_answers_as_one() {
     let watched = Watched::start();
@@ -70,7 +70,7 @@ async fn a_master_that_was_replaced_is_left_although_it_answers_as_one() {
     watched.servers.iter().for_each(|server| allow(server, "+role"));
     let store = patient(&watched.url().replace("://", "://memory:pass%40word@")).await;
     say(&store, &key("a"), "before").await;
-    // The sentinels, who have no user of their own, cannot tell it.
+    // The sentinels have no user of their own, so they cannot demote it.
     watched.servers[old].cli(&["acl", "setuser", "default", "-slaveof", "-replicaof"]);
     wait_until("the sentinels to agree", || {
         watched.sentinels[0].cli(&["sentinel", "failover", "main"]) == "OK"

@@ -124,7 +124,7 @@ async fn a_warm_load_is_no_script() {
     assert_eq!((unknown.records.len(), unknown.from_start), (0, true));
 }
 
-/// How often a command was called since the last time that somebody asked.
+/// Number of calls of a command since this function was last called.
 fn calls(server: &Redis, command: &str) -> u64 {
     let stats = server.cli(&["info", "commandstats"]);
     server.cli(&["config", "resetstat"]);

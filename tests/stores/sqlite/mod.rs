@@ -97,7 +97,7 @@ async fn a_closed_store_has_moved_everything_into_the_file_and_refuses_the_rest(
     assert_eq!(texts(&file.open().await, "a").await, ["one"]);
 }
 
-/// Its checkpoints run beside the writers, and wait for nobody.
+/// Its checkpoints run beside the writers, and wait for no other connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_stays_bounded_under_writers_that_never_pause() {
     const MIB: u64 = 1024 * 1024;

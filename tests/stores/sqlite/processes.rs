@@ -1,6 +1,6 @@
 //! Several processes on one file, and processes that are killed.
 //!
-//! The processes are this test program itself, told to run [`the_process_that_appends`].
+//! The processes are this test program itself, started with [`the_process_that_appends`] as its only test.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! Stores whose insides tests may read and change, as somebody may who has got hold of the server.
+//! Stores whose insides tests may read and change, like an attacker with access to the server.
 
 use std::sync::{
     Arc, LazyLock, Mutex, PoisonError, Weak,
@@ -21,7 +21,7 @@ use crate::servers::{Postgres, Redis};
 pub(crate) use super::support::Shelf;
 
 /// A store, and a way past it. What is put in place of a log's records counts and names the newest of them right:
-/// whoever changes one byte can change more.
+/// an attacker that can change one byte can change more.
 pub(crate) trait Inside: Sized {
     type Store: HistoryStore + Clone;
 

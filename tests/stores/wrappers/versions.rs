@@ -46,7 +46,7 @@ fn newer_turn(session: &str, text: &str) -> Record {
     Record::decode(newer(turn(&key, text).bytes()), key.digest()).unwrap()
 }
 
-/// The same record of a version that nobody knows yet.
+/// The same record of a version that no program knows yet.
 fn of_version_two(record: &Bytes) -> Bytes {
     let end = record.iter().position(|byte| *byte == b'\n').unwrap();
     let head = std::str::from_utf8(&record[..end]).unwrap().replacen("\"1.0\"", "\"2.0\"", 1);

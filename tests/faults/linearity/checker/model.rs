@@ -192,7 +192,7 @@ impl Model {
             interrupted: op.outcome == Outcome::Left,
         };
         op.heard = reply;
-        // Who leaves keeps what it was sent, whatever the upstream did later.
+        // A client that leaves keeps what it was sent, whatever the upstream did later.
         let stored = op.kind.is_recorded() && (!broken || op.outcome == Outcome::Left);
         stored.then_some((epoch, turn))
     }

@@ -21,7 +21,7 @@ pub enum Defect {
     IntegerCursor,
     /// The end goes out, and what was said is stored afterwards.
     CommitsLater,
-    /// Whoever knows a session's id has the session.
+    /// The id of a session opens it for every principal.
     KeyWithoutPrincipal,
     /// A kept log is forgotten only when this replica adds to it.
     StaleCache,

@@ -21,7 +21,7 @@ use crate::linearity::{
     world::{Plan, run},
 };
 
-/// A sabotaged store must be caught within so many histories.
+/// Number of histories within which a sabotaged store must be caught.
 const BUDGET: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ use tower_session_memory::{
 pub enum Layout {
     /// One list, checked and added to in one step.
     Right,
-    /// The same, and nobody looks whether the turn is there already.
+    /// The same, without looking whether the turn is there already.
     NoTurnIds,
     /// What counts is how far a counter of its own says that the list goes; it is moved in a second step.
     TwoKeys,
