@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod english;
 mod examples;
 
 use std::{collections::BTreeSet, fs, path::Path};
