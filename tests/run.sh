@@ -244,14 +244,14 @@ case "$mode" in
         "install 60 official_clients"
         "install 20 crates"
         "check    2 cargo fmt --all --check"
-        "check  120 cargo clippy --all-targets --all-features -- -D warnings"
+        "check  150 cargo clippy --all-targets --all-features -- -D warnings"
         "check   20 cargo clippy -- -D warnings"
         "check   20 documentation"
         "check   30 fuzz_targets_compile"
         "check   60 cargo test --lib --test library"
-        "check  600 cargo test --all-features"
-        "check   30 conversations"
-        "check  300 bash tests/costs.sh --recorded"
+        "check  700 cargo test --all-features"
+        "check   60 conversations"
+        "check  400 bash tests/costs.sh --recorded"
     )
     ;;
 esac

@@ -61,9 +61,18 @@ pub async fn open(path: &Path) -> SqliteStore {
 pub async fn open_url(url: &str, keys: Option<&str>) -> AnyStore {
     match url.split_once(':').expect("a store has a scheme") {
         ("sqlite", path) => wrapped(open(path.as_ref()).await, keys),
-        ("postgres", _) => wrapped(PostgresStore::builder(url).connect().await.unwrap(), keys),
+        ("postgres", _) => {
+            let store =
+                PostgresStore::builder(url).with_timeout(super::LIMIT).with_connect_timeout(super::LIMIT);
+            wrapped(store.connect().await.unwrap(), keys)
+        }
         ("memory", _) => panic!("no other process can look into memory"),
-        _ => wrapped(RedisStore::builder(url).connect().await.unwrap(), keys),
+        _ => {
+            let store = RedisStore::builder(url)
+                .with_timeouts(super::LIMIT, super::LIMIT)
+                .with_connect_timeout(super::LIMIT);
+            wrapped(store.connect().await.unwrap(), keys)
+        }
     }
 }
 
