@@ -53,7 +53,7 @@
 //!   after the head is logged and counted.
 //!
 //! What a client sends is reconciled with what is stored: it may send only what is new, everything it
-//! remembers, or an edited history. See [`reconcile`].
+//! remembers, or an edited history.
 //!
 //! # Features
 //!
@@ -104,17 +104,17 @@ mod exchange;
 mod failpoint;
 mod future;
 mod layer;
+mod reconcile;
 mod service;
 mod telemetry;
+mod view;
 
 pub mod history;
 pub mod protocol;
-pub mod reconcile;
 pub mod session;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod view;
 
 pub use body::{BoxError, ReplyWithheld, RequestBody, ResponseBody};
 pub use commit::{AppendQueue, Commits, DrainReport, Observer};
@@ -122,4 +122,15 @@ pub use config::{Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing};
 pub use exchange::{Decision, Remembered};
 pub use future::ResponseFuture;
 pub use layer::SessionMemoryLayer;
+pub use reconcile::Instructions;
 pub use service::SessionMemory;
+pub use view::{Recipe, Window};
+
+/// The engine, for this project's own benchmarks, fuzz targets and importers. It changes without notice.
+#[doc(hidden)]
+pub mod unstable {
+    pub use crate::{
+        reconcile::{Incoming, Mode, Plan, reconcile},
+        view::valid,
+    };
+}

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use tower_session_memory::{history::Log, view::Window};
+use tower_session_memory::{Window, history::Log};
 
 use super::{
     Operation,

@@ -6,10 +6,10 @@ use std::hint::black_box;
 use bytes::Bytes;
 use serde_json::Value;
 use tower_session_memory::{
+    Instructions, Window,
     history::Log,
     protocol::{Protocol, openai_chat::OpenAiChat},
-    reconcile::{Incoming, Instructions, Mode, reconcile},
-    view::Window,
+    unstable::{Incoming, Mode, reconcile},
 };
 
 use super::{

@@ -8,9 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use tower_session_memory::{
     history::{Author, Item, Log, TurnParts},
     protocol::{Draft, Protocol, openai_chat::OpenAiChat},
-    reconcile::{Incoming, Instructions, Mode, reconcile},
-    session::{Principal, SessionKey},
-    view::Window,
+    session::{Principal, SessionKey}, unstable::{Incoming, Mode, reconcile}, Instructions, Window,
 };
 
 fuzz_target!(|body: &[u8]| {

@@ -78,7 +78,7 @@ pub struct TurnParts {
     pub attempt: Option<u32>,
     /// Digest of the request's idempotency key.
     pub idempotency_key: Option<String>,
-    /// What the upstream was shown of the path, as raw JSON; see [`Recipe`](crate::view::Recipe).
+    /// What the upstream was shown of the path, as raw JSON; see [`Recipe`](crate::Recipe).
     pub view: Option<Box<RawValue>>,
     /// A title of the conversation.
     pub title: Option<String>,

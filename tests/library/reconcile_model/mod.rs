@@ -12,11 +12,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use said::{Said, Sent};
 use tower_session_memory::{
+    Instructions, Window,
     history::{ClientCase, Item, Log, TurnParts, TurnState},
     protocol::{Draft, Protocol, openai_chat::OpenAiChat},
-    reconcile::{Incoming, Instructions, Mode, Plan, reconcile},
     session::{Principal, SessionKey},
-    view::Window,
+    unstable::{Incoming, Mode, Plan, reconcile},
 };
 
 #[derive(Debug, Clone)]

@@ -5,11 +5,10 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 use secrecy::ExposeSecret;
 use tower_session_memory::{
-    AppendQueue, Limits, SessionMemoryLayer,
+    AppendQueue, Limits, SessionMemoryLayer, Window,
     protocol::{Protocol, openai_chat::OpenAiChat},
     session::{Cookie, Header, PrincipalPolicy},
     store::DynHistoryStore,
-    view::Window,
 };
 
 use crate::{

@@ -8,8 +8,8 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use http::HeaderName;
 use tower_session_memory::{
-    OnAppendError, OnDisconnect, OnLoadError, OnMissing, protocol::openai_chat::OpenAiChat,
-    reconcile::Instructions, store::Durability,
+    Instructions, OnAppendError, OnDisconnect, OnLoadError, OnMissing, protocol::openai_chat::OpenAiChat,
+    store::Durability,
 };
 
 use super::{

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, threa
 use bytesize::ByteSize;
 use http::HeaderName;
 use tower_session_memory::{
-    OnAppendError, OnDisconnect, OnLoadError, OnMissing, reconcile::Instructions, store::Durability,
+    Instructions, OnAppendError, OnDisconnect, OnLoadError, OnMissing, store::Durability,
 };
 
 /// A type that a setting may have.

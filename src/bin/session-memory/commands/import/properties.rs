@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_session_memory::{
     history::{Log, Record, Turn},
-    view::valid,
+    unstable::valid,
 };
 
 use super::{

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tower_session_memory::{
     history::{Log, Record},
     session::{Principal, SessionKey},
-    view::valid,
+    unstable::valid,
 };
 
 use super::{
