@@ -76,23 +76,12 @@ impl SessionMemoryLayer {
         self.set(|config| config.namespace = namespace.into())
     }
 
-    /// Where the session id is found, in place of the default header and of sources set before.
+    /// Where the session id is found: sources are asked in order, and the first that yields an id wins. Without any,
+    /// only the request's extensions name sessions, and the body where its format does. Default: the header
+    /// `x-session-id`.
     #[must_use]
-    pub fn with_session_source(self, source: impl ExtractSession) -> Self {
-        self.set(|config| config.sources = vec![Arc::new(source)])
-    }
-
-    /// Takes the default header and all sources that were set before away: only the request's extensions name
-    /// sessions then, and what [`with_fallback_source`](Self::with_fallback_source) adds.
-    #[must_use]
-    pub fn without_session_sources(self) -> Self {
-        self.set(|config| config.sources.clear())
-    }
-
-    /// A further source, asked when those before it yield no id.
-    #[must_use]
-    pub fn with_fallback_source(self, source: impl ExtractSession) -> Self {
-        self.set(|config| config.sources.push(Arc::new(source)))
+    pub fn with_session_sources(self, sources: impl IntoIterator<Item = Arc<dyn ExtractSession>>) -> Self {
+        self.set(|config| config.sources = sources.into_iter().collect())
     }
 
     /// What happens to a request without a session id. Default: [`OnMissing::Pass`].

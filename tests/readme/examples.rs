@@ -20,21 +20,28 @@ impl Drop for Running {
 }
 
 /// Cargo builds the examples before the tests, beside them.
-fn start(example: &str, more: &[&str]) -> Running {
+fn built(example: &str) -> PathBuf {
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
     path.push("examples");
     path.push(example);
-    let mut process = Command::new(path)
+    path
+}
+
+fn start(example: &str, more: &[&str]) -> Running {
+    let mut process = Command::new(built(example))
         .arg("127.0.0.1:0")
         .args(more)
         .stdout(Stdio::piped())
         .spawn()
         .expect("the example starts (`cargo build --examples` builds it)");
-    let mut line = String::new();
     let mut output = BufReader::new(process.stdout.take().unwrap());
-    output.read_line(&mut line).unwrap();
+    let mut line = String::new();
+    while !line.starts_with("listening on ") {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0, "the line that says where");
+    }
     // Whatever it prints later must find a reader.
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     let addr = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
@@ -96,4 +103,43 @@ fn the_store_example_stores_through_its_wrapper() {
     let second = say(&example.addr, "two", "x-session-id: a");
     assert!(second.contains("store=counted"), "{second}");
     assert!(second.contains("one"), "the model saw the first message: {second}");
+}
+
+#[test]
+fn the_streaming_example_remembers_what_it_streamed() {
+    let example = start("streaming", &[]);
+    let first = say(&example.addr, "one", "x-session-id: a");
+    assert!(first.contains("text/event-stream") && first.contains("data: [DONE]"), "{first}");
+    let second = say(&example.addr, "two", "x-session-id: a");
+    assert!(second.contains(r#"{"content":"3 "}"#), "{second}");
+}
+
+#[test]
+fn the_client_example_sends_the_conversation_for_a_program_that_sends_one_message() {
+    let server = start("axum", &[]);
+    let output = Command::new(built("client")).args([&server.addr, "one", "two"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.ends_with("So far you said: [\"one\",\"two\"]\n"), "{said}");
+}
+
+#[test]
+#[cfg(feature = "sqlite")]
+fn the_durable_example_goes_on_after_it_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sessions.db");
+    for seen in [1, 3] {
+        let example = start("durable", &[file.to_str().unwrap()]);
+        let answer = say(&example.addr, "hello", "x-session-id: a");
+        assert!(answer.contains(&format!("I have seen {seen} messages.")), "{answer}");
+    }
+}
+
+#[test]
+fn the_decision_example_says_what_was_sent() {
+    let example = start("decision", &[]);
+    say(&example.addr, "one", "x-session-id: a");
+    let second = say(&example.addr, "two", "x-session-id: a");
+    assert!(second.contains("x-decided: 3 of 3 messages were sent"), "{second}");
+    let unnamed = say(&example.addr, "three", "x-other: y");
+    assert!(unnamed.contains("x-decided: no session"), "{unnamed}");
 }

@@ -263,9 +263,10 @@ async fn a_response_names_its_session_also_where_memory_was_bypassed() {
 #[cfg(feature = "cookies")]
 #[tokio::test]
 async fn a_session_named_by_a_cookie_is_refused_to_other_sites_over_http_1_and_2() {
-    use tower_session_memory::session::Cookie;
+    use tower_session_memory::session::{Cookie, ExtractSession};
 
-    let layer = SessionMemoryLayer::new(Moody::new()).with_session_source(Cookie::new("chat"));
+    let layer = SessionMemoryLayer::new(Moody::new())
+        .with_session_sources([Arc::new(Cookie::new("chat")) as Arc<dyn ExtractSession>]);
     let service = layer.layer(Model::default().saying("hello"));
     let ask = |uri: &str, headers: &[(&str, &str)]| {
         let body = r#"{"messages":[{"role":"user","content":"hi"}]}"#;

@@ -135,14 +135,14 @@ async fn a_cache_is_told_not_to_keep_what_a_memory_has_answered_unless_the_upstr
 
 #[cfg(feature = "cookies")]
 mod cookies {
-    use tower_session_memory::session::Cookie;
+    use tower_session_memory::session::{Cookie, ExtractSession};
 
     use super::*;
 
     /// What a browser sends by itself, from a page whose origin and relation are these.
     async fn answer(headers: &[(&'static str, &str)]) -> StatusCode {
         let layer = SessionMemoryLayer::new(InMemoryStore::new())
-            .with_session_source(Cookie::new("sid"))
+            .with_session_sources([Arc::new(Cookie::new("sid")) as Arc<dyn ExtractSession>])
             .with_trusted_origins(["https://trusted.example".parse().unwrap()]);
         let mut request = with(ask("", "hi"), &[("cookie", "sid=s"), ("host", "here.example")]);
         request.headers_mut().remove("x-session-id");
@@ -195,7 +195,8 @@ mod cookies {
 
     #[tokio::test]
     async fn without_a_content_type_a_cookie_names_no_session() {
-        let layer = SessionMemoryLayer::new(InMemoryStore::new()).with_session_source(Cookie::new("sid"));
+        let layer = SessionMemoryLayer::new(InMemoryStore::new())
+            .with_session_sources([Arc::new(Cookie::new("sid")) as Arc<dyn ExtractSession>]);
         let mut request = with(ask("", "hi"), &[("cookie", "sid=s")]);
         request.headers_mut().remove("x-session-id");
         request.headers_mut().remove("content-type");

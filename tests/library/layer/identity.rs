@@ -149,13 +149,16 @@ async fn without_the_feature_a_compressed_body_is_refused_by_name() {
 
 #[cfg(feature = "cookies")]
 mod cookies {
-    use tower_session_memory::session::Cookie;
+    use std::sync::Arc;
+
+    use tower_session_memory::session::{Cookie, ExtractSession};
 
     use super::*;
 
     fn layer() -> SessionMemoryLayer {
         SessionMemoryLayer::new(InMemoryStore::new())
-            .with_session_source(Cookie::signed("chat", [*b"0123456789abcdef0123456789abcdef"]))
+            .with_session_sources([Arc::new(Cookie::signed("chat", [*b"0123456789abcdef0123456789abcdef"]))
+                as Arc<dyn ExtractSession>])
             .on_missing_session(OnMissing::Issue)
             .with_trusted_origins([HeaderValue::from_static("https://friend.example")])
     }

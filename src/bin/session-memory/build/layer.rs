@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use tower_session_memory::{
     AppendQueue, Limits, SessionMemoryLayer, Window,
     protocol::{Protocol, openai_chat::OpenAiChat},
-    session::{Cookie, Header, PrincipalPolicy},
+    session::{Cookie, ExtractSession, Header, PrincipalPolicy},
     store::DynHistoryStore,
 };
 
@@ -52,20 +52,23 @@ pub(crate) fn memory(
 
 /// The sources of a session id: headers first, in their order, then the cookie.
 fn with_sources(memory: SessionMemoryLayer, config: &Config) -> SessionMemoryLayer {
-    let memory = memory.without_session_sources();
     let headers = config.settings.session_header.iter().cloned().map(Header::new);
-    let memory = headers.fold(memory, SessionMemoryLayer::with_fallback_source);
-    let Some(name) = config.settings.session_cookie.as_deref() else { return memory };
-    let keys = config.secrets.cookie.iter().map(|key| key.expose_secret().as_bytes());
+    let headers = headers.map(|header| Arc::new(header) as Arc<dyn ExtractSession>);
+    let cookie = cookie(config).map(|cookie| Arc::new(cookie) as Arc<dyn ExtractSession>);
+    memory.with_session_sources(headers.chain(cookie))
+}
+
+fn cookie(config: &Config) -> Option<Cookie> {
+    let name = config.settings.session_cookie.as_deref()?;
     if config.secrets.cookie.is_empty() {
-        return memory.with_fallback_source(Cookie::new(name));
+        return Some(Cookie::new(name));
     }
-    let cookie = Cookie::signed(name, keys);
+    let cookie = Cookie::signed(name, config.secrets.cookie.iter().map(|key| key.expose_secret().as_bytes()));
     let cookie = match config.settings.session_ttl {
         Some(ttl) => cookie.with_max_age(ttl),
         None => cookie,
     };
-    memory.with_fallback_source(match config.settings.cookie_secure {
+    Some(match config.settings.cookie_secure {
         true => cookie,
         false => cookie.danger_without_secure(),
     })
