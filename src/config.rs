@@ -86,7 +86,8 @@ impl Config {
 #[non_exhaustive]
 pub struct Limits {
     /// A request body of a session, in bytes, also after decompression. Default 32 MiB. Past it: 413
-    /// `request_too_large`. Requests without a session are not limited.
+    /// `request_too_large`. Requests without a session are not
+    /// limited, unless their format may name one in the body.
     pub max_request_body: usize,
     /// The request bodies of sessions that are held in memory at once, all together, in bytes. Default 512 MiB. Past
     /// it: 503 `overloaded`. A body is held until the upstream has begun to answer; what is new in it, until its turn is

@@ -36,6 +36,9 @@ use crate::{
 ///
 /// # Placement
 ///
+/// A layer inside of another one leaves a request alone that the outer one has dealt with: such a request has a
+/// [`Decision`](crate::Decision) in its extensions. Do not copy the extensions of a request into another one.
+///
 /// Put authentication outside of it, so that it can insert a [`Principal`](crate::session::Principal). Put
 /// concurrency limits outside too: while a client uploads a body, the layer holds an inner service that has
 /// been polled ready. Put nothing that caches or coalesces requests by their body outside of it: with a memory,

@@ -48,6 +48,8 @@ pub struct Commits(Arc<Inner>);
 struct Inner {
     store: Arc<dyn DynHistoryStore>,
     tracker: TaskTracker,
+    /// Tasks that report to observers: a shutdown waits for them, and none is a turn.
+    reports: TaskTracker,
     /// How many turns are being stored, and how many bytes they have.
     turns: AtomicUsize,
     bytes: AtomicUsize,
@@ -196,6 +198,7 @@ impl Commits {
         Self(Arc::new(Inner {
             store,
             tracker: TaskTracker::new(),
+            reports: TaskTracker::new(),
             turns: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             drains: AtomicUsize::new(0),
@@ -217,7 +220,12 @@ impl Commits {
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         // A closed tracker takes tasks all the same; it only tells when it is empty.
         self.0.tracker.close();
-        let _ = timeout(deadline, self.0.tracker.wait()).await;
+        self.0.reports.close();
+        let all = async {
+            self.0.tracker.wait().await;
+            self.0.reports.wait().await;
+        };
+        let _ = timeout(deadline, all).await;
         // Every task is a turn, stored or still being answered.
         DrainReport { pending: self.0.tracker.len() as u64, lost: self.lost() }
     }
@@ -246,6 +254,14 @@ impl Commits {
         F: Future<Output = ()> + Send + 'static,
     {
         self.0.tracker.spawn_on(task, runtime);
+    }
+
+    /// Runs a task that reports to observers.
+    fn report<F>(&self, runtime: &Handle, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.reports.spawn_on(task, runtime);
     }
 
     /// Runs an exchange in a task that a shutdown waits for, and that goes on when its caller is dropped.

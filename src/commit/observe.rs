@@ -14,9 +14,12 @@ use crate::{exchange::Decision, history::Record, session::SessionKey, telemetry}
 
 /// Takes note of decisions and commits, for a metric, a listing, or a live view.
 ///
-/// Called in a task of its own, one event at a time, in the order in which they happened on this replica. A slow
-/// observer delays no request: at most 1,024 events wait, later ones are dropped, counted in
+/// Called in a task of its own, one event at a time, in the order in which this replica noted them. No request waits for
+/// it: at most 1,024 events and 16 MiB of records wait, later ones are dropped, counted in
 /// `session_memory_observer_dropped_total` and logged. An observer that panics misses that event.
+///
+/// The methods run on a thread of the runtime and must not block: hand work that waits to a channel or a thread of your
+/// own.
 pub trait Observer: Send + Sync + 'static {
     /// A request that names a session is about to be forwarded.
     fn decided(&self, key: &SessionKey, decision: &Decision) {
@@ -41,9 +44,14 @@ struct Inner {
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<Event>,
+    /// Bytes of their records.
+    bytes: usize,
     /// Whether a task reports them.
     reported: bool,
 }
+
+/// The task that reports. The next event makes another one when it ends, by itself or with its runtime.
+struct Reporting(Arc<Inner>);
 
 enum Event {
     Decided(SessionKey, Decision),
@@ -52,6 +60,9 @@ enum Event {
 
 /// Events that wait at most.
 const MOST: usize = 1024;
+
+/// Bytes of records that wait at most.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 impl Observers {
     /// These and one more. Events that wait for the others are reported to those alone.
@@ -71,16 +82,22 @@ impl Observers {
 
     fn report(&self, commits: &Commits, event: impl FnOnce() -> Event) {
         let Some(inner) = &self.0 else { return };
+        let event = event();
+        let bytes = event.bytes();
         let mut waiting = inner.waiting();
-        if waiting.events.len() == MOST {
+        if waiting.events.len() == MOST || waiting.bytes.saturating_add(bytes) > MOST_BYTES {
             drop(waiting);
             return telemetry::unobserved();
         }
-        waiting.events.push_back(event());
-        if !waiting.reported {
+        waiting.bytes += bytes;
+        waiting.events.push_back(event);
+        if !waiting.reported
+            && let Ok(runtime) = Handle::try_current()
+        {
             waiting.reported = true;
-            let inner = Arc::clone(inner);
-            commits.spawn(&Handle::current(), async move { inner.report_all().await });
+            let reporting = Reporting(Arc::clone(inner));
+            drop(waiting);
+            commits.report(&runtime, async move { reporting.0.report_all().await });
         }
     }
 }
@@ -100,7 +117,10 @@ impl Inner {
     fn next(&self) -> Option<Event> {
         let mut waiting = self.waiting();
         let event = waiting.events.pop_front();
-        waiting.reported = event.is_some();
+        match &event {
+            Some(event) => waiting.bytes -= event.bytes(),
+            None => waiting.reported = false,
+        }
         event
     }
 
@@ -109,7 +129,20 @@ impl Inner {
     }
 }
 
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        self.0.waiting().reported = false;
+    }
+}
+
 impl Event {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Decided(..) => 0,
+            Self::Committed(_, record) => record.bytes().len(),
+        }
+    }
+
     fn report(&self, observer: &dyn Observer) {
         match self {
             Self::Decided(key, decision) => observer.decided(key, decision),

@@ -85,6 +85,15 @@ impl Decision {
         }
     }
 
+    /// Why a request was forwarded without memory; empty for one with it.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Remembered(_) => "",
+            Self::Bypass { reason } | Self::Degraded { reason } => reason,
+        }
+    }
+
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::try_from(self.text()) {
             headers.insert(SESSION_MEMORY, value);

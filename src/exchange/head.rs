@@ -48,7 +48,8 @@ pub(crate) fn attempt(headers: &HeaderMap) -> Option<u32> {
 /// Digest of the request's idempotency key, as records hold it.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Option<String> {
     const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-    let digest = Sha256::digest(headers.get(KEY)?.as_bytes());
+    let key = headers.get(KEY).filter(|key| !key.is_empty())?;
+    let digest = Sha256::digest(key.as_bytes());
     Some(uuid::Uuid::from_slice(&digest[..16]).unwrap_or_default().simple().to_string())
 }
 

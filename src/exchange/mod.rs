@@ -32,8 +32,9 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use self::{
+    decision::SESSION_MEMORY,
     head::{SIGNED, attempt, idempotency_key, not_ours, rewrite, unrecorded},
-    identify::{Control, consume, control, in_body},
+    identify::{Control, consume, control, in_body, is_json},
     translate::{Foreign, in_format},
 };
 use crate::{
@@ -45,7 +46,7 @@ use crate::{
     config::{Config, Limits, OnDisconnect, OnLoadError},
     failpoint::{self, Point},
     history::Log,
-    protocol::{Draft, Protocol, ReplyLimits},
+    protocol::{Draft, Protocol, ReplyLimits, Uneditable},
     reconcile::{Incoming, Mode, Plan, reconcile},
     session::SessionKey,
     store::{Cursor, Loaded, StoreError, StoreErrorKind},
@@ -146,8 +147,8 @@ impl Exchange {
     /// A request whose body may name its session.
     async fn unnamed<S, B, R>(
         self,
-        mut service: S,
-        parts: request::Parts,
+        service: S,
+        mut parts: request::Parts,
         body: B,
     ) -> Result<Response<ResponseBody<R>>, S::Error>
     where
@@ -159,27 +160,61 @@ impl Exchange {
             Ok(control) => control,
             Err(rejection) => return Ok(self.reject(rejection)),
         };
-        if not_ours(asked, &parts).is_some() {
-            let request = Request::from_parts(parts, RequestBody::stream(body));
-            return service.call(request).await.map(|response| response.map(ResponseBody::inner));
+        // A page of another site can send any body, but none of this type without being asked first.
+        let reason = not_ours(asked, &parts).or((!parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(is_json))
+        .then_some("content_type"));
+        if let Some(reason) = reason {
+            return match unnamed(&self.config, &parts) {
+                Ok(identity) => {
+                    if reason != SIGNED {
+                        parts.headers.remove(SESSION_MEMORY);
+                    }
+                    let request = Request::from_parts(parts, RequestBody::stream(body));
+                    self.pass(identity, service, request, reason).await
+                }
+                Err(rejection) => Ok(self.reject(rejection)),
+            };
         }
         let (collected, body) = match self.collect(&parts.headers, body).await {
             Ok(bodies) => bodies,
             Err(rejection) => return Ok(self.reject(rejection)),
         };
-        if let Ok(draft) = self.protocol.read(&body) {
-            match in_body(&self.config, &parts, draft.session.as_deref()) {
-                Ok(Some(identity)) => {
-                    let span = telemetry::span(&identity.key);
-                    let converse = self.converse(service, identity, parts, collected, draft);
-                    return converse.instrument(span).await;
-                }
-                Ok(None) => {}
-                Err(rejection) => return Ok(self.reject(rejection)),
+        let read = self.protocol.read(&body);
+        let session = read.as_ref().ok().and_then(|draft| draft.session.as_deref());
+        match (in_body(&self.config, &parts, session), read) {
+            (Err(rejection), _) => Ok(self.reject(rejection)),
+            (Ok(Some(identity)), Ok(draft)) => {
+                let span = telemetry::span(&identity.key);
+                self.converse(service, identity, parts, collected, draft).instrument(span).await
+            }
+            (Ok(identity), read) => {
+                parts.headers.remove(SESSION_MEMORY);
+                parts.headers.remove(header::EXPECT);
+                let request = Request::from_parts(parts, RequestBody::untouched(collected));
+                let reason = read.err().map_or("no_session", Uneditable::as_str);
+                self.pass(identity, service, request, reason).await
             }
         }
-        let request = Request::from_parts(parts, RequestBody::untouched(collected));
-        service.call(request).await.map(|response| response.map(ResponseBody::inner))
+    }
+
+    /// Forwards a request that is not edited: one without a session as if there were no layer.
+    async fn pass<S, B, R>(
+        &self,
+        identity: Option<Identity>,
+        mut service: S,
+        request: Request<RequestBody<B>>,
+        reason: &'static str,
+    ) -> Result<Response<ResponseBody<R>>, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    {
+        match identity {
+            Some(identity) => self.bypass(&identity, service, request, Decision::bypass(reason)).await,
+            None => service.call(request).await.map(|response| response.map(ResponseBody::inner)),
+        }
     }
 
     /// A request whose items are found.
@@ -275,11 +310,7 @@ impl Exchange {
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>>,
     {
-        let (Decision::Bypass { reason } | Decision::Degraded { reason }) = decision else {
-            // A request with memory is not forwarded without it.
-            return service.call(request).await.map(|response| response.map(ResponseBody::inner));
-        };
-        telemetry::bypassed(decision.word(), reason);
+        telemetry::bypassed(decision.word(), decision.reason());
         announce(request.extensions_mut(), identity, decision.clone());
         self.config.observers.decided(&self.config.commits, &identity.key, &decision);
         let mut response = service.call(request).await?;

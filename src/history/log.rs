@@ -186,8 +186,11 @@ impl Log {
                 let new = self.records[self.indexed - self.trimmed..].iter().map(Record::id);
                 self.numbers.extend(new.zip(self.indexed..));
                 self.indexed = self.trimmed + self.records.len();
-                let number = *self.numbers.get(&place.turn)?;
-                Some(Link { number, items: place.items })
+                let named = *self.numbers.get(&place.turn)?;
+                // A record that is no turn stands for the end of the turn before it.
+                let is_turn = |number: &usize| self.steps[*number - self.trimmed].items > 0;
+                let number = (self.trimmed..=named).rev().find(is_turn)?;
+                Some(Link { number, items: if number == named { place.items } else { u32::MAX } })
             }
         }
     }
@@ -307,7 +310,10 @@ mod tests {
         assert_eq!(ids(&log.path()), [first.id(), second.id(), third.id()]);
         assert_eq!(ids(&log.path_before_head()), [first.id(), second.id()]);
         assert_eq!(log.records().len(), 5);
+        let after_title = turn(after(&title, 1), &[user("4")], assistant("4"));
+        log.extend([after_title.clone()]);
+        assert_eq!(ids(&log.path()), [first.id(), second.id(), after_title.id()], "where the title stands");
         log.trim(4);
-        assert_eq!(ids(&log.path()), [third.id()]);
+        assert_eq!(ids(&log.path()), [after_title.id()]);
     }
 }

@@ -109,9 +109,14 @@ impl Record {
     /// of another session.
     pub fn decode(bytes: Bytes, session: KeyDigest) -> Result<Self, RecordError> {
         let end = memchr::memchr(b'\n', &bytes).ok_or(RecordError::Malformed("no header line"))?;
-        let header = header::read(&bytes[..end], session)?;
+        const DAMAGED: RecordError = RecordError::Malformed("its checksum is another");
+        let header = match header::read(&bytes[..end], session) {
+            // The session's digest may be what is damaged.
+            Err(RecordError::Foreign) if !sum::holds(&bytes, end) => return Err(DAMAGED),
+            header => header?,
+        };
         if !sum::holds(&bytes, end) {
-            return Err(RecordError::Malformed("its checksum is another"));
+            return Err(DAMAGED);
         }
         let Content::Turn(turn) = &header.content else { return Ok(Self::without_items(header, bytes)) };
         let instructions = turn::section(&bytes, end + 1, &turn.instructions)?;

@@ -35,10 +35,20 @@ pub fn valid<'a>(path: &Path<'a>, next: &[Item]) -> Path<'a> {
 /// Whether one of the calls that a reply makes is answered by what follows. A call or an answer without an id
 /// goes by its position, so that any answer answers it.
 fn answers<'a>(reply: impl Iterator<Item = &'a About>, follows: impl Iterator<Item = &'a About>) -> bool {
-    let calls: Vec<&str> = reply.flat_map(|about| &about.calls).map(String::as_str).collect();
-    follows
-        .flat_map(|about| &about.answers)
-        .any(|answer| answer.is_empty() || calls.iter().any(|call| call.is_empty() || call == answer))
+    let mut open: Vec<&str> = Vec::new();
+    for about in reply {
+        // A reply may hold the result of a call that it makes itself.
+        open.retain(|call| !about.answers.iter().any(|answer| matches(call, answer)));
+        open.extend(about.calls.iter().map(String::as_str));
+    }
+    open.is_empty()
+        || follows
+            .flat_map(|about| &about.answers)
+            .any(|answer| open.iter().any(|call| matches(call, answer)))
+}
+
+fn matches(call: &str, answer: &str) -> bool {
+    call.is_empty() || answer.is_empty() || call == answer
 }
 
 #[cfg(test)]

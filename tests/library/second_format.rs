@@ -27,6 +27,8 @@ struct Talk {
     answers: Arc<Mutex<Vec<Value>>>,
     seen: Arc<Mutex<Vec<Value>>>,
     decisions: Arc<Mutex<Vec<Decision>>>,
+    /// Whether each request still had our control header.
+    controls: Arc<Mutex<Vec<bool>>>,
 }
 
 fn key(session: &str) -> SessionKey {
@@ -41,8 +43,8 @@ impl Talk {
     fn new(lines: Lines) -> Self {
         let store: Arc<dyn DynHistoryStore> = Arc::new(InMemoryStore::new());
         let layer = SessionMemoryLayer::from_arc(Arc::clone(&store)).with_protocols(both(lines));
-        let (answers, seen, decisions) = Default::default();
-        Self { layer, store, answers, seen, decisions }
+        let (answers, seen, decisions, controls) = Default::default();
+        Self { layer, store, answers, seen, decisions, controls }
     }
 
     fn will_say(&self, lines: &[&str]) {
@@ -50,9 +52,21 @@ impl Talk {
     }
 
     async fn post(&self, path: &str, session: Option<&str>, body: Value) -> Response<Bytes> {
+        self.post_with(path, session, body, None).await
+    }
+
+    async fn post_with(
+        &self,
+        path: &str,
+        session: Option<&str>,
+        body: Value,
+        control: Option<&str>,
+    ) -> Response<Bytes> {
         let (answers, seen, decisions) = (self.answers.clone(), self.seen.clone(), self.decisions.clone());
+        let controls = self.controls.clone();
         let model = tower::service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
             let (answers, seen, decisions) = (answers.clone(), seen.clone(), decisions.clone());
+            controls.lock().unwrap().push(request.headers().contains_key("session-memory"));
             async move {
                 decisions.lock().unwrap().extend(request.extensions().get::<Decision>().cloned());
                 let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -65,6 +79,9 @@ impl Talk {
         let mut request = Request::post(path).header("content-type", "application/json");
         if let Some(session) = session {
             request = request.header("x-session-id", session);
+        }
+        if let Some(control) = control {
+            request = request.header("session-memory", control);
         }
         let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
         let (head, body) = self.layer.layer(model).oneshot(request).await.unwrap().into_parts();
@@ -140,7 +157,54 @@ async fn one_result_may_answer_several_calls_and_an_unanswered_call_is_not_shown
     talk.say("s", &["?u2"]).await;
     talk.will_say(&["=a3"]);
     talk.say("s", &["?u3"]).await;
-    assert!(!talk.saw().contains(&"@c".to_owned()), "nothing answers it: {:?}", talk.saw());
+    assert_eq!(talk.saw(), ["?u1", "=Let me see.", "@a", "@b", "!a,b", "=Both are fine.", "?u3"]);
+}
+
+#[tokio::test]
+async fn a_reply_may_answer_its_own_call() {
+    let talk = Talk::new(Lines::default());
+    talk.will_say(&["@a", "!a", "=done"]);
+    talk.say("s", &["?u1"]).await;
+    talk.will_say(&["=a2"]);
+    talk.say("s", &["?u2"]).await;
+    assert_eq!(talk.saw(), ["?u1", "@a", "!a", "=done", "?u2"]);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_read_is_still_asked_for_a_session() {
+    let mut talk = Talk::new(Lines::default());
+    talk.will_say(&["=a1"]);
+    let off = talk.post_with("/lines", None, json!({"talk": "s", "lines": ["?u1"]}), Some("off")).await;
+    assert_eq!((off.status().as_u16(), told(&off)), (200, ""));
+    assert!(!talk.controls.lock().unwrap().iter().any(|named| *named), "our header stays here");
+    talk.layer = talk.layer.on_missing_session(OnMissing::Reject);
+    for (body, control) in [(json!({"lines": 5}), None), (json!({"lines": ["?u1"]}), Some("off"))] {
+        let refused = talk.post_with("/lines", None, body, control).await;
+        assert_eq!(refused.status(), 400);
+        let body: Value = serde_json::from_slice(refused.body()).unwrap();
+        assert!(body["oops"].as_str().unwrap().starts_with("missing_session_id: "), "{body}");
+    }
+    let stored = talk.store.load_dyn(&key("s"), None).await.unwrap();
+    assert!(stored.records.is_empty());
+}
+
+#[tokio::test]
+async fn a_layer_inside_of_another_leaves_the_request_alone() {
+    let store = Arc::new(InMemoryStore::new());
+    let layer = || SessionMemoryLayer::from_arc(store.clone()).with_protocols(both(Lines::default()));
+    let model = tower::service_fn(|_: Request<RequestBody<RequestBody<Full<Bytes>>>>| async {
+        let answer = Full::new(Bytes::from(r#"{"said":["=a"],"end":"done"}"#));
+        let response = Response::builder().header("content-type", "application/json");
+        Ok::<_, Infallible>(response.body(answer).unwrap())
+    });
+    for _ in 0..2 {
+        let request = Request::post("/lines").header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(r#"{"talk":"s","lines":["?u"]}"#))).unwrap();
+        let response = layer().layer(layer().layer(model)).oneshot(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    let stored = DynHistoryStore::load_dyn(&*store, &key("s"), None).await.unwrap();
+    assert_eq!(stored.records.len(), 2, "each turn is stored once");
 }
 
 #[tokio::test]

@@ -4,8 +4,16 @@ use std::fs;
 
 use crate::root;
 
-const ROOTS: &[&str] =
-    &["README.md", "CHANGELOG.md", "src", "tests", "examples", "benches", "fuzz/fuzz_targets"];
+const ROOTS: &[&str] = &[
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "src",
+    "tests",
+    "examples",
+    "benches",
+    "fuzz/fuzz_targets",
+];
 /// Folders that are not searched: their comments are rewritten together with their code.
 const LEFT_OUT: &[&str] = &["src/store", "src/protocol"];
 

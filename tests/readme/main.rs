@@ -11,6 +11,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 const README: &str = include_str!("../../README.md");
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
+const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -83,7 +84,7 @@ fn the_configuration_file_that_is_shown_is_valid() {
 #[test]
 fn every_file_that_is_linked_exists() {
     let mut links = 0;
-    for text in [README, CHANGELOG] {
+    for text in [README, CHANGELOG, CONTRIBUTING] {
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if target.starts_with("https://") {
                 continue;

@@ -176,15 +176,18 @@ impl Text<'_> {
         }
         let parent = parent(self.parent)?;
         let content = match (self.coding, self.kind.as_deref()) {
-            (Some(coding), _) => {
+            (Some(coding), None) => {
                 Content::Envelope(EnvelopeHeader { coding, key: self.key, len: line.len() + 1 })
             }
-            (None, Some(TURN)) => {
+            (_, Some(TURN)) => {
                 let (Some(format), Some(state), Some(sent)) = (self.format, self.state, self.sent) else {
                     return Err(RecordError::Malformed("a turn needs format, state, items and sent"));
                 };
                 let format =
                     format.parse().map_err(|_| RecordError::Malformed("its format is no name of one"))?;
+                if self.items.is_empty() {
+                    return Err(RecordError::Malformed("a turn has at least one item"));
+                }
                 if sent > self.items.len() {
                     return Err(RecordError::Malformed("more items were sent than there are"));
                 }
@@ -208,7 +211,7 @@ impl Text<'_> {
                     sent,
                 })
             }
-            (None, Some(kind)) => Content::Other(kind.into()),
+            (_, Some(kind)) => Content::Other(kind.into()),
             (None, None) => return Err(RecordError::Malformed("it has no kind")),
         };
         Ok(Header { id: self.id, parent, session, at: self.at, content })
