@@ -57,7 +57,7 @@ fn parent() -> impl Strategy<Value = Parent> {
 
 fn parts() -> impl Strategy<Value = TurnParts> {
     let texts = (option::of("\\PC{0,12}|\n\r\t"), option::of("\\PC{0,12}"));
-    let items = (vec(message(), 0..3), vec(message(), 0..4), vec(message(), 0..4));
+    let items = (vec(message(), 0..3), vec(message(), 0..4), vec(message(), 1..4));
     (any::<[u8; 16]>(), parent(), 0..1_u64 << 50, items, any::<bool>(), texts, usage(), more()).prop_map(
         |(id, parent, at, (instructions, sent, reply), complete, (finish_reason, model), usage, more)| {
             let (response_id, attempt, idempotency_key, client, view, title) = more;
