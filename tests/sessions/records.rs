@@ -27,6 +27,8 @@ struct Written {
     upstream: Upstream,
     proxy: Proxy,
     key: SessionKey,
+    /// Its server is shared with tests that need it alone.
+    _place: Place,
 }
 
 impl Written {
@@ -35,8 +37,7 @@ impl Written {
         let upstream = Upstream::start().await.unwrap();
         let proxy = place.launch(&upstream).start().await;
         let key = SessionKey::new(place.namespace.as_str(), Principal::anonymous(), "s".parse().unwrap());
-        std::mem::forget(place);
-        Self { upstream, proxy, key }
+        Self { upstream, proxy, key, _place: place }
     }
 
     /// Appends a record that is no build's: the members of its header, and its body.
