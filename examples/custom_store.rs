@@ -14,7 +14,7 @@ use tower_session_memory::{
     history::Record,
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage,
+        Appended, Cursor, HistoryStore, InMemoryStore, LoadOptions, Loaded, Page, Scope, SessionPage,
         StoreError,
     },
 };
@@ -22,26 +22,29 @@ use tower_session_memory::{
 struct Counted<S>(S, AtomicU64);
 
 impl<S: HistoryStore> HistoryStore for Counted<S> {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        self.0.load(key, after).await
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        self.0.load(key, options).await
     }
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
         let bytes = self.1.fetch_add(turn.bytes().len() as u64, Relaxed) + turn.bytes().len() as u64;
         println!("appended {bytes} bytes so far");
         self.0.append(key, at, turn).await
     }
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.0.delete(key).await
-    }
     async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
         self.0.sessions(scope, page).await
-    }
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.0.durability().await
     }
     fn name(&self) -> &'static str {
         "counted"
     }
+
+    tower_session_memory::delegate_history_store!(
+        |this| this.0;
+        read, delete, principals, delete_principal, expire, durability, close
+    );
 }
 
 async fn chat(Json(request): Json<Value>) -> Json<Value> {

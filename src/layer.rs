@@ -51,7 +51,7 @@ pub struct SessionMemoryLayer {
 impl SessionMemoryLayer {
     /// A layer that keeps sessions in this store.
     #[must_use]
-    pub fn new(store: impl HistoryStore) -> Self {
+    pub fn new(store: impl HistoryStore + 'static) -> Self {
         Self::from_arc(Arc::new(store))
     }
 

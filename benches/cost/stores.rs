@@ -46,9 +46,9 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
             let redis = Redis::start_with(&["--appendonly", "yes"]);
             let relay = Relay::before(redis.address()).await;
             let url = format!("redis://127.0.0.1:{}", relay.port());
-            let store = RedisStore::builder(url).connect().await?;
+            let store = RedisStore::builder(url).open().await?;
             // What one store does, another one does not know.
-            let other = RedisStore::builder(redis.url()).connect().await?;
+            let other = RedisStore::builder(redis.url()).open().await?;
             count("Redis", store, other, Some(&relay), figures).await
         })?;
     }
@@ -57,7 +57,7 @@ pub(crate) fn measure(options: &Options, figures: &mut Figures) -> Result<(), Bo
             let postgres = Postgres::start();
             let relay = Relay::before(([127, 0, 0, 1], postgres.port()).into()).await;
             let (from, to) = (format!(":{}/", postgres.port()), format!(":{}/", relay.port()));
-            let store = PostgresStore::builder(postgres.url().replace(&from, &to)).connect().await?;
+            let store = PostgresStore::builder(postgres.url().replace(&from, &to)).open().await?;
             count("Postgres", store.clone(), store, Some(&relay), figures).await
         })?;
     }

@@ -22,7 +22,7 @@ pub(super) fn all() -> Vec<Operation> {
     all
 }
 
-fn load<S: HistoryStore>(name: String, length: usize, around: fn(InMemoryStore) -> S) -> Operation {
+fn load<S: HistoryStore + 'static>(name: String, length: usize, around: fn(InMemoryStore) -> S) -> Operation {
     Operation::new(name, move || {
         let (runtime, key) = (runtime(), key());
         let store = around(runtime.block_on(seeded(length)));

@@ -6,13 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tower_session_memory::store::{DynHistoryStore, PostgresStore, RedisStore, SqliteStore};
+use tokio::task::JoinSet;
+use tower_session_memory::{
+    session::{Principal, SessionKey},
+    store::{Cursor, DynHistoryStore, Epoch, PostgresStore, RedisStore, SqliteStore},
+};
 
 use crate::{
     BoxError,
     common::cpu,
+    erasure::ERASED,
     servers::{Postgres, Redis},
+    turns,
 };
+
+/// Sessions that are filled in at once.
+const FILLERS: usize = 64;
 
 pub(crate) type Store = Arc<dyn DynHistoryStore>;
 
@@ -38,12 +47,12 @@ impl Filled {
             "redis" => {
                 let server =
                     Redis::start_with(&["--appendonly", "no", "--save", "", "--enable-debug-command", "yes"]);
-                let store = RedisStore::builder(server.url()).connect().await?;
+                let store = RedisStore::builder(server.url()).open().await?;
                 Self { store: Arc::new(store), behind: Behind::Redis(server) }
             }
             "postgres" => {
                 let server = Postgres::start();
-                let store = PostgresStore::builder(server.url()).connect().await?;
+                let store = PostgresStore::builder(server.url()).open().await?;
                 Self { store: Arc::new(store), behind: Behind::Postgres(server) }
             }
             _ => {
@@ -77,6 +86,55 @@ impl Filled {
             }
         }
         Ok(())
+    }
+
+    /// Adds sessions that an erasure finds: half of one principal, half of a thousand others, all of them a day old.
+    pub(crate) async fn add_erasable(&self, sessions: usize) -> Result<(), BoxError> {
+        let half = format!("CASE WHEN {{n}} % 2 = 0 THEN '{ERASED}' ELSE 'principal-' || {{n}} % 1000 END");
+        match &self.behind {
+            Behind::File(file) => {
+                let principal = half.replace("{n}", "n");
+                let day_old = "CAST(strftime('%s') AS INTEGER) * 1000 - 86400000";
+                let sql = SQLITE.replace("'principal-' || (n % 1000)", &principal);
+                file.execute_batch(&of_these(
+                    &sql.replace(", 0, 0, 9", &format!(", {day_old}, {day_old}, 9")),
+                    0,
+                    sessions,
+                ))?;
+            }
+            Behind::Postgres(server) => {
+                let principal = half.replace("{n}", "n");
+                let sql = POSTGRES.replace("'principal-' || n % 1000", &principal);
+                let sql = sql.replace(
+                    "now(), now(), now() +",
+                    "now() - interval '1 day', now() - interval '1 day', now() +",
+                );
+                server.psql(&of_these(&sql, 0, sessions));
+            }
+            // A log names the digest of its key, which no script of the server's can make.
+            Behind::Redis(_) => self.append_erasable(sessions).await?,
+        }
+        Ok(())
+    }
+
+    async fn append_erasable(&self, sessions: usize) -> Result<(), BoxError> {
+        let mut tasks = JoinSet::new();
+        for part in 0..FILLERS {
+            let store = self.store.clone();
+            tasks.spawn(async move {
+                let text = "x".repeat(30);
+                for n in (part..sessions).step_by(FILLERS) {
+                    let principal =
+                        if n % 2 == 0 { ERASED.to_owned() } else { format!("principal-{}", n % 1000) };
+                    let id = format!("filler-{n}").parse()?;
+                    let key = SessionKey::new("test", Principal::new(principal), id);
+                    let turn = turns::turn(&key, &format!(r#"{{"role":"user","content":"{text}"}}"#));
+                    store.append_dyn(&key, &Cursor::start_of(Epoch::UNBORN), &turn).await?;
+                }
+                Ok::<_, BoxError>(())
+            });
+        }
+        tasks.join_all().await.into_iter().collect()
     }
 
     /// Brings what fills the store to rest: nothing of it is to be done while it is measured.
@@ -135,14 +193,14 @@ const SQLITE: &str = "
     BEGIN IMMEDIATE;
     CREATE TEMP TABLE base AS SELECT coalesce(max(place), 0) - $FROM + 1 AS at FROM turns;
     CREATE TEMP TABLE start AS SELECT coalesce(max(row), 0) AS row FROM sessions;
-    INSERT INTO sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, highest, touched, slot,
-                          created_at, updated_at, expires, sweep_from)
+    INSERT INTO sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, highest, bytes, opened, touched,
+                          slot, created_at, updated_at, expires, sweep_from)
         WITH RECURSIVE numbers (n) AS (SELECT $FROM UNION ALL SELECT n + 1 FROM numbers WHERE n < $TO)
-        SELECT 'test', 'principal-' || (n % 1000), 'filler-' || n, randomblob(16), 1, 1, 0, randomblob(16), NULL,
+        SELECT 'test', 'principal-' || (n % 1000), 'filler-' || n, randomblob(16), 1, 1, 0, randomblob(16), NULL, 300, 1,
                base.at + n, (base.at + n) / 16384, 0, 0, 9000000000000, 9000000000000 + n % 1000
         FROM numbers, base;
-    INSERT INTO turns (place, session, seq, id, record)
-        SELECT touched, row, 1, newest, zeroblob(300) FROM sessions
+    INSERT INTO turns (place, session, seq, id, opens, record)
+        SELECT touched, row, 1, newest, 1, zeroblob(300) FROM sessions
         WHERE row > (SELECT row FROM start) ORDER BY row;
     DROP TABLE base;
     DROP TABLE start;
@@ -160,12 +218,12 @@ const POSTGRES: &str = "
     SET synchronous_commit = off;
     SET session_replication_role = replica;
     WITH added AS (
-        INSERT INTO session_memory.sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, touched,
-                                             created_at, updated_at, expires_at)
-        SELECT 'test', 'principal-' || n % 1000, 'filler-' || n, gen_random_uuid(), true, 1, 0, gen_random_uuid(),
+        INSERT INTO session_memory.sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, bytes,
+                                             opened, touched, created_at, updated_at, expires_at)
+        SELECT 'test', 'principal-' || n % 1000, 'filler-' || n, gen_random_uuid(), true, 1, 0, gen_random_uuid(), 576, 1,
                nextval('session_memory.touches'), now(), now(), now() + interval '30 days'
         FROM generate_series($FROM, $TO) n
         RETURNING session, newest
     )
-    INSERT INTO session_memory.turns (session, seq, id, record)
-    SELECT session, 1, newest, decode(repeat(md5(session::text), 18), 'hex') FROM added";
+    INSERT INTO session_memory.turns (session, seq, id, opens, record)
+    SELECT session, 1, newest, true, decode(repeat(md5(session::text), 18), 'hex') FROM added";

@@ -4,6 +4,7 @@
 //! cargo bench --features postgres,redis,sqlite --bench scale                          # 10,000 against 1,000,000
 //! cargo bench --features postgres,redis,sqlite --bench scale -- --sessions 10000000   # takes 8 GB of disk, 6 of memory
 //! cargo bench --features postgres,redis,sqlite --bench scale -- --quick               # does it still run?
+//! cargo bench --features postgres,redis,sqlite --bench scale -- --erasure             # a million sessions erased
 //! ```
 //!
 //! A word names the only store to look at: `-- sqlite`. The sessions that fill a store are put there past it; those
@@ -13,6 +14,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod erasure;
 mod fill;
 mod run;
 #[path = "../../tests/common/servers/mod.rs"]
@@ -33,6 +35,8 @@ struct Options {
     /// Turns of the long session.
     long: usize,
     repetitions: usize,
+    /// Whether the erasure of many sessions is measured, and nothing else.
+    erasure: bool,
     /// Of which stores.
     stores: Vec<&'static str>,
 }
@@ -46,7 +50,11 @@ fn main() -> ExitCode {
         println!("scale: nothing is measured by a test run; use cargo bench");
         return ExitCode::SUCCESS;
     }
-    match options(&words).and_then(|options| run::run(&options)) {
+    let measured = options(&words).and_then(|options| match options.erasure {
+        true => erasure::run(&options),
+        false => run::run(&options),
+    });
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("scale: {error}");
@@ -62,6 +70,7 @@ fn options(words: &[&str]) -> Result<Options, BoxError> {
         samples: 200,
         long: 10_000,
         repetitions: 5,
+        erasure: false,
         stores: STORES.to_vec(),
     };
     let mut words = words.iter();
@@ -72,10 +81,15 @@ fn options(words: &[&str]) -> Result<Options, BoxError> {
                 options =
                     Options { few: 1_000, many: 10_000, samples: 20, long: 200, repetitions: 1, ..options };
             }
+            "--erasure" => options.erasure = true,
             "--sessions" => options.many = words.next().ok_or("--sessions takes a number")?.parse()?,
             word => match STORES.iter().find(|store| **store == word) {
                 Some(store) => options.stores = vec![*store],
-                None => return Err(format!("{word}: there are --quick, --sessions N and {STORES:?}").into()),
+                None => {
+                    return Err(
+                        format!("{word}: there are --quick, --erasure, --sessions N and {STORES:?}").into()
+                    );
+                }
             },
         }
     }

@@ -117,7 +117,7 @@ async fn filled(
 
 async fn sample(store: &Store, id: &str) -> Result<Sample, BoxError> {
     let key = turns::key(id);
-    let end = store.load_dyn(&key, None).await?.cursor;
+    let end = store.load_dyn(&key, None.into()).await?.cursor;
     Ok(Sample { key, end, turns: 0, next: None })
 }
 
@@ -142,7 +142,7 @@ impl Sample {
     }
 
     async fn load(&self, store: &Store, after: Option<&Cursor>, expected: usize) -> Result<(), BoxError> {
-        let loaded = store.load_dyn(&self.key, after).await?;
+        let loaded = store.load_dyn(&self.key, after.into()).await?;
         match loaded.records.len() == expected && loaded.cursor == self.end {
             true => Ok(()),
             false => Err(format!("a load answered {} turns of {expected}", loaded.records.len()).into()),

@@ -154,7 +154,7 @@ impl Session {
     }
 
     async fn load(&self, store: &Store) -> Result<(), BoxError> {
-        let loaded = store.load_dyn(&self.key, None).await?;
+        let loaded = store.load_dyn(&self.key, None.into()).await?;
         match loaded.records.len() == self.turns && loaded.cursor == self.end {
             true => Ok(()),
             false => Err(format!("a load answered {} turns of {}", loaded.records.len(), self.turns).into()),
@@ -166,7 +166,7 @@ async fn seed(scenario: Scenario, target: &Target, generation: usize) -> Result<
     let mut sessions = Vec::new();
     for number in 0..scenario.sessions {
         let key = turns::key(&format!("{}-{generation}-{number}", scenario.turns));
-        let end = target.plain.load_dyn(&key, None).await?.cursor;
+        let end = target.plain.load_dyn(&key, None.into()).await?.cursor;
         sessions.push(Session { key, turns: 0, end });
     }
     let mut seeding = tokio::task::JoinSet::new();

@@ -44,15 +44,15 @@ impl Target {
         let sqlite = SqliteStore::open(directory.join("sessions.db")).await?;
         let redis = Redis::start_with(&["--appendonly", "yes"]);
         let relay = Relay::before(redis.address()).await;
-        let counted = Counted::new(RedisStore::builder(url_of(&relay, "redis")).connect().await?, relay);
-        let in_redis = RedisStore::builder(redis.url()).connect().await?;
+        let counted = Counted::new(RedisStore::builder(url_of(&relay, "redis")).open().await?, relay);
+        let in_redis = RedisStore::builder(redis.url()).open().await?;
         let redis = Self::new("Redis", in_redis, Some(counted), Server::Redis(redis));
 
         let postgres = Postgres::start();
         let relay = Relay::before(([127, 0, 0, 1], postgres.port()).into()).await;
-        let in_postgres = PostgresStore::builder(postgres.url()).connect().await?;
+        let in_postgres = PostgresStore::builder(postgres.url()).open().await?;
         let url = postgres.url().replace(&format!(":{}/", postgres.port()), &format!(":{}/", relay.port()));
-        let counted = Counted::new(PostgresStore::builder(url).connect().await?, relay);
+        let counted = Counted::new(PostgresStore::builder(url).open().await?, relay);
         let postgres = Self::new("Postgres", in_postgres, Some(counted), Server::Postgres(postgres));
 
         Ok(vec![
@@ -65,7 +65,7 @@ impl Target {
 
     fn new(
         name: &'static str,
-        store: impl HistoryStore + Clone,
+        store: impl HistoryStore + Clone + 'static,
         counted: Option<Counted>,
         server: Server,
     ) -> Self {
@@ -88,7 +88,7 @@ impl Target {
 }
 
 impl Counted {
-    fn new(store: impl HistoryStore + Clone, relay: Relay) -> Self {
+    fn new(store: impl HistoryStore + Clone + 'static, relay: Relay) -> Self {
         Self { relay, plain: Arc::new(store.clone()), cached: Arc::new(Cached::new(store)) }
     }
 }

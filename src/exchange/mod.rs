@@ -429,7 +429,7 @@ async fn load(config: &Config, key: &SessionKey) -> Option<Stored> {
     if !settled {
         telemetry::unsettled(key);
     }
-    let loaded = timeout(config.load_timeout, config.store.load_dyn(key, None)).await;
+    let loaded = timeout(config.load_timeout, config.store.load_dyn(key, None.into())).await;
     failpoint::hit(Point::Loaded);
     let Ok(loaded) = loaded else {
         telemetry::store_timed_out("load", key);

@@ -173,6 +173,18 @@ impl Record {
         }
     }
 
+    /// Whether it belongs to the record before it: a turn that begins with the result of a call, and a record that is no
+    /// turn. A log that is trimmed does not begin with it. Known of an [envelope](Self::envelope), too.
+    #[must_use]
+    pub fn continues_exchange(&self) -> bool {
+        match &self.0.header.content {
+            Content::Envelope(envelope) => envelope.continues,
+            _ => self
+                .turn()
+                .is_none_or(|turn| turn.about().next().is_some_and(|about| !about.answers.is_empty())),
+        }
+    }
+
     /// The turn that the record holds, if it is of that kind.
     #[must_use]
     pub fn turn(&self) -> Option<Turn<'_>> {

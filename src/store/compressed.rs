@@ -5,7 +5,7 @@ use std::{fmt, io};
 use bytes::Bytes;
 
 use super::{
-    Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
+    Appended, Cursor, HistoryStore, LoadOptions, Loaded, ReadOptions, RecordPage, StoreError, StoreErrorKind,
 };
 use crate::{history::Record, session::SessionKey};
 
@@ -27,8 +27,8 @@ use crate::{history::Record, session::SessionKey};
 ///
 /// # What lengths tell
 ///
-/// Under encryption the length of a record is visible, and compressed it depends on what was said. Where somebody
-/// who watches the store can also choose parts of the messages, that may tell them about the other parts: do not
+/// Under encryption the length of a record is visible, and compressed it depends on what was said. An
+/// observer of the store that can also choose parts of the messages may learn something about the other parts: do not
 /// compress there.
 ///
 /// # Defaults
@@ -98,7 +98,7 @@ impl<S> Compressed<S> {
         Ok(if packed.bytes().len() < record.len() { packed } else { turn.clone() })
     }
 
-    /// The turn itself, or what is in the envelope. Envelopes of other codings are somebody else's.
+    /// The turn itself, or what is in the envelope. Envelopes of other codings are another wrapper's.
     fn unpack(&self, key: &SessionKey, turn: Record) -> Result<Record, StoreError> {
         let Some(envelope) = turn.envelope().filter(|envelope| envelope.coding == CODING) else {
             return Ok(turn);
@@ -111,35 +111,35 @@ impl<S> Compressed<S> {
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: HistoryStore> HistoryStore for Compressed<S> {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        let loaded = self.inner.load(key, after).await?;
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let loaded = self.inner.load(key, options).await?;
         if !loaded.records.hold_envelopes() {
             return Ok(loaded);
         }
-        let turns =
-            loaded.records.into_iter().map(|turn| self.unpack(key, turn)).collect::<Result<_, _>>()?;
-        Ok(Loaded { records: turns, ..loaded })
+        let records =
+            loaded.records.into_iter().map(|record| self.unpack(key, record)).collect::<Result<_, _>>()?;
+        Ok(Loaded { records, ..loaded })
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        self.inner.append(key, at, &self.pack(turn)?).await
+    async fn read(&self, key: &SessionKey, options: &ReadOptions) -> Result<RecordPage, StoreError> {
+        let page = self.inner.read(key, options).await?;
+        let records =
+            page.records.into_iter().map(|record| self.unpack(key, record)).collect::<Result<_, _>>()?;
+        Ok(RecordPage { records, ..page })
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.inner.delete(key).await
+    async fn append(&self, key: &SessionKey, at: &Cursor, record: &Record) -> Result<Appended, StoreError> {
+        self.inner.append(key, at, &self.pack(record)?).await
     }
 
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.inner.sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.inner.durability().await
-    }
-
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
+    crate::delegate_history_store!(
+        |this| this.inner;
+        delete, sessions, principals, delete_principal, expire, durability, name, close
+    );
 }
 
 impl<S: fmt::Debug> fmt::Debug for Compressed<S> {

@@ -44,7 +44,7 @@ impl StoreError {
         Self { kind, source: Some(source.into()) }
     }
 
-    /// What callers are told of a call that an earlier attempt at it may have done.
+    /// The error for callers of a call that an earlier attempt at it may have done.
     #[cfg(feature = "postgres")]
     pub(crate) fn perhaps_done(self) -> Self {
         Self { kind: StoreErrorKind::Timeout, ..self }

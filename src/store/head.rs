@@ -22,7 +22,7 @@ pub(crate) enum Place {
     Unknown,
     /// The cursor stands at the start of the log.
     Start,
-    /// After so many turns, provided that the last of them has this id.
+    /// After this number of turns, provided that the last of them has this id.
     After(u64, RecordId),
 }
 
@@ -62,11 +62,5 @@ impl Head {
     /// The head after one more turn.
     pub(crate) fn with(self, id: RecordId) -> Self {
         Self { count: self.count + 1, newest: Some(id), ..self }
-    }
-
-    /// How many turns are to be trimmed so that at most so many are kept.
-    pub(crate) fn excess(&self, max_turns: Option<std::num::NonZeroUsize>) -> u64 {
-        let kept = self.count - self.trimmed;
-        max_turns.map_or(0, |max| kept.saturating_sub(max.get() as u64))
     }
 }

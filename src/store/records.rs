@@ -8,7 +8,7 @@ use crate::history::{Log, Record};
 
 /// The turns that a store answers, in commit order. It dereferences to a slice.
 ///
-/// Made of a `Vec`, or a part of a log that whoever answers keeps: then it is as cheap as an `Arc`, however long the
+/// Made of a `Vec`, or a part of a log that the store keeps: then it is as cheap as an `Arc`, however long the
 /// log is.
 #[derive(Clone, Default)]
 pub struct Records {

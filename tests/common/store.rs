@@ -64,20 +64,20 @@ pub async fn open_url(url: &str, keys: Option<&str>) -> AnyStore {
         ("postgres", _) => {
             let store =
                 PostgresStore::builder(url).with_timeout(super::LIMIT).with_connect_timeout(super::LIMIT);
-            wrapped(store.connect().await.unwrap(), keys)
+            wrapped(store.open().await.unwrap(), keys)
         }
         ("memory", _) => panic!("no other process can look into memory"),
         _ => {
             let store = RedisStore::builder(url)
                 .with_timeouts(super::LIMIT, super::LIMIT)
                 .with_connect_timeout(super::LIMIT);
-            wrapped(store.connect().await.unwrap(), keys)
+            wrapped(store.open().await.unwrap(), keys)
         }
     }
 }
 
 /// The store, with the wrappers around it if there are keys.
-pub fn wrapped(store: impl HistoryStore, keys: Option<&str>) -> AnyStore {
+pub fn wrapped(store: impl HistoryStore + 'static, keys: Option<&str>) -> AnyStore {
     match keys {
         None => Arc::new(store),
         Some(keys) => Arc::new(Compressed::new(Encrypted::new(store, KeyRing::parse(keys).unwrap()))),
@@ -103,7 +103,7 @@ pub fn shared(namespace: &str) -> Scope {
 pub async fn load_of(store: &dyn DynHistoryStore, scope: &Scope, session: &str) -> Vec<Stored> {
     let id = session.parse::<SessionId>().unwrap();
     let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), id);
-    let loaded = store.load_dyn(&key, None).await.expect("the session loads");
+    let loaded = store.load_dyn(&key, None.into()).await.expect("the session loads");
     let turns = loaded.records.iter().filter_map(Record::turn).map(|turn| Stored {
         id: turn.id(),
         parent: turn.record().parent(),
@@ -118,6 +118,6 @@ pub async fn load_of(store: &dyn DynHistoryStore, scope: &Scope, session: &str) 
 
 /// The ids of all sessions, the newest first.
 pub async fn sessions_of(store: &dyn DynHistoryStore, scope: &Scope) -> Vec<String> {
-    let page = store.sessions_dyn(scope, &Page { limit: 1_000, after: None }).await;
+    let page = store.sessions_dyn(scope, &Page::new(1_000)).await;
     page.expect("the sessions are listed").sessions.iter().map(|s| s.id.as_str().to_owned()).collect()
 }

@@ -121,7 +121,7 @@ async fn a_session_that_the_body_names_remembers_replies_of_several_items() {
     assert!(told(&second).starts_with("hit; client=delta; turns=1; messages=4"), "{}", told(&second));
     assert_eq!(talk.saw(), ["#Be brief.", "?What is up?", "=Not much.", "=And you?", "?Fine."]);
 
-    let loaded = talk.store.load_dyn(&key("s"), None).await.unwrap();
+    let loaded = talk.store.load_dyn(&key("s"), None.into()).await.unwrap();
     let turns: Vec<Turn<'_>> = loaded.records.iter().filter_map(|record| record.turn()).collect();
     assert_eq!((turns[0].format(), turns[0].sent(), turns[0].len()), (FORMAT, 1, 3));
     assert_eq!((turns[0].response_id(), turns[0].finish_reason()), (Some("reply-1"), Some("done")));
@@ -184,7 +184,7 @@ async fn a_request_that_cannot_be_read_is_still_asked_for_a_session() {
         let body: Value = serde_json::from_slice(refused.body()).unwrap();
         assert!(body["oops"].as_str().unwrap().starts_with("missing_session_id: "), "{body}");
     }
-    let stored = talk.store.load_dyn(&key("s"), None).await.unwrap();
+    let stored = talk.store.load_dyn(&key("s"), None.into()).await.unwrap();
     assert!(stored.records.is_empty());
 }
 
@@ -203,7 +203,7 @@ async fn a_layer_inside_of_another_leaves_the_request_alone() {
         let response = layer().layer(layer().layer(model)).oneshot(request).await.unwrap();
         response.into_body().collect().await.unwrap();
     }
-    let stored = DynHistoryStore::load_dyn(&*store, &key("s"), None).await.unwrap();
+    let stored = DynHistoryStore::load_dyn(&*store, &key("s"), None.into()).await.unwrap();
     assert_eq!(stored.records.len(), 2, "each turn is stored once");
 }
 
@@ -276,7 +276,7 @@ async fn a_conversation_in_another_format_is_translated_or_left_alone() {
     let alone = talk.say("s", &["?u2"]).await;
     assert_eq!(told(&alone), "bypass; reason=format");
     assert_eq!(talk.saw(), ["?u2"], "never spliced");
-    let loaded = talk.store.load_dyn(&key("s"), None).await.unwrap();
+    let loaded = talk.store.load_dyn(&key("s"), None.into()).await.unwrap();
     assert_eq!(loaded.records.len(), 1, "and not recorded into it");
 }
 

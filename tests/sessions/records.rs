@@ -52,7 +52,7 @@ impl Written {
         let record = Record::decode(bytes.clone(), self.key.digest()).expect("it can be read");
         assert_eq!(record.bytes(), &bytes);
         let store = self.proxy.launch().opened().await;
-        let at = store.load_dyn(&self.key, None).await.unwrap().cursor;
+        let at = store.load_dyn(&self.key, None.into()).await.unwrap().cursor;
         let appended = store.append_dyn(&self.key, &at, &record).await.unwrap();
         assert!(matches!(appended, Appended::Appended { .. }), "{appended:?}");
         id
@@ -89,7 +89,7 @@ impl Written {
     }
 
     async fn bytes(&self) -> Vec<Bytes> {
-        let loaded = self.proxy.launch().opened().await.load_dyn(&self.key, None).await.unwrap();
+        let loaded = self.proxy.launch().opened().await.load_dyn(&self.key, None.into()).await.unwrap();
         loaded.records.iter().map(|record| record.bytes().clone()).collect()
     }
 }

@@ -36,7 +36,7 @@ async fn replicas_that_start_at_once_on_an_empty_database_share_it() {
         let turns = answer.told("turns");
         assert_eq!(turns.parse(), Ok(round), "each replica sees the turns of all others");
     }
-    assert_eq!(server.psql("SELECT count(*) FROM session_memory.schema_version"), "3");
+    assert_eq!(server.psql("SELECT count(*) FROM session_memory.schema_version"), "1");
     assert_eq!(server.psql("SELECT count(*) FROM session_memory.turns"), REPLICAS.to_string());
 }
 
@@ -49,7 +49,7 @@ async fn a_database_that_a_later_version_migrated_is_refused() {
     for migrate in ["true", "false"] {
         let ended = launch.sibling().arg("--store-migrate").arg(migrate).run_to_end().await;
         assert!(!ended.status.success(), "{ended:?}");
-        assert!(ended.log.contains("schema version 99; this program knows 3 at most"), "{ended:?}");
+        assert!(ended.log.contains("schema version 99; this program knows 1 at most"), "{ended:?}");
         assert!(!ended.log.contains(PASSWORD), "{ended:?}");
     }
 }

@@ -6,8 +6,8 @@ use tower_session_memory::{
     history::Record,
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, DynHistoryStore, HistoryStore, InMemoryStore, Loaded, Page, Scope,
-        SessionPage, StoreError, StoreErrorKind, TtlRefresh,
+        Appended, Durability, DynHistoryStore, HistoryStore, InMemoryStore, Retention, StoreErrorKind,
+        TtlRefresh,
     },
     testing::{
         ManualClock,
@@ -25,15 +25,7 @@ impl Harness for InMemory {
 
     async fn store(&self, options: &Options) -> InMemoryStore {
         let clock = self.0.clone();
-        let mut store =
-            InMemoryStore::new().with_clock(move || clock.now()).with_ttl_refresh(options.ttl_refresh);
-        if let Some(ttl) = options.ttl {
-            store = store.with_ttl(ttl);
-        }
-        if let Some(turns) = options.max_turns {
-            store = store.with_max_turns(turns);
-        }
-        store
+        InMemoryStore::new().with_clock(move || clock.now()).with_retention(options.retention)
     }
 
     async fn pass(&self, time: Duration) {
@@ -45,43 +37,15 @@ mod conformance {
     tower_session_memory::conformance_tests!(super::InMemory::default());
 }
 
-/// The suite runs on wrappers too: here on the erased twin of the trait.
-struct Erased(Arc<dyn DynHistoryStore>);
-
-impl HistoryStore for Erased {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        self.0.load_dyn(key, after).await
-    }
-
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        self.0.append_dyn(key, at, turn).await
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.0.delete_dyn(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.0.sessions_dyn(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.0.durability_dyn().await
-    }
-
-    fn name(&self) -> &'static str {
-        self.0.name_dyn()
-    }
-}
-
+/// The suite runs on the erased twin of the trait, too.
 #[derive(Default)]
 struct ErasedInMemory(InMemory);
 
 impl Harness for ErasedInMemory {
-    type Store = Erased;
+    type Store = Arc<dyn DynHistoryStore>;
 
-    async fn store(&self, options: &Options) -> Erased {
-        Erased(Arc::new(self.0.store(options).await))
+    async fn store(&self, options: &Options) -> Arc<dyn DynHistoryStore> {
+        Arc::new(Arc::new(self.0.store(options).await))
     }
 
     async fn pass(&self, time: Duration) {
@@ -151,8 +115,7 @@ async fn expired_sessions_go_before_live_ones() {
     let store = InMemoryStore::new()
         .with_clock(move || now.now())
         .with_max_bytes(100_000)
-        .with_ttl(Duration::from_secs(60))
-        .with_ttl_refresh(TtlRefresh::OnLoad);
+        .with_retention(Retention::new().with_ttl(Duration::from_secs(60)).with_refresh(TtlRefresh::OnLoad));
     say(&store, &key("live"), 40_000).await;
     clock.advance(Duration::from_secs(40));
     say(&store, &key("expired"), 40_000).await;
@@ -180,7 +143,10 @@ async fn a_session_that_fills_the_store_alone_loses_its_oldest_turns() {
 
 #[tokio::test]
 async fn a_turn_is_known_again_however_long_its_session_is_and_after_it_was_trimmed() {
-    for store in [InMemoryStore::new(), InMemoryStore::new().with_max_turns(3.try_into().unwrap())] {
+    for store in [
+        InMemoryStore::new(),
+        InMemoryStore::new().with_retention(Retention::new().with_max_turns(std::num::NonZeroUsize::new(3))),
+    ] {
         let mut said = Vec::new();
         for _ in 0..40 {
             said.push(say(&store, &key("a"), 10).await);

@@ -13,5 +13,6 @@ mod turns;
 mod in_memory;
 mod postgres;
 mod redis;
+mod sabotage;
 mod sqlite;
 mod wrappers;

@@ -32,6 +32,8 @@ struct Text<'a> {
     coding: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    continues: bool,
 }
 
 impl Record {
@@ -72,6 +74,7 @@ impl Record {
             at,
             coding,
             key,
+            continues: self.continues_exchange(),
         };
         // Strings and numbers always serialise; were they not to, every reader would refuse the record.
         let mut record = serde_json::to_vec(&text).unwrap_or_default();
@@ -80,8 +83,8 @@ impl Record {
         let body = body(&record)?;
         record.reserve_exact(body.len());
         record.extend_from_slice(&body);
-        let content =
-            Content::Envelope(EnvelopeHeader { coding: coding.to_owned(), key: key.map(str::to_owned), len });
+        let (coding, key, continues) = (coding.to_owned(), key.map(str::to_owned), text.continues);
+        let content = Content::Envelope(EnvelopeHeader { coding, key, continues, len });
         Ok(Self::without_items(Header { id, parent, session, at, content }, Bytes::from(record)))
     }
 

@@ -61,6 +61,8 @@ pub(super) struct More {
 pub(super) struct EnvelopeHeader {
     pub(super) coding: String,
     pub(super) key: Option<String>,
+    /// Whether the record inside begins with the result of a call.
+    pub(super) continues: bool,
     /// Bytes of the header line, its line feed included.
     pub(super) len: usize,
 }
@@ -82,6 +84,8 @@ struct Text<'a> {
     coding: Option<String>,
     #[serde(default)]
     key: Option<String>,
+    #[serde(default)]
+    continues: bool,
     id: RecordId,
     #[serde(default, deserialize_with = "present")]
     parent: Option<Option<Place>>,
@@ -177,7 +181,8 @@ impl Text<'_> {
         let parent = parent(self.parent)?;
         let content = match (self.coding, self.kind.as_deref()) {
             (Some(coding), None) => {
-                Content::Envelope(EnvelopeHeader { coding, key: self.key, len: line.len() + 1 })
+                let (key, continues, len) = (self.key, self.continues, line.len() + 1);
+                Content::Envelope(EnvelopeHeader { coding, key, continues, len })
             }
             (_, Some(TURN)) => {
                 let (Some(format), Some(state), Some(sent)) = (self.format, self.state, self.sent) else {

@@ -1,4 +1,4 @@
-use std::{mem, slice, sync::Arc};
+use std::{mem, slice, sync::Arc, time::SystemTime};
 
 use super::super::{
     Cursor, Loaded, Records,
@@ -60,8 +60,8 @@ impl CachedLog {
             && (self.cursor.epoch, self.cursor.count.saturating_add(1)) == (cursor.epoch, cursor.count)
     }
 
-    /// Adds a detached turn that was added right behind this log. Not while somebody looks at the log: all of it would
-    /// have to be copied, and a load asks the store anyway.
+    /// Adds a detached turn that was added right behind this log. Not while an answer to a load shares the log: all of it
+    /// would have to be copied, and a load asks the store anyway.
     pub(super) fn push(&mut self, turn: Record, added: &AddedTurn) {
         let is_it = added.cursor.newest == Some(turn.id());
         if is_it
@@ -72,6 +72,11 @@ impl CachedLog {
             log.extend([turn]);
             self.cursor = added.cursor;
         }
+    }
+
+    /// Whether its newest turn was made before this time.
+    pub(super) fn is_older_than(&self, time: SystemTime) -> bool {
+        self.log.records().last().is_some_and(|newest| newest.at() < time)
     }
 
     /// The log, if its turns are those that its cursor counts.

@@ -1,50 +1,35 @@
-use std::collections::{BTreeMap, HashMap};
+use lru::LruCache;
 
 use super::{CacheStats, log::CachedLog};
 use crate::session::SessionKey;
 
-/// Logs by key, and the order in which they were last used. The bound holds after every call.
+/// Logs by key, in the order in which they were last used. The bound holds after every call.
 pub(super) struct Lru {
     max_bytes: u64,
-    by_key: HashMap<SessionKey, Slot>,
-    /// By [`Slot::used`], which is unique.
-    by_use: BTreeMap<u64, SessionKey>,
-    uses: u64,
+    logs: LruCache<SessionKey, CachedLog>,
     /// Counts removals. A load that began before one may bring back what was removed.
     generation: u64,
     stats: CacheStats,
 }
 
-struct Slot {
-    log: CachedLog,
-    used: u64,
-}
-
 impl Lru {
     pub(super) fn new(max_bytes: u64) -> Self {
-        Self {
-            max_bytes,
-            by_key: HashMap::new(),
-            by_use: BTreeMap::new(),
-            uses: 0,
-            generation: 0,
-            stats: CacheStats::default(),
-        }
+        Self { max_bytes, logs: LruCache::unbounded(), generation: 0, stats: CacheStats::default() }
     }
 
     pub(super) fn stats(&self) -> CacheStats {
-        CacheStats { sessions: self.by_key.len() as u64, ..self.stats }
+        CacheStats { sessions: self.logs.len() as u64, ..self.stats }
     }
 
     /// The log, if it is kept, and the generation for [`put`](Self::put).
     pub(super) fn get(&self, key: &SessionKey) -> (Option<CachedLog>, u64) {
-        (self.by_key.get(key).map(|slot| slot.log.clone()), self.generation)
+        (self.logs.peek(key).cloned(), self.generation)
     }
 
     /// Gives up a log that is about to be put back longer, so that it is not shared meanwhile. What another load
     /// has put in its place stays.
     pub(super) fn release(&mut self, key: &SessionKey, log: &CachedLog, generation: u64) {
-        if generation == self.generation && self.by_key.get(key).is_some_and(|slot| slot.log.is(log)) {
+        if generation == self.generation && self.logs.peek(key).is_some_and(|kept| kept.is(log)) {
             self.take(key);
         }
     }
@@ -64,7 +49,7 @@ impl Lru {
 
     /// The log, if it is kept.
     pub(super) fn peek(&self, key: &SessionKey) -> Option<&CachedLog> {
-        self.by_key.get(key).map(|slot| &slot.log)
+        self.logs.peek(key)
     }
 
     /// Changes a log that is kept, which uses it.
@@ -81,14 +66,12 @@ impl Lru {
         if log.is_empty() || weight > self.max_bytes {
             return;
         }
-        self.uses += 1;
         self.stats.bytes += weight;
-        self.by_use.insert(self.uses, key.clone());
-        self.by_key.insert(key.clone(), Slot { log, used: self.uses });
+        self.logs.put(key.clone(), log);
         while self.stats.bytes > self.max_bytes
-            && let Some(oldest) = self.by_use.values().next().cloned()
+            && let Some((oldest, log)) = self.logs.pop_lru()
         {
-            self.take(&oldest);
+            self.stats.bytes -= self::weight(&oldest, &log);
             self.stats.evicted += 1;
         }
     }
@@ -99,11 +82,20 @@ impl Lru {
         self.take(key);
     }
 
+    /// Forgets all logs of a kind, also for the loads that are under way.
+    pub(super) fn remove_all(&mut self, is_one: impl Fn(&SessionKey, &CachedLog) -> bool) {
+        self.generation += 1;
+        let found: Vec<SessionKey> =
+            self.logs.iter().filter(|(key, log)| is_one(key, log)).map(|(key, _)| key.clone()).collect();
+        for key in found {
+            self.take(&key);
+        }
+    }
+
     fn take(&mut self, key: &SessionKey) -> Option<CachedLog> {
-        let slot = self.by_key.remove(key)?;
-        self.by_use.remove(&slot.used);
-        self.stats.bytes -= weight(key, &slot.log);
-        Some(slot.log)
+        let log = self.logs.pop(key)?;
+        self.stats.bytes -= weight(key, &log);
+        Some(log)
     }
 }
 
@@ -117,5 +109,5 @@ fn weight(key: &SessionKey, log: &CachedLog) -> u64 {
     log.weight() + key as u64 + TABLES
 }
 
-/// What the two tables take for one log, generously.
+/// What the table takes for one log, rounded up.
 const TABLES: u64 = 512;

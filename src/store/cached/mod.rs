@@ -6,6 +6,7 @@ mod lru;
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use self::{
@@ -13,7 +14,7 @@ use self::{
     lru::Lru,
 };
 use super::{
-    Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
+    Appended, Cursor, Erased, HistoryStore, LoadOptions, Loaded, Page, Scope, StoreError, StoreErrorKind,
 };
 use crate::{
     history::{Record, RecordId},
@@ -31,7 +32,7 @@ use crate::{
 /// taken from its start, in the same answer. Any number of replicas may cache one store.
 ///
 /// A turn that was appended through this cache is kept at once if the store says [which turn is before
-/// it](Appended::Appended), and the kept log ends there and nobody holds what a load answered of it; otherwise it comes
+/// it](Appended::Appended), the kept log ends there, and no answer to a load still shares it; otherwise it comes
 /// with the next load. The cursor alone would not tell: where a server can lose acknowledged turns, the place before
 /// the new one may hold another turn by then. A session's first turn comes with the next load: many have no second.
 ///
@@ -40,7 +41,7 @@ use crate::{
 /// At most [`max_bytes`](Self::with_max_bytes) of memory, counted as what records, their headers and the tables
 /// take; past that the logs that were neither loaded nor appended to for longest go. A log that is larger by itself is
 /// not kept. A session that another replica deletes, or that expires, leaves this memory when it is loaded next
-/// or when room is needed; a deletion through this cache drops it at once.
+/// or when room is needed. A deletion or an erasure through this cache drops it at once.
 ///
 /// # Order of wrappers
 ///
@@ -90,7 +91,7 @@ impl<S> Cached<S> {
         Self { inner, cache: Mutex::new(Lru::new(DEFAULT_MAX_BYTES)) }
     }
 
-    /// Takes at most so many bytes of memory. Default: 128 MiB.
+    /// The largest number of bytes of memory. Default: 128 MiB.
     #[must_use]
     pub fn with_max_bytes(self, bytes: u64) -> Self {
         Self { cache: Mutex::new(Lru::new(bytes)), ..self }
@@ -121,7 +122,7 @@ impl<S> Cached<S> {
     fn keep(&self, key: &SessionKey, turn: &Record, cursor: Cursor, before: RecordId) {
         let added = AddedTurn { cursor, before };
         if self.cache().peek(key).is_some_and(|log| log.is_followed_by(&added)) {
-            // It may be large: nobody waits while it is copied.
+            // It may be large: it is copied outside of the lock.
             let turn = turn.detached();
             self.cache().change(key, |log| log.push(turn, &added));
         }
@@ -135,17 +136,23 @@ impl<S> Cached<S> {
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: HistoryStore> HistoryStore for Cached<S> {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let options = options.into();
+        let after = options.after.as_ref();
         let (known, generation) = self.cache().get(key);
         let cursor = known.as_ref().map(|log| log.cursor());
-        let loaded = self.inner.load(key, cursor.as_ref().or(after)).await?;
+        let loaded = self.inner.load(key, LoadOptions { after: cursor.or(options.after) }).await?;
         let whole = match known {
             // The end of a log alone cannot be kept.
             None if !loaded.from_start => return Ok(loaded),
             Some(log) if !loaded.from_start => match self.extend(key, log, &loaded, generation) {
                 Some(log) => return Ok(log.after(after)),
                 // What the store says came after the cursor does not. Its whole log decides.
-                None => self.inner.load(key, None).await?,
+                None => self.inner.load(key, LoadOptions { after: None }).await?,
             },
             Some(log) => {
                 // What the store lost, it may have had more of than it has now.
@@ -160,12 +167,12 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
         Ok(log.after(after))
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        let answer = self.inner.append(key, at, turn).await?;
+    async fn append(&self, key: &SessionKey, at: &Cursor, record: &Record) -> Result<Appended, StoreError> {
+        let answer = self.inner.append(key, at, record).await?;
         match answer {
             // What comes packed, a wrapper between this and the store may unpack for a load.
-            Appended::Appended { cursor, before: Some(before) } if turn.envelope().is_none() => {
-                self.keep(key, turn, cursor, before);
+            Appended::Appended { cursor, before: Some(before) } if record.envelope().is_none() => {
+                self.keep(key, record, cursor, before);
             }
             Appended::Gone => self.cache().remove(key),
             Appended::Appended { .. } | Appended::AlreadyThere(_) => {}
@@ -181,17 +188,30 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
         deleted
     }
 
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.inner.sessions(scope, page).await
+    async fn delete_principal(&self, scope: &Scope, page: &Page) -> Result<Erased, StoreError> {
+        let is_of = |key: &SessionKey, _: &CachedLog| {
+            key.namespace() == scope.namespace && key.principal() == &scope.principal
+        };
+        self.cache().remove_all(is_of);
+        let erased = self.inner.delete_principal(scope, page).await;
+        self.cache().remove_all(is_of);
+        erased
     }
 
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.inner.durability().await
+    async fn expire(&self, namespace: &str, age: Duration, page: &Page) -> Result<Erased, StoreError> {
+        let is_old = |key: &SessionKey, log: &CachedLog| {
+            let oldest = SystemTime::now().checked_sub(age);
+            key.namespace() == namespace && oldest.is_some_and(|oldest| log.is_older_than(oldest))
+        };
+        let erased = self.inner.expire(namespace, age, page).await;
+        self.cache().remove_all(is_old);
+        erased
     }
 
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
+    crate::delegate_history_store!(
+        |this| this.inner;
+        read, sessions, principals, durability, name, close
+    );
 }
 
 impl<S: fmt::Debug> fmt::Debug for Cached<S> {

@@ -24,7 +24,7 @@
 //!
 //! # What is noticed
 //!
-//! Whoever can write to the store can destroy sessions, and cannot make them say something else. A load is refused
+//! A user that can write to the store can destroy sessions, and cannot make them say something else. A load is refused
 //! when
 //!
 //! - a byte of a record was changed, its header included;
@@ -49,7 +49,7 @@ pub use keys::{InvalidKeyRing, KeyRing};
 use std::fmt;
 
 use super::{
-    Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
+    Appended, Cursor, HistoryStore, LoadOptions, Loaded, ReadOptions, RecordPage, StoreError, StoreErrorKind,
 };
 use crate::{
     history::{Record, RecordError, RecordId},
@@ -99,7 +99,7 @@ impl<S> Encrypted<S> {
 
     /// Reads records that are not encrypted, for a store that already has some. Default: they are refused.
     ///
-    /// Until it is taken away again, whoever can write to the store can add turns to sessions.
+    /// Until it is taken away again, a user that can write to the store can add turns to sessions.
     #[must_use]
     pub fn danger_accept_plain_records(mut self) -> Self {
         self.accepts_plain = true;
@@ -132,31 +132,37 @@ impl<S> Encrypted<S> {
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: HistoryStore> HistoryStore for Encrypted<S> {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        let loaded = self.inner.load(key, after).await?;
-        Ok(self.open_all(key, after, loaded)?)
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let options = options.into();
+        let loaded = self.inner.load(key, options).await?;
+        Ok(self.open_all(key, options.after.as_ref(), loaded)?)
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        let sealed = seal::seal(&self.ring, key, at, turn)?;
+    /// What is noticed of a page is what is noticed of a load that began before it.
+    async fn read(&self, key: &SessionKey, options: &ReadOptions) -> Result<RecordPage, StoreError> {
+        let page = self.inner.read(key, options).await?;
+        let RecordPage { cursor, first, records, next } = page;
+        // The order check takes a log that ends with these records and of which all before them is trimmed.
+        let newest = records.last().map(Record::id);
+        let end = Cursor { count: first + records.len() as u64, newest, ..cursor };
+        let loaded = Loaded { cursor: end, records: records.into(), from_start: true, trimmed: first };
+        let records = self.open_all(key, None, loaded)?.records.into();
+        Ok(RecordPage { cursor, first, records, next })
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, record: &Record) -> Result<Appended, StoreError> {
+        let sealed = seal::seal(&self.ring, key, at, record)?;
         self.inner.append(key, at, &sealed).await
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.inner.delete(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.inner.sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.inner.durability().await
-    }
-
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
+    crate::delegate_history_store!(
+        |this| this.inner;
+        delete, sessions, principals, delete_principal, expire, durability, name, close
+    );
 }
 
 impl<S: fmt::Debug> fmt::Debug for Encrypted<S> {

@@ -50,7 +50,7 @@ fn stands(base: &Cursor, place: u64, start: Start, epoch: Epoch, places: &HashMa
     match places.get(&newest) {
         Some(found) => *found == base.count && base.count < place,
         None if base.count < start.before || (base.count == start.before && !start.known) => true,
-        // A server lost it after it was acknowledged, or somebody took it away.
+        // A server lost it after it was acknowledged, or it was taken away.
         None => {
             tracing::warn!(
                 place,

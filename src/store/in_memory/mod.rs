@@ -2,16 +2,15 @@ mod sessions;
 
 use std::{
     fmt,
-    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use self::sessions::{Sessions, key_weight, weight};
 use super::{
-    Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-    StoreErrorKind, TtlRefresh,
-    retention::{Clock, Retention},
+    Appended, Cursor, Durability, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
+    ReadOptions, RecordPage, Retention, Scope, SessionPage, StoreError, StoreErrorKind, erasure,
+    retention::{self, Clock},
 };
 use crate::{history::Record, session::SessionKey};
 
@@ -29,8 +28,7 @@ use crate::{history::Record, session::SessionKey};
 ///
 /// # Defaults
 ///
-/// 256 MiB; sessions expire 30 days after their newest turn; any number of turns a session; what a deletion
-/// leaves behind expires after a day.
+/// 256 MiB; the defaults of [`Retention`].
 ///
 /// # Example
 ///
@@ -38,14 +36,14 @@ use crate::{history::Record, session::SessionKey};
 /// use std::time::Duration;
 /// use tower_session_memory::{
 ///     session::{Principal, SessionKey},
-///     store::{HistoryStore, InMemoryStore},
+///     store::{HistoryStore, InMemoryStore, Retention},
 /// };
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let store = InMemoryStore::new().with_ttl(Duration::from_secs(3600));
+/// let store = InMemoryStore::new().with_retention(Retention::new().with_ttl(Duration::from_secs(3600)));
 /// let key = SessionKey::new("demo", Principal::anonymous(), "my-session".parse().unwrap());
 /// let loaded = store.load(&key, None).await.unwrap();
-/// assert!(loaded.turns.is_empty(), "an unknown session is empty");
+/// assert!(loaded.records.is_empty(), "an unknown session is empty");
 /// # });
 /// ```
 #[derive(Clone, Default)]
@@ -75,48 +73,25 @@ impl InMemoryStore {
         Self::default()
     }
 
-    /// Holds at most so many bytes: records, twice the messages that are short (a log holds them joined, too), and an
-    /// estimate of 512 bytes for each turn and session.
-    /// Default: 256 MiB. A record that is larger by itself is refused as too large.
+    /// The largest number of bytes that the store holds: records, twice the messages that are short (a log holds them
+    /// joined, too), and an estimate of 512 bytes for each turn and session. Default: 256 MiB. A record that is larger by itself is refused as too large.
     #[must_use]
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.settings.max_bytes = bytes;
         self
     }
 
-    /// Sessions expire so long after their newest turn. Default: 30 days.
+    /// How long sessions are kept, and how much of each.
     #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.settings.retention.ttl = ttl;
-        self
-    }
-
-    /// Whether loads put off the expiry too. Default: only appends do.
-    #[must_use]
-    pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
-        self.settings.retention.refresh = refresh;
-        self
-    }
-
-    /// For so long after a deletion, turns that were in flight are refused. Default: one day. Longer than any
-    /// reply and its retries take.
-    #[must_use]
-    pub fn with_tombstone_ttl(mut self, ttl: Duration) -> Self {
-        self.settings.retention.tombstone_ttl = ttl;
-        self
-    }
-
-    /// Keeps only the newest turns of each session. Default: all.
-    #[must_use]
-    pub fn with_max_turns(mut self, turns: NonZeroUsize) -> Self {
-        self.settings.retention.max_turns = Some(turns);
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.settings.retention = retention;
         self
     }
 
     /// Goes by another clock than the system's; for tests.
     #[must_use]
     pub fn with_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.settings.retention.clock = Clock::new(now);
+        self.settings.clock = Clock::new(now);
         self
     }
 
@@ -133,37 +108,40 @@ impl InMemoryStore {
 }
 
 impl HistoryStore for InMemoryStore {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        let retention = &self.settings.retention;
-        let now = retention.clock.now();
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let after = options.into().after;
+        let now = self.settings.clock.now();
         let mut sessions = self.sessions();
         let Some(session) = sessions.live(key, now) else {
-            let cursor = Cursor::start_of(Epoch::UNBORN);
-            return Ok(Loaded {
-                cursor,
-                records: Vec::new().into(),
-                from_start: after != Some(&cursor),
-                trimmed: 0,
-            });
+            return Ok(Loaded::unknown(after.as_ref()));
         };
-        let loaded = session.load(after);
-        let refreshed = retention.refreshed(session.expires(), now);
+        let loaded = session.load(after.as_ref());
+        let refreshed = self.settings.retention.refreshed(session.expires(), now);
         if let Some(expires) = refreshed.filter(|_| loaded.cursor.count > 0) {
             sessions.expire_at(key, expires);
         }
         Ok(loaded)
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        if !turn.belongs_to(key.digest()) {
+    async fn read(&self, key: &SessionKey, options: &ReadOptions) -> Result<RecordPage, StoreError> {
+        let now = self.settings.clock.now();
+        Ok(self.sessions().live(key, now).map_or_else(RecordPage::unknown, |session| session.read(options)))
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, record: &Record) -> Result<Appended, StoreError> {
+        if !record.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }
-        if weight(turn) + key_weight(key) > self.settings.max_bytes {
+        if weight(record) + key_weight(key) > self.settings.max_bytes {
             return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
-        let now = self.settings.retention.clock.now();
+        let now = self.settings.clock.now();
         let mut sessions = self.sessions();
-        let answer = sessions.append(key, at, turn, now, &self.settings.retention);
+        let answer = sessions.append(key, at, record, now, &self.settings.retention);
         if matches!(answer, Appended::Appended { .. }) {
             sessions.shrink(self.settings.max_bytes, key, now);
         }
@@ -171,7 +149,7 @@ impl HistoryStore for InMemoryStore {
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        let now = self.settings.retention.clock.now();
+        let now = self.settings.clock.now();
         let mut sessions = self.sessions();
         sessions.delete(key, now, &self.settings.retention);
         sessions.shrink(self.settings.max_bytes, key, now);
@@ -179,10 +157,28 @@ impl HistoryStore for InMemoryStore {
     }
 
     async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        let before = page.after.as_deref().map_or(Ok(u64::MAX), str::parse);
-        let before = before.map_err(|error| StoreError::with_source(StoreErrorKind::Other, error))?;
-        let now = self.settings.retention.clock.now();
-        Ok(self.sessions().page(scope, before, page.limit.clamp(1, 1000), now))
+        let before = erasure::place(page, u64::MAX)?;
+        let now = self.settings.clock.now();
+        Ok(self.sessions().sessions(scope, before, page.size(), now))
+    }
+
+    async fn principals(&self, namespace: &str, page: &Page) -> Result<PrincipalPage, StoreError> {
+        let before = erasure::place(page, u64::MAX)?;
+        let now = self.settings.clock.now();
+        Ok(self.sessions().principals(namespace, before, page.size(), now))
+    }
+
+    async fn delete_principal(&self, scope: &Scope, page: &Page) -> Result<Erased, StoreError> {
+        erasure::is_first_or_further(page)?;
+        let now = self.settings.clock.now();
+        let most = Erased::sessions_of(page);
+        Ok(self.sessions().delete_principal(scope, most, now, &self.settings.retention))
+    }
+
+    async fn expire(&self, namespace: &str, age: Duration, page: &Page) -> Result<Erased, StoreError> {
+        let after = erasure::place(page, 0)?;
+        let before = retention::before(self.settings.clock.now(), age);
+        Ok(self.sessions().expire(namespace, before, after, Erased::sessions_of(page)))
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {
@@ -192,6 +188,9 @@ impl HistoryStore for InMemoryStore {
     fn name(&self) -> &'static str {
         "memory"
     }
+
+    /// Keeps what it holds: there is nothing to give up.
+    async fn close(&self) {}
 }
 
 impl fmt::Debug for InMemoryStore {
@@ -207,10 +206,11 @@ impl fmt::Debug for InMemoryStore {
 struct Settings {
     max_bytes: u64,
     retention: Retention,
+    clock: Clock,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_bytes: 256 * 1024 * 1024, retention: Retention::default() }
+        Self { max_bytes: 256 * 1024 * 1024, retention: Retention::default(), clock: Clock::default() }
     }
 }

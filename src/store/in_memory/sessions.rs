@@ -1,5 +1,6 @@
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
+    convert::Infallible,
     sync::Arc,
 };
 
@@ -8,13 +9,16 @@ use crate::{
     history::{Log, Parent, Record, RecordId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Loaded, Records, Scope, SessionPage, SessionSummary,
+        Appended, Cursor, Erased, Loaded, PrincipalPage, PrincipalSummary, ReadOptions, RecordPage, Records,
+        Retention, Scope, SessionPage, SessionSummary,
+        erasure::FURTHER,
         head::{Head, Place},
-        retention::{Retention, system_time},
+        retention::{expiry_time, system_time},
+        trim::{self, Kept},
     },
 };
 
-/// All sessions of a store, and what it takes to find the oldest of them.
+/// All sessions of a store, and the orders in which they are asked for.
 #[derive(Default)]
 pub(super) struct Sessions {
     by_key: HashMap<SessionKey, Session>,
@@ -22,6 +26,8 @@ pub(super) struct Sessions {
     by_touch: BTreeMap<u64, SessionKey>,
     /// By expiry and [`Session::touched`].
     by_expiry: BTreeSet<(i64, u64)>,
+    /// [`Session::touched`] of each principal's sessions, without tombstones.
+    by_owner: HashMap<Arc<Scope>, BTreeSet<u64>>,
     last_touch: u64,
     stats: InMemoryStats,
 }
@@ -29,16 +35,26 @@ pub(super) struct Sessions {
 /// A log, or a tombstone, which is a log without turns.
 pub(super) struct Session {
     head: Head,
-    /// Shared with the loads that are looked at.
+    /// Shared with answers to loads.
     log: Arc<Log>,
     /// Ids of trimmed turns, the newest last.
     forgotten: VecDeque<RecordId>,
-    /// Ids of the log and of `forgotten`; none until there are so many that looking at each would take longer.
+    /// Ids of the log and of `forgotten`; none while the log is short and looking at each turn is faster.
     ids: HashSet<RecordId>,
+    /// Its principal, while it is in [`Sessions::by_owner`].
+    owner: Option<Arc<Scope>>,
+    /// Bytes of the records.
+    record_bytes: u64,
+    /// The number of records up to the newest that opens an exchange, trimmed ones included.
+    opened: u64,
+    model: Option<String>,
+    title: Option<String>,
     /// Counts the changes of the whole store; the order of listings and evictions.
     touched: u64,
+    created: i64,
     updated: i64,
     expires: i64,
+    /// Bytes of memory.
     bytes: u64,
 }
 
@@ -75,17 +91,76 @@ impl Sessions {
         let removed = if known { self.remove(key) } else { None };
         let mut session = removed.filter(|_| live).unwrap_or_else(|| Session::new(Head::fresh()));
         let before = session.head.newest;
+        if before.is_none() {
+            session.created = now;
+        }
         session.push(turn.clone());
-        session.trim(session.head.excess(retention.max_turns));
+        session.trim(session.excess(retention));
         let cursor = session.head.cursor();
         self.insert(key, session, now, retention.session_expiry(now));
         Appended::Appended { cursor, before }
     }
 
-    pub(super) fn delete(&mut self, key: &SessionKey, now: i64, retention: &Retention) {
+    pub(super) fn delete(&mut self, key: &SessionKey, now: i64, retention: &Retention) -> Option<(u64, u64)> {
         let tombstone = Session::new(Head::tombstone());
-        self.remove(key);
+        let removed = self.remove(key).map(|session| session.size());
         self.insert(key, tombstone, now, retention.tombstone_expiry(now));
+        removed
+    }
+
+    /// One step of the erasure of a principal's sessions, of at most this number of them.
+    pub(super) fn delete_principal(
+        &mut self,
+        scope: &Scope,
+        most: usize,
+        now: i64,
+        retention: &Retention,
+    ) -> Erased {
+        let mut erased = Erased::default();
+        let found: Vec<SessionKey> = self.owned(scope).take(most).map(|(_, key)| key.clone()).collect();
+        for key in found {
+            if let Some((records, bytes)) = self.delete(&key, now, retention) {
+                erased.add(records, bytes);
+            }
+        }
+        erased.next = self.owned(scope).next().map(|_| FURTHER.to_owned());
+        erased
+    }
+
+    /// One step of the erasure of a namespace's sessions that were appended to last before this time, after this place in
+    /// the order of changes. That is the order of time, but for a clock that was set: so it ends where it finds none for a
+    /// while.
+    pub(super) fn expire(&mut self, namespace: &str, before: i64, after: u64, most: usize) -> Erased {
+        let mut erased = Erased::default();
+        let (mut old, mut last, mut found) = (false, None, Vec::new());
+        for (touched, key) in self.by_touch.range(after + 1..).take(LOOKED_THROUGH) {
+            let Some(session) = self.by_key.get(key).filter(|session| session.updated < before) else {
+                last = Some(*touched);
+                continue;
+            };
+            old = true;
+            if key.namespace() == namespace && session.head.count > 0 {
+                if found.len() == most {
+                    break;
+                }
+                found.push(key.clone());
+            }
+            last = Some(*touched);
+        }
+        for key in found {
+            if let Some(session) = self.remove(&key) {
+                let (records, bytes) = session.size();
+                erased.add(records, bytes);
+            }
+        }
+        erased.next = last.filter(|_| old).map(|last| last.to_string());
+        erased
+    }
+
+    /// A principal's sessions, expired ones included: from the one that was changed longest ago on.
+    fn owned(&self, scope: &Scope) -> impl DoubleEndedIterator<Item = (u64, &SessionKey)> {
+        let touched = self.by_owner.get(scope).into_iter().flatten();
+        touched.filter_map(|touched| self.by_touch.get(touched).map(|key| (*touched, key)))
     }
 
     /// Puts a session in as the most recently changed.
@@ -97,6 +172,17 @@ impl Sessions {
         self.stats.bytes += session.bytes + key_weight(key);
         self.by_touch.insert(session.touched, key.clone());
         self.by_expiry.insert((session.expires, session.touched));
+        if session.head.count > 0 {
+            let owner = session.owner.get_or_insert_with(|| Arc::new(Scope::of(key)));
+            match self.by_owner.entry(Arc::clone(owner)) {
+                Entry::Occupied(mut sessions) => {
+                    sessions.get_mut().insert(session.touched);
+                }
+                Entry::Vacant(none) => {
+                    none.insert(BTreeSet::from([session.touched]));
+                }
+            }
+        }
         self.by_key.insert(key.clone(), session);
     }
 
@@ -104,6 +190,14 @@ impl Sessions {
         let session = self.by_key.remove(key)?;
         self.by_touch.remove(&session.touched);
         self.by_expiry.remove(&(session.expires, session.touched));
+        if let Some(owner) = &session.owner
+            && let Some(sessions) = self.by_owner.get_mut(owner)
+        {
+            sessions.remove(&session.touched);
+            if sessions.is_empty() {
+                self.by_owner.remove(owner);
+            }
+        }
         self.stats.bytes -= session.bytes + key_weight(key);
         Some(session)
     }
@@ -144,14 +238,15 @@ impl Sessions {
         }
     }
 
-    /// Drops the oldest turns of the only session that is left.
+    /// Drops the oldest turns of the only session that is left, in whole exchanges.
     fn trim_alone(&mut self, max_bytes: u64, key: &SessionKey) {
         let mut over = self.stats.bytes - max_bytes;
         let Some(session) = self.by_key.get_mut(key) else { return };
         let before = session.bytes;
         let mut trimmed = 0;
-        for turn in session.log.records().iter().rev().skip(1).rev() {
-            if over == 0 {
+        let most = session.before_newest_exchange();
+        for turn in session.log.records() {
+            if trimmed == most || (over == 0 && trim::opens_exchange(turn)) {
                 break;
             }
             over = over.saturating_sub(weight(turn) - FORGOTTEN_WEIGHT);
@@ -167,23 +262,44 @@ impl Sessions {
         );
     }
 
-    pub(super) fn page(&self, scope: &Scope, before: u64, limit: usize, now: i64) -> SessionPage {
-        let mut found = self.by_touch.range(..before).rev().filter_map(|(_, key)| {
-            let listed = key.principal() == &scope.principal && key.namespace() == scope.namespace;
-            let session = self.live(key, now).filter(|session| listed && session.head.count > 0)?;
+    pub(super) fn sessions(&self, scope: &Scope, before: u64, limit: usize, now: i64) -> SessionPage {
+        let mut found = self.owned(scope).rev().filter_map(|(touched, key)| {
+            let session = self.live(key, now).filter(|_| touched < before)?;
             Some((session, key))
         });
         let mut page = SessionPage::default();
         let mut last = 0;
         for (session, key) in found.by_ref().take(limit) {
             last = session.touched;
-            page.sessions.push(SessionSummary {
-                id: key.id().clone(),
-                turns: session.log.records().len() as u64,
-                updated_at: system_time(session.updated),
-            });
+            page.sessions.push(session.summary(key));
         }
         page.next = found.next().map(|_| last.to_string());
+        page
+    }
+
+    /// The principals whose newest session was changed before this place in the order of changes.
+    pub(super) fn principals(&self, namespace: &str, before: u64, limit: usize, now: i64) -> PrincipalPage {
+        let mut page = PrincipalPage::default();
+        let mut last = None;
+        let mut left = LOOKED_THROUGH;
+        for (touched, key) in self.by_touch.range(..before).rev() {
+            if left == 0 || page.principals.len() == limit {
+                page.next = last.map(|last: u64| last.to_string());
+                break;
+            }
+            (left, last) = (left - 1, Some(*touched));
+            let Some(session) = self.live(key, now).filter(|_| key.namespace() == namespace) else {
+                continue;
+            };
+            let newest = session
+                .owner
+                .as_ref()
+                .and_then(|owner| self.owned(owner).rev().find(|(_, key)| self.live(key, now).is_some()));
+            if newest.is_some_and(|(newest, _)| newest == *touched) {
+                let updated = system_time(session.updated);
+                page.principals.push(PrincipalSummary::new(key.principal().clone(), updated));
+            }
+        }
         page
     }
 }
@@ -195,7 +311,13 @@ impl Session {
             log: Arc::default(),
             forgotten: VecDeque::new(),
             ids: HashSet::new(),
+            owner: None,
+            record_bytes: 0,
+            opened: 0,
+            model: None,
+            title: None,
             touched: 0,
+            created: 0,
             updated: 0,
             expires: 0,
             bytes: 0,
@@ -223,6 +345,57 @@ impl Session {
         }
     }
 
+    pub(super) fn read(&self, options: &ReadOptions) -> RecordPage {
+        let first = options.from.clamp(self.head.trimmed, self.head.count);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for record in &self.log.records()[(first - self.head.trimmed) as usize..] {
+            let more = record.bytes().len() as u64;
+            if !options.takes(records.len(), bytes, more) {
+                break;
+            }
+            bytes += more;
+            records.push(record.clone());
+        }
+        RecordPage::new(self.head.cursor(), first, records)
+    }
+
+    /// How many records there are, and how many bytes they have.
+    fn size(&self) -> (u64, u64) {
+        (self.log.records().len() as u64, self.record_bytes)
+    }
+
+    fn summary(&self, key: &SessionKey) -> SessionSummary {
+        let (turns, bytes) = self.size();
+        SessionSummary {
+            id: key.id().clone(),
+            turns,
+            bytes,
+            created_at: system_time(self.created),
+            updated_at: system_time(self.updated),
+            expires_at: expiry_time(self.expires),
+            model: self.model.clone(),
+            title: self.title.clone(),
+        }
+    }
+
+    fn before_newest_exchange(&self) -> u64 {
+        self.opened.saturating_sub(self.head.trimmed + 1)
+    }
+
+    /// How many of the oldest records are past the bounds.
+    fn excess(&self, retention: &Retention) -> u64 {
+        let (records, bytes) = self.size();
+        let kept = Kept { records, bytes, before_newest_exchange: self.before_newest_exchange() };
+        let turns = self.log.records();
+        let look = |at: u64| {
+            let record = turns.get(at as usize);
+            let found = |record: &Record| (record.bytes().len() as u64, trim::opens_exchange(record));
+            Ok::<_, Infallible>(record.map_or((0, true), found))
+        };
+        let Ok(excess) = kept.excess(retention, look);
+        excess.records
+    }
+
     fn has(&self, id: RecordId) -> bool {
         match self.ids.is_empty() {
             true => self.log.records().iter().any(|turn| turn.id() == id),
@@ -240,6 +413,15 @@ impl Session {
     fn push(&mut self, turn: Record) {
         self.head = self.head.with(turn.id());
         self.bytes += weight(&turn);
+        self.record_bytes += turn.bytes().len() as u64;
+        if self.opened == 0 || trim::opens_exchange(&turn) {
+            self.opened = self.head.count;
+        }
+        for (name, named) in [(&mut self.model, trim::model(&turn)), (&mut self.title, trim::title(&turn))] {
+            if named.is_some() && name.as_deref() != named {
+                *name = named.map(str::to_owned);
+            }
+        }
         if !self.ids.is_empty() {
             self.ids.insert(turn.id());
         }
@@ -249,7 +431,7 @@ impl Session {
         }
     }
 
-    /// Sees to it that the ids are in a table.
+    /// Puts the ids in a table, if they are in none.
     fn index(&mut self) {
         if self.ids.is_empty() {
             self.ids.extend(self.log.records().iter().map(Record::id));
@@ -266,6 +448,7 @@ impl Session {
         for turn in &log.records()[..excess] {
             self.head.trimmed += 1;
             self.bytes -= weight(turn) - FORGOTTEN_WEIGHT;
+            self.record_bytes -= turn.bytes().len() as u64;
             self.forgotten.push_back(turn.id());
         }
         log.trim(excess);
@@ -279,6 +462,8 @@ impl Session {
 }
 
 const SWEPT_PER_CHANGE: usize = 16;
+/// Sessions that one step of a listing of principals or of an expiry looks at.
+const LOOKED_THROUGH: usize = 1024;
 /// Turns whose ids are looked at one by one.
 const LOOKED_AT: usize = 16;
 const OVERHEAD: u64 = 512;

@@ -11,12 +11,12 @@ use crate::{
 /// Why a PostgreSQL store could not be connected to. Its text holds no password, and no address or name but what
 /// the server or its certificate says.
 #[derive(Debug)]
-pub struct ConnectError(pub(super) ConnectProblem);
+pub struct OpenError(pub(super) OpenProblem);
 
 /// What stands in the way of using a PostgreSQL store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConnectProblem {
+pub enum OpenProblem {
     /// The URL cannot be used; the text says which part. (Never the URL itself: it may hold a password.)
     #[error("its URL {0}")]
     Url(&'static str),
@@ -67,21 +67,21 @@ pub enum ConnectProblem {
 #[derive(Debug)]
 pub struct Said(String);
 
-impl ConnectError {
+impl OpenError {
     /// What is wrong.
     #[must_use]
-    pub fn problem(&self) -> &ConnectProblem {
+    pub fn problem(&self) -> &OpenProblem {
         &self.0
     }
 }
 
-impl fmt::Display for ConnectError {
+impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot use the PostgreSQL session store: {}", self.0)
     }
 }
 
-impl Error for ConnectError {
+impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
     }
@@ -110,13 +110,13 @@ impl From<tokio_postgres::Error> for Said {
     }
 }
 
-impl From<tokio_postgres::Error> for ConnectProblem {
+impl From<tokio_postgres::Error> for OpenProblem {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Server(error.into())
     }
 }
 
-impl From<PoolError> for ConnectProblem {
+impl From<PoolError> for OpenProblem {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Backend(error) => error.into(),
@@ -126,7 +126,7 @@ impl From<PoolError> for ConnectProblem {
     }
 }
 
-/// What callers are told when no connection was to be had. This attempt did nothing.
+/// The error for callers when no connection was to be had. This attempt did nothing.
 pub(super) fn no_connection(error: PoolError) -> StoreError {
     match error {
         PoolError::Closed => StoreError::new(StoreErrorKind::Other),
@@ -142,12 +142,12 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
     }
 }
 
-/// What callers are told when an attempt did nothing, and why.
+/// The error for callers when an attempt did nothing, and why.
 pub(super) fn unavailable(why: &str) -> StoreError {
     StoreError::with_source(StoreErrorKind::Unavailable, Said(why.to_owned()))
 }
 
-/// What callers are told of a statement that failed.
+/// The error for callers whose statement failed.
 pub(super) fn store_error(error: tokio_postgres::Error) -> StoreError {
     let kind = match error.code() {
         Some(code) => kind(code),
@@ -204,7 +204,7 @@ fn leaves_unknown(code: &SqlState) -> bool {
 fn kind(code: &SqlState) -> StoreErrorKind {
     match code.code() {
         _ if leaves_unknown(code) => StoreErrorKind::Timeout,
-        // Statement timeout, or somebody cancelled it.
+        // Statement timeout, or an operator cancelled it.
         "57014" => StoreErrorKind::Timeout,
         // A read-only server: a standby, or a primary that became one.
         "25006" => StoreErrorKind::Unavailable,

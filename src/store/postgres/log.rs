@@ -1,6 +1,6 @@
 //! The statements, and what their answers mean.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_postgres::{Row, types::Type};
@@ -13,10 +13,11 @@ use super::{
 };
 use crate::{
     history::{Parent, Record, RecordId},
-    session::{SessionId, SessionKey},
+    session::{Principal, SessionId, SessionKey},
     store::{
-        Appended, Cursor, Durability, Epoch, Loaded, Page, Scope, SessionPage, SessionSummary, StoreError,
-        StoreErrorKind, TtlRefresh, retention::Retention,
+        Appended, Cursor, Durability, Epoch, Erased, Loaded, Page, PrincipalPage, PrincipalSummary,
+        ReadOptions, RecordPage, Retention, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind,
+        TtlRefresh, erasure::place, trim,
     },
 };
 
@@ -28,13 +29,22 @@ pub(super) struct Statements {
     load: String,
     append: String,
     delete: String,
+    read: String,
     sessions: String,
+    principals: String,
+    erase: String,
+    expire: String,
     sweep: String,
 }
 
 /// What one round of the sweep removes at most.
 const SWEPT_SESSIONS: i64 = 64;
 const SWEPT_TURNS: i64 = 2048;
+
+/// Records after which a step of an erasure takes no further session.
+const ENOUGH_RECORDS: i64 = Erased::ENOUGH_RECORDS as i64;
+/// Sessions that one step of a listing of principals or of an expiry looks at.
+const LOOKED_THROUGH: i64 = 1024;
 
 /// One snapshot: the head and the turns after the cursor, or all of them where the cursor says nothing here. A
 /// session without such turns is one row whose record is null. Materialized, so that the cursor is looked up once.
@@ -67,13 +77,49 @@ const REFRESH: &str = ",
     )";
 const APPEND: &str = "
     SELECT o_outcome, o_epoch, o_count, o_newest
-    FROM {append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    FROM {append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 const DELETE: &str = "SELECT {delete}($1, $2, $3, $4, $5)";
+const READ: &str = "
+    SELECT s.epoch, s.count, s.newest, greatest($4, s.trimmed), t.record
+    FROM {sessions} s LEFT JOIN LATERAL (
+        SELECT seq, record FROM (
+            SELECT seq, record, pg_catalog.sum(pg_catalog.octet_length(record)) OVER (ORDER BY seq) AS upto FROM (
+                SELECT seq, record FROM {turns}
+                WHERE session = s.session AND seq > greatest($4, s.trimmed) ORDER BY seq LIMIT $5
+            ) part
+        ) measured
+        WHERE upto <= $6 OR seq = greatest($4, s.trimmed) + 1
+    ) t ON true
+    WHERE {on_primary}() AND namespace = $1 AND principal = $2 AND id = $3 AND expires_at > pg_catalog.now()
+    ORDER BY t.seq";
 const SESSIONS: &str = "
-    SELECT id, count - trimmed AS turns, updated_at, touched FROM {sessions}
+    SELECT id, count - trimmed AS turns, bytes, created_at, updated_at,
+           CASE WHEN expires_at < 'infinity' THEN expires_at END, model, title, touched
+    FROM {sessions}
     WHERE {on_primary}() AND namespace = $1 AND principal = $2 AND count > 0 AND touched < $3
       AND expires_at > pg_catalog.now()
     ORDER BY touched DESC LIMIT $4";
+/// A principal stands where its newest session does; the others of it are passed over. The last row counts all that were
+/// looked at, and says where they end.
+const PRINCIPALS: &str = "
+    WITH looked AS MATERIALIZED (
+        SELECT principal, updated_at, touched FROM {sessions}
+        WHERE {on_primary}() AND namespace = $1 AND count > 0 AND touched < $2 AND expires_at > pg_catalog.now()
+        ORDER BY touched DESC LIMIT $3
+    ), newest AS (
+        SELECT principal, updated_at, touched FROM looked
+        WHERE NOT EXISTS (
+            SELECT FROM {sessions} s
+            WHERE s.namespace = $1 AND s.principal = looked.principal AND s.count > 0
+              AND s.touched > looked.touched AND s.expires_at > pg_catalog.now()
+        )
+        ORDER BY touched DESC LIMIT $4
+    )
+    SELECT principal, updated_at, touched, NULL::int8 FROM newest
+    UNION ALL
+    SELECT NULL, NULL, pg_catalog.min(touched), pg_catalog.count(*) FROM looked";
+const ERASE: &str = "SELECT o_sessions, o_records, o_bytes, o_next FROM {erase}($1, $2, $3, $4, $5)";
+const EXPIRE: &str = "SELECT o_sessions, o_records, o_bytes, o_next FROM {expire}($1, $2, $3, $4, $5, $6)";
 const SWEEP: &str = "SELECT {sweep}($1, $2)";
 const DURABILITY: &str = "
     SELECT pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'),
@@ -89,7 +135,11 @@ impl Statements {
             load: names.fill(&load),
             append: names.fill(APPEND),
             delete: names.fill(DELETE),
+            read: names.fill(READ),
             sessions: names.fill(SESSIONS),
+            principals: names.fill(PRINCIPALS),
+            erase: names.fill(ERASE),
+            expire: names.fill(EXPIRE),
             sweep: names.fill(SWEEP),
         }
     }
@@ -113,13 +163,7 @@ impl Statements {
         }
         let rows = connections.query(&self.load, &parameters).await?;
         if rows.is_empty() {
-            let cursor = Cursor::start_of(Epoch::UNBORN);
-            return Ok(Loaded {
-                cursor,
-                records: Vec::new().into(),
-                from_start: after != Some(&cursor),
-                trimmed: 0,
-            });
+            return Ok(Loaded::unknown(after));
         }
         loaded(key, &rows)
     }
@@ -142,16 +186,23 @@ impl Statements {
         };
         let record: &[u8] = turn.bytes();
         let ttl = seconds(retention.ttl);
-        let max_turns = retention.max_turns.map(|max| i64::try_from(max.get()).unwrap_or(i64::MAX));
+        let max_turns = retention.max_turns.map(|max| clamped(max.get() as u64));
+        let max_bytes = retention.max_bytes.map(clamped);
+        let opens = trim::opens_exchange(turn);
+        let (model, title) = (trim::model(turn).map(escape), trim::title(turn).map(escape));
         let remembered = Retention::REMEMBERED as i64;
         let parameters = scope.parameters(&[
             (&built_on, Type::UUID),
             (&begins, Type::UUID),
             (&id, Type::UUID),
             (&parent, Type::UUID),
+            (&opens, Type::BOOL),
+            (&model, Type::TEXT),
+            (&title, Type::TEXT),
             (&record, Type::BYTEA),
             (&ttl, Type::FLOAT8),
             (&max_turns, Type::INT8),
+            (&max_bytes, Type::INT8),
             (&remembered, Type::INT8),
         ]);
         let rows = connections.query(&self.append, &parameters).await?;
@@ -177,15 +228,43 @@ impl Statements {
         connections.query(&self.delete, &parameters).await.map(drop)
     }
 
+    pub(super) async fn read(
+        &self,
+        connections: &Connections,
+        key: &SessionKey,
+        options: &ReadOptions,
+    ) -> Result<RecordPage, StoreError> {
+        let scope = KeyColumns::of(key);
+        let from = clamped(options.from);
+        let most = clamped(options.max_records.max(1) as u64);
+        let bytes = clamped(options.max_bytes);
+        let parameters = scope.parameters(&[(&from, Type::INT8), (&most, Type::INT8), (&bytes, Type::INT8)]);
+        let rows = connections.query(&self.read, &parameters).await?;
+        let Some(head) = rows.first() else { return Ok(RecordPage::unknown()) };
+        let cursor = cursor(head, 0)?;
+        let first = number(head, 3)?.min(cursor.count);
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(record) = row.try_get::<_, Option<&[u8]>>(4).map_err(unreadable)? {
+                records.push(decode(record, key)?);
+            }
+        }
+        // A page without records goes nowhere: the log is damaged.
+        if records.is_empty() && first < cursor.count {
+            return Err(StoreError::new(StoreErrorKind::Corrupt));
+        }
+        Ok(RecordPage::new(cursor, first, records))
+    }
+
     pub(super) async fn sessions(
         &self,
         connections: &Connections,
         scope: &Scope,
         page: &Page,
     ) -> Result<SessionPage, StoreError> {
-        let before: i64 = page.after.as_deref().map_or(Ok(i64::MAX), str::parse).map_err(no_such_page)?;
+        let before = clamped(place(page, u64::MAX)?);
         let (namespace, principal) = (escape(&scope.namespace), escape(scope.principal.as_str()));
-        let limit = page.limit.clamp(1, 1000);
+        let limit = page.size();
         let one_more = limit as i64 + 1;
         let mut rows = connections
             .query(
@@ -200,9 +279,99 @@ impl Statements {
             .await?;
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let last: Option<i64> = rows.last().map(|row| row.try_get(3)).transpose().map_err(unreadable)?;
+        let last: Option<i64> = rows.last().map(|row| row.try_get(8)).transpose().map_err(unreadable)?;
         let next = last.filter(|_| more).map(|touched| touched.to_string());
         Ok(SessionPage { sessions: rows.iter().map(summary).collect::<Result<_, _>>()?, next })
+    }
+
+    pub(super) async fn principals(
+        &self,
+        connections: &Connections,
+        namespace: &str,
+        page: &Page,
+    ) -> Result<PrincipalPage, StoreError> {
+        let before = clamped(place(page, u64::MAX)?);
+        let (namespace, limit) = (escape(namespace), page.size());
+        let one_more = limit as i64 + 1;
+        let mut rows = connections
+            .query(
+                &self.principals,
+                &[
+                    (&namespace, Type::TEXT),
+                    (&before, Type::INT8),
+                    (&LOOKED_THROUGH, Type::INT8),
+                    (&one_more, Type::INT8),
+                ],
+            )
+            .await?;
+        let looked = rows.pop().ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt))?;
+        let touched = |row: &Row| row.try_get::<_, Option<i64>>(2).map_err(unreadable);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = match rows.last() {
+            Some(last) if more => touched(last)?,
+            _ if number(&looked, 3)? == LOOKED_THROUGH as u64 => touched(&looked)?,
+            _ => None,
+        };
+        let principal = |row: &Row| {
+            let principal: &str = row.try_get(0).map_err(unreadable)?;
+            let updated_at = row.try_get(1).map_err(unreadable)?;
+            Ok(PrincipalSummary::new(Principal::new(unescape(principal)), updated_at))
+        };
+        let principals = rows.iter().map(principal).collect::<Result<_, StoreError>>()?;
+        Ok(PrincipalPage { principals, next: last.map(|last| last.to_string()) })
+    }
+
+    pub(super) async fn delete_principal(
+        &self,
+        connections: &Connections,
+        retention: &Retention,
+        scope: &Scope,
+        page: &Page,
+    ) -> Result<Erased, StoreError> {
+        place(page, 0)?;
+        let (namespace, principal) = (escape(&scope.namespace), escape(scope.principal.as_str()));
+        let ttl = seconds(retention.tombstone_ttl);
+        let sessions = Erased::sessions_of(page) as i64;
+        let rows = connections
+            .query(
+                &self.erase,
+                &[
+                    (&namespace, Type::TEXT),
+                    (&principal, Type::TEXT),
+                    (&ttl, Type::FLOAT8),
+                    (&sessions, Type::INT8),
+                    (&ENOUGH_RECORDS, Type::INT8),
+                ],
+            )
+            .await?;
+        erased(only(&rows)?)
+    }
+
+    pub(super) async fn expire(
+        &self,
+        connections: &Connections,
+        namespace: &str,
+        age: Duration,
+        page: &Page,
+    ) -> Result<Erased, StoreError> {
+        let (namespace, after) = (escape(namespace), clamped(place(page, 0)?));
+        let Some(age) = seconds(age) else { return Ok(Erased::default()) };
+        let sessions = Erased::sessions_of(page) as i64;
+        let rows = connections
+            .query(
+                &self.expire,
+                &[
+                    (&namespace, Type::TEXT),
+                    (&age, Type::FLOAT8),
+                    (&after, Type::INT8),
+                    (&sessions, Type::INT8),
+                    (&ENOUGH_RECORDS, Type::INT8),
+                    (&LOOKED_THROUGH, Type::INT8),
+                ],
+            )
+            .await?;
+        erased(only(&rows)?)
     }
 
     /// Removes some of what expired; whether there may be more.
@@ -273,6 +442,23 @@ fn escape(text: &str) -> String {
     }
 }
 
+/// The text that was [escaped](escape).
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(char) = rest.next() {
+        match char {
+            '\\' if rest.as_str().starts_with('0') => {
+                rest.next();
+                plain.push('\0');
+            }
+            '\\' => plain.extend(rest.next()),
+            char => plain.push(char),
+        }
+    }
+    plain
+}
+
 /// A time for the server's interval arithmetic; `None` is for ever: what lies past the server's calendar.
 fn seconds(time: Duration) -> Option<f64> {
     const MILLENNIUM: u64 = 1000 * 366 * 24 * 60 * 60;
@@ -320,7 +506,7 @@ fn loaded(key: &SessionKey, rows: &[Row]) -> Result<Loaded, StoreError> {
     let mut turns = Vec::new();
     for row in rows {
         if let Some(record) = row.try_get::<_, Option<&[u8]>>(6).map_err(unreadable)? {
-            turns.push(Record::decode(Bytes::copy_from_slice(record), key.digest()).map_err(damaged)?);
+            turns.push(decode(record, key)?);
         }
     }
     let ends = turns.last().is_none_or(|turn| Some(turn.id()) == cursor.newest);
@@ -330,15 +516,40 @@ fn loaded(key: &SessionKey, rows: &[Row]) -> Result<Loaded, StoreError> {
     Ok(Loaded { cursor, records: turns.into(), from_start: !known, trimmed: number(head, 5)? })
 }
 
-fn summary(row: &Row) -> Result<SessionSummary, StoreError> {
-    let id: &str = row.try_get(0).map_err(unreadable)?;
-    let updated_at: SystemTime = row.try_get(2).map_err(unreadable)?;
-    let id = SessionId::from_bytes(id.as_bytes()).map_err(|_| StoreError::new(StoreErrorKind::Corrupt))?;
-    Ok(SessionSummary { id, turns: number(row, 1)?, updated_at })
+fn decode(record: &[u8], key: &SessionKey) -> Result<Record, StoreError> {
+    Record::decode(Bytes::copy_from_slice(record), key.digest()).map_err(damaged)
 }
 
-fn no_such_page(error: std::num::ParseIntError) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Other, error)
+fn summary(row: &Row) -> Result<SessionSummary, StoreError> {
+    let id: &str = row.try_get(0).map_err(unreadable)?;
+    let id = SessionId::from_bytes(id.as_bytes()).map_err(|_| StoreError::new(StoreErrorKind::Corrupt))?;
+    let name =
+        |column| row.try_get::<_, Option<&str>>(column).map(|name| name.map(unescape)).map_err(unreadable);
+    Ok(SessionSummary {
+        id,
+        turns: number(row, 1)?,
+        bytes: number(row, 2)?,
+        created_at: row.try_get(3).map_err(unreadable)?,
+        updated_at: row.try_get(4).map_err(unreadable)?,
+        expires_at: row.try_get(5).map_err(unreadable)?,
+        model: name(6)?,
+        title: name(7)?,
+    })
+}
+
+/// The answer of one step of an erasure.
+fn erased(row: &Row) -> Result<Erased, StoreError> {
+    let next: Option<i64> = row.try_get(3).map_err(unreadable)?;
+    Ok(Erased {
+        sessions: number(row, 0)?,
+        records: number(row, 1)?,
+        bytes: number(row, 2)?,
+        next: next.map(|next| next.to_string()),
+    })
+}
+
+fn clamped(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -362,5 +573,6 @@ mod tests {
         let escaped: std::collections::HashSet<_> = texts.iter().map(|text| escape(text)).collect();
         assert_eq!(escaped.len(), texts.len());
         assert!(escaped.iter().all(|text| !text.contains('\0')));
+        assert_eq!(texts.map(|text| unescape(&escape(text))), texts);
     }
 }

@@ -10,10 +10,10 @@
 //! ```no_run
 //! use tower_session_memory::store::PostgresStore;
 //!
-//! # async fn connect() -> Result<(), tower_session_memory::store::postgres::ConnectError> {
+//! # async fn connect() -> Result<(), tower_session_memory::store::postgres::OpenError> {
 //! let store = PostgresStore::builder("postgres://user:password@db.example/app")
 //!     .with_schema("conversations")
-//!     .connect()
+//!     .open()
 //!     .await?;
 //! # Ok(())
 //! # }
@@ -33,7 +33,7 @@
 //!
 //! PgBouncer and its kin in session mode need nothing. In transaction mode switch on
 //! [`with_transaction_pooler`](PostgresBuilder::with_transaction_pooler): without it PgBouncer refuses the
-//! connection for its settings, or, told to overlook them, loses prepared statements.
+//! connection for its settings, or, set to overlook them, loses prepared statements.
 //!
 //! # When the server fails
 //!
@@ -88,7 +88,7 @@
 //! # Logs
 //!
 //! The driver, `tokio_postgres`, logs the parameters of each statement at `debug` and `trace`: whole turns, as
-//! bytes. Whoever logs at these levels and has promised not to log conversations leaves its target out. (The
+//! bytes. Where conversations must not be logged, leave its target out at these levels. (The
 //! `session-memory` program does.)
 //!
 //! # What is in the tables
@@ -134,17 +134,17 @@ mod sweep;
 mod tls;
 mod url;
 
-pub use error::{ConnectError, ConnectProblem, Said};
+pub use error::{OpenError, OpenProblem, Said};
 pub use options::{Migrated, PostgresBuilder};
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{log::Statements, pool::Connections};
 use super::{
-    Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError, StoreErrorKind,
-    retention::Retention,
+    Appended, Cursor, Durability, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
+    ReadOptions, RecordPage, Retention, Scope, SessionPage, StoreError, StoreErrorKind,
 };
 use crate::{history::Record, session::SessionKey};
 
@@ -165,42 +165,52 @@ struct Handle {
 }
 
 impl PostgresStore {
-    /// The settings, to begin with the URL. It is read when the store is [connected](PostgresBuilder::connect).
+    /// Opens the store with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`].
+    pub async fn open(url: impl Into<String>) -> Result<Self, OpenError> {
+        Self::builder(url).open().await
+    }
+
+    /// The settings, to begin with the URL. It is read when the store is [opened](PostgresBuilder::open).
     pub fn builder(url: impl Into<String>) -> PostgresBuilder {
         PostgresBuilder::new(url.into())
     }
 
-    /// Closes the connections that are at rest, and the others when their call is done. Calls that come later,
-    /// through any handle, answer an error.
-    ///
-    /// Not needed for durability: an acknowledged turn is as durable as it gets.
-    ///
-    /// # Cancel safety
-    ///
-    /// When it is dropped the store closes all the same. It may be called again.
-    pub async fn close(&self) {
-        self.handle.close();
-        self.handle.tasks.wait().await;
+    /// Notices a record that belongs to another session: the connection that brought it is not to be trusted.
+    fn checked<T>(&self, key: &SessionKey, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if answer.as_ref().is_err_and(StoreError::is_foreign) {
+            tracing::error!(session = %key.digest(), "PostgreSQL answered with another session's record");
+            self.handle.connections.discard();
+        }
+        answer
     }
 }
 
 impl HistoryStore for PostgresStore {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let after = options.into().after;
         let Handle { connections, statements, retention, .. } = &*self.handle;
-        let loaded = statements.load(connections, retention, key, after).await;
-        if loaded.as_ref().is_err_and(StoreError::is_foreign) {
-            tracing::error!(session = %key.digest(), "PostgreSQL answered with another session's record");
-            connections.discard();
-        }
-        loaded
+        self.checked(key, statements.load(connections, retention, key, after.as_ref()).await)
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        if !turn.belongs_to(key.digest()) {
+    async fn read(&self, key: &SessionKey, options: &ReadOptions) -> Result<RecordPage, StoreError> {
+        let Handle { connections, statements, .. } = &*self.handle;
+        self.checked(key, statements.read(connections, key, options).await)
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, record: &Record) -> Result<Appended, StoreError> {
+        if !record.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }
         let Handle { connections, statements, retention, .. } = &*self.handle;
-        statements.append(connections, retention, key, at, turn).await
+        statements.append(connections, retention, key, at, record).await
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
@@ -212,12 +222,31 @@ impl HistoryStore for PostgresStore {
         self.handle.statements.sessions(&self.handle.connections, scope, page).await
     }
 
+    async fn principals(&self, namespace: &str, page: &Page) -> Result<PrincipalPage, StoreError> {
+        self.handle.statements.principals(&self.handle.connections, namespace, page).await
+    }
+
+    async fn delete_principal(&self, scope: &Scope, page: &Page) -> Result<Erased, StoreError> {
+        let Handle { connections, statements, retention, .. } = &*self.handle;
+        statements.delete_principal(connections, retention, scope, page).await
+    }
+
+    async fn expire(&self, namespace: &str, age: Duration, page: &Page) -> Result<Erased, StoreError> {
+        self.handle.statements.expire(&self.handle.connections, namespace, age, page).await
+    }
+
     async fn durability(&self) -> Result<Durability, StoreError> {
         log::durability(&self.handle.connections).await
     }
 
     fn name(&self) -> &'static str {
         "postgres"
+    }
+
+    /// Closes the connections that are at rest, and the others when their call is done.
+    async fn close(&self) {
+        self.handle.close();
+        self.handle.tasks.wait().await;
     }
 }
 

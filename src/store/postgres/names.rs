@@ -1,6 +1,6 @@
 //! What the store's tables are called, and the SQL that names them.
 
-use super::ConnectProblem;
+use super::OpenProblem;
 
 /// The schema, and what every name in it begins with.
 #[derive(Debug, Clone)]
@@ -15,14 +15,14 @@ impl Names {
     /// What the longest of our own names leaves of it.
     const LONGEST_PREFIX: usize = Self::LONGEST - "sessions_by_expiry".len();
 
-    pub(super) fn new(schema: String, prefix: String) -> Result<Self, ConnectProblem> {
+    pub(super) fn new(schema: String, prefix: String) -> Result<Self, OpenProblem> {
         if schema.is_empty() || schema.len() > Self::LONGEST || !is_fit(&schema) {
-            return Err(ConnectProblem::Name(
+            return Err(OpenProblem::Name(
                 "a schema's name has 1 to 63 bytes, none of them $, an apostrophe or NUL",
             ));
         }
         if prefix.len() > Self::LONGEST_PREFIX || !is_fit(&prefix) {
-            return Err(ConnectProblem::Name(
+            return Err(OpenProblem::Name(
                 "a table prefix has at most 45 bytes, none of them $, an apostrophe or NUL",
             ));
         }

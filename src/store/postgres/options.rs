@@ -3,7 +3,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConnectError, ConnectProblem, Handle, PostgresStore,
+    Handle, OpenError, OpenProblem, PostgresStore,
     log::Statements,
     migrate::{self, NEWEST},
     names::Names,
@@ -11,16 +11,15 @@ use super::{
     sweep::Sweeper,
     url::Target,
 };
-use crate::store::{TtlRefresh, retention::Retention};
+use crate::store::Retention;
 
 /// The settings of a [`PostgresStore`].
 ///
 /// # Defaults
 ///
-/// Tables in the schema `session_memory`, made and migrated when the store is connected; at most 10
+/// Tables in the schema `session_memory`, made and migrated when the store is opened; at most 10
 /// connections; a call takes five seconds at most, and so does making a connection; prepared statements;
-/// sessions expire 30 days after their newest turn, any number of turns each; what a deletion leaves behind
-/// expires after a day; expired sessions are removed every minute.
+/// the defaults of [`Retention`]; expired sessions are removed every minute.
 #[must_use]
 pub struct PostgresBuilder {
     url: String,
@@ -63,14 +62,14 @@ impl PostgresBuilder {
         self
     }
 
-    /// Whether [`connect`](Self::connect) makes and migrates the tables. Default: it does. Where the store's
-    /// role may not, call [`migrate`](Self::migrate) as one that may; connecting then fails unless it was done.
+    /// Whether [`open`](Self::open) makes and migrates the tables. Default: it does. Where the store's
+    /// role may not, call [`migrate`](Self::migrate) as one that may; opening then fails unless it was done.
     pub fn with_migration(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
         self
     }
 
-    /// At most so many connections to the server. Default: 10. A call that finds them all busy waits, within
+    /// The largest number of connections to the server. Default: 10. A call that finds them all busy waits, within
     /// its [timeout](Self::with_timeout).
     pub fn with_max_connections(mut self, connections: NonZeroUsize) -> Self {
         self.setup.connections = connections;
@@ -102,35 +101,15 @@ impl PostgresBuilder {
         self
     }
 
-    /// Sessions expire so long after their newest turn, by the server's clock. Default: 30 days; a thousand
-    /// years and more are for ever. Applies to what is appended from now on.
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.retention.ttl = ttl;
+    /// How long sessions are kept, by the server's clock, and how much of each. A time to live of a thousand years and more
+    /// is for ever. A load that puts an expiry off still takes one round trip.
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
-    /// Whether loads put off the expiry too. Default: only appends do. A load that does still takes one round
-    /// trip.
-    pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
-        self.retention.refresh = refresh;
-        self
-    }
-
-    /// For so long after a deletion, turns that were in flight are refused. Default: one day. Longer than any
-    /// reply and its retries take.
-    pub fn with_tombstone_ttl(mut self, ttl: Duration) -> Self {
-        self.retention.tombstone_ttl = ttl;
-        self
-    }
-
-    /// Keeps only the newest turns of each session. Default: all. Applies to sessions that are appended to.
-    pub fn with_max_turns(mut self, turns: NonZeroUsize) -> Self {
-        self.retention.max_turns = Some(turns);
-        self
-    }
-
-    /// Expired sessions are removed so often, in small steps; several replicas share the work. Default: a
-    /// minute; at most a day. Until then they take room, but are not to be seen.
+    /// Time between two removals of expired sessions, which go in small steps; several replicas share the work. Default: a
+    /// minute; at most a day. Until then they take room, and no call shows them.
     pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
         self.sweep_interval = interval.clamp(SHORTEST, LONGEST);
         self
@@ -146,35 +125,35 @@ impl PostgresBuilder {
     ///
     /// # Errors
     ///
-    /// See [`ConnectProblem`].
+    /// See [`OpenProblem`].
     ///
     /// # Cancel safety
     ///
     /// When it is dropped its connection is closed, and the server undoes what was not finished.
-    pub async fn connect(self) -> Result<PostgresStore, ConnectError> {
-        self.open().await.map_err(ConnectError)
+    pub async fn open(self) -> Result<PostgresStore, OpenError> {
+        self.connect().await.map_err(OpenError)
     }
 
     /// Makes the tables or brings them up to date, and does nothing else. Takes no longer than
-    /// [`connect`](Self::connect).
+    /// [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// See [`ConnectProblem`].
+    /// See [`OpenProblem`].
     ///
     /// # Cancel safety
     ///
     /// When it is dropped its connection is closed, and the server undoes what was not finished.
-    pub async fn migrate(self) -> Result<Migrated, ConnectError> {
+    pub async fn migrate(self) -> Result<Migrated, OpenError> {
         let migrated = async {
             let (connections, names) = self.prepare()?;
             let found = migrate::migrate(&connections, &names).await?;
             Ok(Migrated { from: found, to: NEWEST })
         };
-        migrated.await.map_err(ConnectError)
+        migrated.await.map_err(OpenError)
     }
 
-    async fn open(self) -> Result<PostgresStore, ConnectProblem> {
+    async fn connect(self) -> Result<PostgresStore, OpenProblem> {
         let (connections, names) = self.prepare()?;
         match self.migrate {
             true => migrate::migrate(&connections, &names).await.map(drop)?,
@@ -193,7 +172,7 @@ impl PostgresBuilder {
         Ok(PostgresStore { handle: Arc::new(handle) })
     }
 
-    fn prepare(&self) -> Result<(Connections, Names), ConnectProblem> {
+    fn prepare(&self) -> Result<(Connections, Names), OpenProblem> {
         let names = Names::new(self.schema.clone(), self.prefix.clone())?;
         let connections = Connections::new(Target::read(&self.url)?, &self.setup)?;
         Ok((connections, names))
@@ -231,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_url_that_asks_for_tls_is_refused_with_the_name_of_the_missing_feature() {
         for url in ["postgres://u@localhost/app?sslmode=require", "postgres://u@db.example/app"] {
-            let error = PostgresStore::builder(url).connect().await.err().map(|error| error.to_string());
+            let error = PostgresStore::builder(url).open().await.err().map(|error| error.to_string());
             assert!(error.as_ref().is_some_and(|error| error.contains("`postgres-tls`")), "{url}: {error:?}");
         }
     }

@@ -20,7 +20,7 @@ use tokio_postgres::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ConnectProblem,
+    OpenProblem,
     error::{is_passing, is_read_only, is_unknown, no_connection, store_error, unavailable},
     url::{Target, Tls},
 };
@@ -45,11 +45,11 @@ pub(super) struct Setup {
     pub(super) transaction_pooler: bool,
 }
 
-/// A statement that the connection broke under is sent so often in all, each time on another.
+/// The number of times that a statement is sent whose connections break, each time on another.
 const ATTEMPTS: usize = 3;
 
 impl Connections {
-    pub(super) fn new(target: Target, setup: &Setup) -> Result<Self, ConnectProblem> {
+    pub(super) fn new(target: Target, setup: &Setup) -> Result<Self, OpenProblem> {
         let Target { mut config, tls } = target;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(setup.connect_timeout);
@@ -73,7 +73,7 @@ impl Connections {
             .create_timeout(Some(setup.connect_timeout))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|_| ConnectProblem::Timeout)?;
+            .map_err(|_| OpenProblem::Timeout)?;
         Ok(Self {
             pool,
             tasks: TaskTracker::new(),
@@ -84,7 +84,7 @@ impl Connections {
     }
 
     /// A connection that does not come back: for what takes several statements.
-    pub(super) async fn apart(&self) -> Result<deadpool_postgres::ClientWrapper, ConnectProblem> {
+    pub(super) async fn apart(&self) -> Result<deadpool_postgres::ClientWrapper, OpenProblem> {
         Ok(Object::take(self.pool.get().await?))
     }
 
@@ -138,7 +138,7 @@ impl Connections {
                     attempt += 1;
                 }
                 Err(_) => {
-                    // It may never answer: nobody else is to wait for it.
+                    // It may never answer: no other call is to wait for it.
                     drop(Object::take(connection));
                     return Err(StoreError::new(StoreErrorKind::Timeout));
                 }

@@ -7,7 +7,7 @@ use tokio_postgres::{
     config::{Host, SslMode, TargetSessionAttrs},
 };
 
-use super::ConnectProblem;
+use super::OpenProblem;
 
 /// Where to connect, and how.
 pub(super) struct Target {
@@ -24,26 +24,26 @@ pub(super) enum Tls {
     },
 }
 
-/// After so long without a sign of life a connection is given up: <https://www.man7.org/linux/man-pages/man7/tcp.7.html>.
+/// Time without a sign of life after which a connection is given up: <https://www.man7.org/linux/man-pages/man7/tcp.7.html>.
 const LIFELESS: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// What the driver waits, until told otherwise, before it sends the first keepalive.
+/// The driver's own time before it sends the first keepalive.
 const DRIVERS_KEEPALIVE_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
 impl Target {
-    pub(super) fn read(url: &str) -> Result<Self, ConnectProblem> {
+    pub(super) fn read(url: &str) -> Result<Self, OpenProblem> {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err(ConnectProblem::Url("does not begin with postgres://"));
+            return Err(OpenProblem::Url("does not begin with postgres://"));
         }
         let (plain, tls) = take_tls(url)?;
         // The driver's own error may repeat a part of the URL.
         let mut config: Config = plain
             .parse()
-            .map_err(|_| ConnectProblem::Url("is not a PostgreSQL URL, or has an unknown option"))?;
+            .map_err(|_| OpenProblem::Url("is not a PostgreSQL URL, or has an unknown option"))?;
         if config.get_hosts().is_empty() {
-            return Err(ConnectProblem::Url("names no host"));
+            return Err(OpenProblem::Url("names no host"));
         }
         let tls = match tls {
             Some(tls) => tls,
@@ -77,7 +77,7 @@ impl Target {
 }
 
 /// The URL without what it says of TLS, and that. The driver knows fewer modes than libpq, and no files.
-fn take_tls(url: &str) -> Result<(String, Option<Tls>), ConnectProblem> {
+fn take_tls(url: &str) -> Result<(String, Option<Tls>), OpenProblem> {
     // What stands before the first @ is user and password.
     let credentials = url.find('@').map_or(0, |at| at + 1);
     let Some(question) = url[credentials..].find('?').map(|at| credentials + at) else {
@@ -93,23 +93,21 @@ fn take_tls(url: &str) -> Result<(String, Option<Tls>), ConnectProblem> {
     }
     let tls = match mode {
         Some("disable") if roots.is_none() => Some(Tls::Off),
-        Some("disable") => return Err(ConnectProblem::Url("has sslmode=disable and an sslrootcert")),
+        Some("disable") => return Err(OpenProblem::Url("has sslmode=disable and an sslrootcert")),
         Some("require" | "verify-ca" | "verify-full") => Some(Tls::Verified { roots }),
         None => roots.map(|roots| Tls::Verified { roots: Some(roots) }),
         Some(_) => {
-            return Err(ConnectProblem::Url(
-                "has an sslmode that is none of disable, require and verify-full",
-            ));
+            return Err(OpenProblem::Url("has an sslmode that is none of disable, require and verify-full"));
         }
     };
     Ok((format!("{}?{}", &url[..question], kept.join("&")), tls))
 }
 
-fn decode(value: &str) -> Result<PathBuf, ConnectProblem> {
+fn decode(value: &str) -> Result<PathBuf, OpenProblem> {
     let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
     decoded
         .map(|path| PathBuf::from(path.into_owned()))
-        .map_err(|_| ConnectProblem::Url("has an sslrootcert that is no path"))
+        .map_err(|_| OpenProblem::Url("has an sslrootcert that is no path"))
 }
 
 /// Whether what is sent there does not leave the machine.
@@ -167,7 +165,7 @@ mod tests {
             "postgres:///app?password=hunter2",
         ] {
             let problem = Target::read(url).err().unwrap();
-            assert!(matches!(problem, ConnectProblem::Url(_)), "{url}: {problem}");
+            assert!(matches!(problem, OpenProblem::Url(_)), "{url}: {problem}");
             assert!(!format!("{problem} {problem:?}").contains("hunter2"), "{problem:?}");
         }
     }

@@ -7,17 +7,17 @@ use redis::Value;
 
 use super::{
     Shared,
-    ends::{End, Rest},
     error::{damaged, unexpected},
     hex::hex,
-    layout::{HEAD, Log, TIME, frame_of, head_line, turn_id},
+    layout::{CREATED, HEAD, Log, TIME, frame_of, head_line, turn_id},
+    log_ends::{End, Rest},
     millis, read,
     script::{self, Invocation},
 };
 use crate::{
     history::{Parent, Record},
     session::SessionKey,
-    store::{Appended, Cursor, Epoch, StoreError},
+    store::{Appended, Cursor, Epoch, StoreError, trim},
 };
 
 /// A log as it is known, and as the next turn makes it.
@@ -36,20 +36,46 @@ struct Next {
 impl Next {
     fn of_none(key: &SessionKey, turn: &Record) -> Self {
         let cursor = Cursor { epoch: Epoch::random(), count: 1, newest: Some(turn.id()) };
-        let rest = Rest { fresh: true, trimmed: 0, at: 0, ids: 0, first: HEAD };
+        let log = Rest {
+            fresh: true,
+            trimmed: 0,
+            at: 0,
+            created: 0,
+            ids: 0,
+            first: HEAD,
+            opened: HEAD,
+            model: 0,
+            title: 0,
+        };
+        let rest = log.with(turn, HEAD);
         let header = head_line(key.digest(), &cursor, &rest, HEAD);
         Self { known: Vec::new(), size: 0, header, frame: frame_of(turn, 0), cursor, rest: None }
     }
 
     fn of(key: &SessionKey, at: &Cursor, turn: &Record, end: End, rest: &Rest) -> Self {
         let cursor = Cursor { count: at.count + 1, newest: Some(turn.id()), ..*at };
+        let next = rest.with(turn, end.end);
         Self {
             known: head_line(key.digest(), at, rest, end.last),
             size: end.end,
-            header: head_line(key.digest(), &cursor, rest, end.end),
+            header: head_line(key.digest(), &cursor, &next, end.end),
             frame: frame_of(turn, end.end - end.last),
             cursor,
-            rest: Some(*rest),
+            rest: Some(next),
+        }
+    }
+}
+
+impl Rest {
+    /// What the header says with one more turn, which begins there.
+    fn with(self, turn: &Record, place: usize) -> Self {
+        let (opens, model, title) =
+            (trim::opens_exchange(turn), trim::model(turn).is_some(), trim::title(turn).is_some());
+        Self {
+            opened: if opens { place } else { self.opened },
+            model: if model { place } else { self.model },
+            title: if title { place } else { self.title },
+            ..self
         }
     }
 }
@@ -106,7 +132,8 @@ impl Shared {
             Parent::At(place) => place.turn == newest,
         };
         let kept = at.count.checked_sub(rest.trimmed)?;
-        let fits = self.retention.max_turns.is_none_or(|most| kept < most.get() as u64);
+        let bytes = end.end.checked_sub(rest.first)? + Log::FRAME + turn.bytes().len() + 1;
+        let fits = !self.retention.is_exceeded_by(kept + 1, bytes as u64);
         // Ids grow with time: one that is higher than every other was never here.
         (continues && fits && turn.id() > newest).then(|| Next::of(key, at, turn, end, &rest))
     }
@@ -116,12 +143,13 @@ impl Shared {
             .arg(&next.known)
             .arg(next.size)
             .arg(&next.header[..TIME.start])
-            .arg(&next.header[TIME.end..])
+            .arg(&next.header[CREATED.end..])
             .arg(&next.frame)
             .arg(millis(self.retention.ttl))
             .arg(key.id().as_str())
             .arg(self.listed.get())
             .arg(self.sweeps())
+            .arg(key.principal().as_str())
     }
 
     fn appending(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Invocation {
@@ -137,17 +165,22 @@ impl Shared {
             .arg(hex(Epoch::random().as_bytes()))
             .arg(millis(self.retention.ttl))
             .arg(self.retention.max_turns.map_or(0, |turns| turns.get()))
+            .arg(self.retention.max_bytes.map_or(0, |bytes| bytes.max(1)))
+            .arg(u8::from(trim::opens_exchange(turn)))
+            .arg(u8::from(trim::model(turn).is_some()))
+            .arg(u8::from(trim::title(turn).is_some()))
             .arg(&turn.bytes()[..])
             .arg(key.id().as_str())
             .arg(self.listed.get())
             .arg(self.sweeps())
             .arg(self.waits())
+            .arg(key.principal().as_str())
     }
 
     /// In a Cluster the listing is elsewhere, and written in a step of its own.
     async fn list_apart(&self, key: &SessionKey, time: u64) {
         if self.in_cluster {
-            self.list(key, time).await;
+            tokio::join!(self.list(key, time), self.enlist(key, time));
         }
     }
 }

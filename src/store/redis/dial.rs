@@ -8,7 +8,7 @@ use redis::{
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
+    cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
     io::tcp::TcpSettings,
 };
 
@@ -39,6 +39,17 @@ impl Connection {
         match self {
             Self::Server(connection) => pipeline.query_async(connection).await,
             Self::Cluster(connection) => pipeline.query_async(connection).await,
+        }
+    }
+
+    /// Asks the server that takes writes to this slot.
+    pub(super) async fn slot(&mut self, slot: u16, cmd: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Server(connection) => cmd.query_async(connection).await,
+            Self::Cluster(connection) => {
+                let master = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+                connection.route_command(cmd.clone(), RoutingInfo::SingleNode(master)).await
+            }
         }
     }
 
@@ -118,7 +129,7 @@ impl Dialer {
         }
     }
 
-    /// Waits until what was dialled is no longer the right server, as far as anybody tells.
+    /// Waits until what was dialled is no longer the right server, as far as the sentinels know.
     pub(super) async fn superseded(&self, master: Option<&Master>, timeout: Duration) {
         match (self, master) {
             (Self::Sentinel(sentinels), Some(master)) => sentinels.superseded(master, timeout).await,

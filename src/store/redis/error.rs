@@ -142,7 +142,7 @@ pub(super) fn is_in_cluster(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::CrossSlot)
 }
 
-/// What callers are told. Nothing of a key or record is in what a server says of these commands, but where it does
+/// The error for callers. Nothing of a key or record is in what a server says of these commands, but where it does
 /// not know one: then it quotes how the arguments begin, passwords among them.
 pub(super) fn store_error(kind: StoreErrorKind, error: Option<Arc<RedisError>>) -> StoreError {
     match error {

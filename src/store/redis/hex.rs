@@ -1,18 +1,15 @@
-//! 16 bytes as 32 digits, and back.
+//! 16 bytes as 32 hex digits, and back, as `uuid` writes and reads them.
 
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
+use uuid::Uuid;
 
 /// 32 lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hex([u8; 32]);
 
 pub(super) fn hex(bytes: &[u8; 16]) -> Hex {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0; 32];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+    Uuid::from_bytes(*bytes).simple().encode_lower(&mut digits);
     Hex(digits)
 }
 
@@ -36,17 +33,9 @@ impl ToSingleRedisArg for Hex {}
 
 /// The bytes of exactly 32 digits.
 pub(super) fn unhex(text: &str) -> Option<[u8; 16]> {
-    let digit = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    (text.len() == 32).then_some(bytes)
+    // `uuid` reads other notations, which are longer.
+    let uuid = Uuid::try_parse(text).ok().filter(|_| text.len() == 32)?;
+    Some(uuid.into_bytes())
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! One shared connection, the task that keeps it, and calls over it.
 //!
 //! The task dials, hands the connection out, and dials again when a call finds it broken. Callers never hold
-//! anything while they wait, so that one that leaves disturbs nobody.
+//! anything while they wait, so that one that leaves disturbs no other.
 //!
 //! A connection is given up when its socket broke, when its server takes no writes any more, and after
 //! [`MISSES`] calls in a row without an answer: the client's Cluster connection can come to a halt for good
 //! after several of its sockets broke at once, and a server behind a dead route says nothing at all. In a Cluster
-//! others may answer all the while: there so many calls without an answer over [`SILENT_FOR`] are enough. A call
+//! others may answer all the while: there as many calls without an answer over [`SILENT_FOR`] are enough. A call
 //! whose caller left early counts when it had waited for a while: callers have time limits of their own.
 
 use std::{
@@ -25,10 +25,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     dial::{Connection, Dialer, Dialled},
@@ -40,14 +37,14 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// So many calls in a row without an answer, and the connection is replaced.
+/// Calls in a row without an answer after which the connection is replaced.
 const MISSES: u32 = 3;
 
-/// Calls to a Cluster that go unanswered for so long, and its connection is replaced although others are answered:
-/// one of its masters says nothing. By then its replica may long have taken over.
+/// Time after which a Cluster's connection is replaced although some calls are answered: one of its masters says nothing. By
+/// then its replica may long have taken over.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 
-/// A call that was dropped after so long counts as one without an answer.
+/// A call that was dropped later than this counts as one without an answer.
 const MISSED_AFTER: Duration = Duration::from_millis(400);
 
 /// The time limits of calls.
@@ -68,8 +65,10 @@ pub(super) enum Ask<'a> {
     Together(&'a redis::Pipeline),
     /// A command for every server that takes writes.
     Every(&'a Cmd),
+    /// A command for the server that takes writes to this slot.
+    Slot(u16, &'a Cmd),
     Script(&'a Invocation),
-    /// A script whose writes so many replicas must have.
+    /// A script whose writes a number of replicas must have.
     Replicated(&'a Invocation, Replicas),
 }
 
@@ -85,7 +84,6 @@ pub(super) struct Link {
     broken: watch::Sender<u64>,
     misses: AtomicU32,
     silence: Mutex<Silence>,
-    _stop: DropGuard,
 }
 
 /// Calls without an answer since the first of them, however many were answered meanwhile.
@@ -128,15 +126,17 @@ enum Outcome {
 pub(super) struct Used(u64);
 
 impl Link {
-    pub(super) fn new(dialer: Arc<Dialer>, limits: Limits, tasks: &TaskTracker) -> Self {
+    pub(super) fn new(
+        dialer: Arc<Dialer>,
+        limits: Limits,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
         let (sender, current) = watch::channel(Current::default());
         let (broken, is_broken) = watch::channel(0);
-        let stop = CancellationToken::new();
         let keep = keep(dialer, limits.connect, sender, is_broken);
-        let stopped = stop.clone();
-        tasks.spawn(async move { stopped.run_until_cancelled_owned(keep).await });
-        let (misses, silence) = (AtomicU32::new(0), Mutex::default());
-        Self { current, broken, misses, silence, _stop: stop.drop_guard() }
+        tasks.spawn(stop.clone().run_until_cancelled_owned(keep));
+        Self { current, broken, misses: AtomicU32::new(0), silence: Mutex::default() }
     }
 
     /// Asks until there is an answer or the time is over.
@@ -192,8 +192,8 @@ impl Link {
         }
     }
 
-    /// Waits for the first connection. A server that refuses the user, the password or the database will not
-    /// think better of it.
+    /// Waits for the first connection. A server that refuses the user, the password or the database is not asked
+    /// again.
     pub(super) async fn up(&self, limits: Limits) -> Result<(), StoreError> {
         let mut current = self.current.clone();
         let refused = |error: &Arc<RedisError>| matches!(verdict(error), Verdict::Never(_));
@@ -225,7 +225,7 @@ impl Link {
         }
         match self.current.clone().wait_for(usable).await {
             Ok(current) => Ok(current.clone()),
-            // The task is gone: the runtime ends.
+            // The task is gone: the store was closed, or the runtime ends.
             Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable)),
         }
     }
@@ -320,6 +320,7 @@ impl Ask<'_> {
                 Err(error) => Err(error),
             },
             Self::Every(cmd) => connection.every(cmd).await,
+            Self::Slot(slot, cmd) => connection.slot(*slot, cmd).await,
             Self::Script(script) => run(&mut connection, script).await,
             Self::Replicated(script, replicas) => {
                 return match run_and_wait(&mut connection, script, *replicas).await {
@@ -360,7 +361,7 @@ async fn run_and_wait(
         [answer, waited] = two(connection.pipeline(&with(script.in_full())).await?)?;
     }
     // Each error by itself: in one for both, the client forgets what the server said. A WAIT that ends in one,
-    // because the server is no longer the master, has counted nobody.
+    // because the server is no longer the master, has counted no replica.
     let acknowledged = if let Value::Int(replicas) = waited { replicas } else { 0 };
     Ok((answer.extract_error()?, acknowledged))
 }

@@ -5,18 +5,18 @@ use redis::Value;
 
 use super::{
     Shared,
-    ends::{End, Ends},
     error::{damaged, unexpected},
     hex::hex,
-    layout::{Log, frame_line, newest_hex},
+    layout::{self, Log, frame_line, newest_hex},
     link::{Ask, Link, Used},
+    log_ends::{End, LogEnds},
     millis,
     script::{self, Invocation},
 };
 use crate::{
     history::RecordError,
     session::SessionKey,
-    store::{Cursor, Epoch, Loaded, StoreError, TtlRefresh},
+    store::{Cursor, Epoch, Loaded, ReadOptions, RecordPage, StoreError, TtlRefresh},
 };
 
 /// What a load found: the log's header, and frames.
@@ -28,7 +28,7 @@ struct Found {
 }
 
 impl Found {
-    fn loaded(self, key: &SessionKey, after: Option<&Cursor>, ends: &Ends) -> Result<Loaded, RecordError> {
+    fn loaded(self, key: &SessionKey, after: Option<&Cursor>, ends: &LogEnds) -> Result<Loaded, RecordError> {
         let known = after.filter(|_| self.known);
         let turns = self.log.turns(&self.frames, key, known.map(|after| after.count))?;
         if let Some(newest) = turns.last() {
@@ -40,10 +40,8 @@ impl Found {
     }
 }
 
-fn unknown(after: Option<&Cursor>) -> Loaded {
-    let cursor = Cursor::start_of(Epoch::UNBORN);
-    Loaded { cursor, records: Vec::new().into(), from_start: after != Some(&cursor), trimmed: 0 }
-}
+/// The largest number that a script counts with.
+const MOST_TURNS: u64 = 1 << 52;
 
 impl Shared {
     pub(super) async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
@@ -62,13 +60,46 @@ impl Shared {
         } else {
             self.tail(link, key, after, refresh).await?
         };
-        let loaded = found.map_or_else(|| Ok(unknown(after)), |found| found.loaded(key, after, &self.ends));
+        let loaded =
+            found.map_or_else(|| Ok(Loaded::unknown(after)), |found| found.loaded(key, after, &self.ends));
         loaded.map_err(|error| {
             if matches!(error, RecordError::Foreign) {
                 link.distrust(&used);
             }
             damaged(error)
         })
+    }
+
+    pub(super) async fn read_page(
+        &self,
+        key: &SessionKey,
+        options: &ReadOptions,
+    ) -> Result<RecordPage, StoreError> {
+        let link = self.link();
+        let read = Invocation::new(&script::READ, &[self.keys.log(key)])
+            .arg(hex(key.digest().as_bytes()))
+            .arg(options.from.min(MOST_TURNS))
+            .arg(options.max_records.max(1))
+            .arg(options.max_bytes.min(MOST_TURNS));
+        let (value, used) = link.call(&Ask::Script(&read), self.limits).await?;
+        if matches!(value, Value::Nil) {
+            return Ok(RecordPage::unknown());
+        }
+        let Value::Array(parts) = value else { return Err(unexpected()) };
+        let Ok([Value::BulkString(header), Value::Int(first), Value::BulkString(frames)]) =
+            <[Value; 3]>::try_from(parts)
+        else {
+            return Err(unexpected());
+        };
+        let log = self.header(&header, key, link, &used)?;
+        let first = u64::try_from(first).map_err(|_| unexpected())?;
+        let records = layout::records(&frames.into(), key).map_err(|error| {
+            if matches!(error, RecordError::Foreign) {
+                link.distrust(&used);
+            }
+            damaged(error)
+        })?;
+        Ok(RecordPage::new(log.cursor, first, records))
     }
 
     /// Whether a load puts off the expiry, which takes a script.
@@ -116,7 +147,7 @@ impl Shared {
             return Err(unexpected());
         };
         if header.is_empty() {
-            return Ok(Some(unknown(Some(after))));
+            return Ok(Some(Loaded::unknown(Some(after))));
         }
         let log = match Log::read(&header, key.digest()) {
             Ok(log) => log,

@@ -14,9 +14,9 @@
 //! use tower_session_memory::store::RedisStore;
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = RedisStore::builder("rediss://me:password@redis.internal:6380/0").connect().await?;
-//! let cluster = RedisStore::builder("redis-cluster://node-1,node-2,node-3").connect().await?;
-//! let watched = RedisStore::builder("redis-sentinel://s-1,s-2,s-3/main").connect().await?;
+//! let store = RedisStore::open("rediss://me:password@redis.internal:6380/0").await?;
+//! let cluster = RedisStore::open("redis-cluster://node-1,node-2,node-3").await?;
+//! let watched = RedisStore::open("redis-sentinel://s-1,s-2,s-3/main").await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -36,7 +36,7 @@
 //! settings makes the level `unknown`. A Cluster's masters are asked, not its replicas: set these the same. What was
 //! read is logged when it changes.
 //!
-//! Sentinels tell a master that they replaced only after seconds. The store asks them every second; what the old
+//! Sentinels inform a master that they replaced only after seconds. The store asks them every second; what the old
 //! one took until then is lost, too. `min-replicas-to-write` bounds that time on the server's side.
 //!
 //! Set `maxmemory-policy` to `noeviction`, or sessions disappear when memory runs out; then appends are
@@ -51,16 +51,23 @@
 //! # Keys
 //!
 //! `PREFIX:log:{DIGEST}:SESSION` is a session; `PREFIX:list:{DIGEST}:PRINCIPAL` a sorted set that lists a
-//! principal's sessions by the time of their newest turn. The digest in braces decides on the hash slot in a
-//! Cluster. On one server both are written in one step. In a Cluster they are in different slots: the listing
-//! is written after the session, in a step of its own. If that fails it is logged, and the session is not listed until
-//! its next turn; what is listed is always looked up, so a deleted or expired session never is. A listing expires up to a
-//! sixteenth of the time to live after its last session.
+//! principal's sessions by the time of their newest turn; `PREFIX:principals:{SHARD}:NAMESPACE` one that lists a
+//! namespace's principals likewise, in 16 parts in a Cluster and in one elsewhere. What stands in braces decides on the
+//! hash slot in a Cluster. On one server all are written in one step. In a Cluster they are in different slots: the
+//! listings are written after the session, in steps of their own. A step that fails is logged, and the session or the
+//! principal is not listed until its next turn; what is listed is always looked up, so a deleted or expired session never
+//! is. A listing expires up to a sixteenth of the time to live after its last session.
+//!
+//! # Erasure
+//!
+//! No listing names every session, so [`delete_principal`](HistoryStore::delete_principal) and
+//! [`expire`](HistoryStore::expire) go through the names of all keys (`SCAN`), 64 at a time, and erase each session by a
+//! script of its own. In a million keys that takes about a second, beside other traffic. After a failover begin again.
 //!
 //! # What a user of the server may do
 //!
 //! `ACL SETUSER memory on >password ~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange
-//! +set +del +persist +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
+//! +set +del +exists +scan +persist +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
 //! +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
 //! `+role` behind Sentinels, `+cluster|slots +asking` in a Cluster. A user of the Sentinels
 //! (`sentinel_user`) needs `+sentinel|master +hello`.
@@ -71,13 +78,14 @@
 
 mod append;
 mod dial;
-mod ends;
+mod erase;
 mod error;
 mod hex;
 mod keys;
 mod layout;
 mod link;
 mod load;
+mod log_ends;
 mod options;
 mod script;
 mod sentinels;
@@ -100,18 +108,19 @@ use std::{
 };
 
 use ::redis::{FromRedisValue, Value};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    ends::Ends,
     error::unexpected,
     hex::hex,
     keys::Keys,
     link::{Ask, Limits, Link, Replicas},
+    log_ends::LogEnds,
     script::Invocation,
 };
 use super::{
-    Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-    StoreErrorKind, TtlRefresh, retention::Retention,
+    Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
+    ReadOptions, RecordPage, Retention, Scope, SessionPage, StoreError, StoreErrorKind, TtlRefresh,
 };
 use crate::{history::Record, session::SessionKey};
 
@@ -129,7 +138,7 @@ struct Shared {
     waiting: Box<[Link]>,
     next: AtomicUsize,
     keys: Keys,
-    ends: Arc<Ends>,
+    ends: Arc<LogEnds>,
     retention: Retention,
     listed: std::num::NonZeroUsize,
     limits: Limits,
@@ -138,10 +147,22 @@ struct Shared {
     /// Whether another server may take over without all that was acknowledged.
     fails_over: bool,
     /// The servers' settings as they were logged last.
-    told: std::sync::Mutex<String>,
+    logged: std::sync::Mutex<String>,
+    /// Ends the tasks that keep the connections.
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl RedisStore {
+    /// Opens the store with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`].
+    pub async fn open(url: impl AsRef<str>) -> Result<Self, OpenError> {
+        Self::builder(url).open().await
+    }
+
     /// The settings, to begin with where the server is: see [`RedisUrl`].
     pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
         RedisBuilder::new(url.as_ref())
@@ -149,15 +170,24 @@ impl RedisStore {
 }
 
 impl HistoryStore for RedisStore {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        self.shared.load(key, after).await
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let after = options.into().after;
+        self.shared.load(key, after.as_ref()).await
     }
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        if !turn.belongs_to(key.digest()) {
+    async fn read(&self, key: &SessionKey, options: &ReadOptions) -> Result<RecordPage, StoreError> {
+        self.shared.read_page(key, options).await
+    }
+
+    async fn append(&self, key: &SessionKey, at: &Cursor, record: &Record) -> Result<Appended, StoreError> {
+        if !record.belongs_to(key.digest()) {
             return Err(StoreError::new(StoreErrorKind::Corrupt));
         }
-        self.shared.append(key, at, turn).await
+        self.shared.append(key, at, record).await
     }
 
     async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
@@ -168,7 +198,8 @@ impl HistoryStore for RedisStore {
             .arg(hex(tombstone.as_bytes()))
             .arg(millis(shared.retention.tombstone_ttl))
             .arg(key.id().as_str())
-            .arg(shared.waits());
+            .arg(shared.waits())
+            .arg(key.principal().as_str());
         let time: u64 = read(shared.write(&deletion).await?)?;
         if shared.in_cluster && time > 0 {
             shared.unlist(key, time).await;
@@ -180,12 +211,30 @@ impl HistoryStore for RedisStore {
         self.shared.sessions(scope, page).await
     }
 
+    async fn principals(&self, namespace: &str, page: &Page) -> Result<PrincipalPage, StoreError> {
+        self.shared.principals(namespace, page).await
+    }
+
+    async fn delete_principal(&self, scope: &Scope, page: &Page) -> Result<Erased, StoreError> {
+        self.shared.delete_principal(scope, page).await
+    }
+
+    async fn expire(&self, namespace: &str, age: Duration, page: &Page) -> Result<Erased, StoreError> {
+        self.shared.expire(namespace, age, page).await
+    }
+
     async fn durability(&self) -> Result<Durability, StoreError> {
         self.shared.durability().await
     }
 
     fn name(&self) -> &'static str {
         "redis"
+    }
+
+    /// Closes the connections. Calls that are under way end in an error that leaves open whether they were done.
+    async fn close(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.wait().await;
     }
 }
 
@@ -206,16 +255,18 @@ impl Shared {
         Ok(answer.0)
     }
 
-    /// The keys that a write to a session changes; in a Cluster the listing is elsewhere.
+    /// The keys that a write to a session changes; in a Cluster the listings are elsewhere.
     fn written_keys(&self, key: &SessionKey) -> Vec<String> {
         let mut keys = vec![self.keys.log(key)];
         if !self.in_cluster {
-            keys.push(self.keys.listing(key.namespace(), key.principal().as_str()));
+            let principal = key.principal().as_str();
+            keys.push(self.keys.listing(key.namespace(), principal));
+            keys.push(self.keys.principals_of(key.namespace(), principal));
         }
         keys
     }
 
-    /// Whether a write that is sent again is to write again, for the sake of those who wait for its replication.
+    /// Whether a write that is sent again is to write again, for calls that wait for its replication.
     fn waits(&self) -> &'static str {
         if self.replicas.is_some() { "1" } else { "0" }
     }
@@ -235,6 +286,12 @@ fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
 fn millis(time: Duration) -> u64 {
     const MOST: u64 = 100 * 365 * 24 * 3600 * 1000;
     u64::try_from(time.as_millis()).map_or(MOST, |millis| millis.clamp(1, MOST))
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl fmt::Debug for RedisStore {

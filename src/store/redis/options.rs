@@ -6,25 +6,24 @@ use std::{
     time::Duration,
 };
 
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     OpenError, OpenProblem, RedisStore, Shared,
     dial::Dialer,
-    ends::Ends,
     keys::Keys,
     link::{Limits, Link, Replicas},
+    log_ends::LogEnds,
     tls::{Certificates, Tls},
     url::{Place, RedisUrl},
 };
-use crate::store::{StoreError, StoreErrorKind, TtlRefresh, retention::Retention};
+use crate::store::{Retention, StoreError, StoreErrorKind};
 
 /// The settings of a [`RedisStore`].
 ///
 /// # Defaults
 ///
-/// Keys begin with `session-memory`; sessions expire 30 days after their newest turn, any number of turns
-/// each; what a deletion leaves behind expires after a day; the newest 100,000 sessions of a principal are
+/// Keys begin with `session-memory`; the defaults of [`Retention`]; the newest 100,000 sessions of a principal are
 /// listed; two connections; one attempt takes 2 seconds at most, a call 5; no waiting for replicas.
 #[must_use]
 pub struct RedisBuilder {
@@ -36,7 +35,7 @@ pub struct RedisBuilder {
     connections: NonZeroUsize,
     limits: Limits,
     replicas: u8,
-    ends: Arc<Ends>,
+    ends: Arc<LogEnds>,
 }
 
 impl RedisBuilder {
@@ -66,29 +65,9 @@ impl RedisBuilder {
         self
     }
 
-    /// Sessions expire so long after their newest turn. Default: 30 days; at most about 100 years. Applies to
-    /// what is appended from now on.
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.retention.ttl = ttl;
-        self
-    }
-
-    /// Whether loads put off the expiry too. Default: only appends do.
-    pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
-        self.retention.refresh = refresh;
-        self
-    }
-
-    /// For so long after a deletion, turns that were in flight are refused. Default: one day. Longer than any
-    /// reply and its retries take.
-    pub fn with_tombstone_ttl(mut self, ttl: Duration) -> Self {
-        self.retention.tombstone_ttl = ttl;
-        self
-    }
-
-    /// Keeps only the newest turns of each session. Default: all. Applies to sessions that are appended to.
-    pub fn with_max_turns(mut self, turns: NonZeroUsize) -> Self {
-        self.retention.max_turns = Some(turns);
+    /// How long sessions are kept, by the server's clock, and how much of each. A time to live is at most about 100 years.
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -99,7 +78,7 @@ impl RedisBuilder {
         self
     }
 
-    /// How many connections all calls share; to a Cluster, so many to each of its nodes. Default: 2. More than
+    /// The number of connections that all calls share; in a Cluster, to each of its nodes. Default: 2. More than
     /// one keeps small answers from waiting behind large ones.
     pub fn with_connections(mut self, connections: NonZeroUsize) -> Self {
         self.connections = connections;
@@ -128,7 +107,7 @@ impl RedisBuilder {
         self
     }
 
-    /// An append, and a deletion, is acknowledged when so many replicas have it too (`WAIT`). Default: none.
+    /// The number of replicas that must have an append or a deletion before it is acknowledged (`WAIT`). Default: none.
     /// Until then it is sent again, and is [unknown](StoreErrorKind::Timeout) past its time. In a
     /// Cluster they are replicas of the session's master. Those that share a connection wait one after the other. A `wait_replicas` in the URL counts instead.
     pub fn with_wait_replicas(mut self, replicas: u8) -> Self {
@@ -152,17 +131,17 @@ impl RedisBuilder {
     }
 
     /// Starts the tasks that keep the connections, and waits until a server answers. With TLS it makes `aws-lc-rs`
-    /// the process's cryptography for `rustls`, if nobody chose one before.
+    /// the process's cryptography for `rustls`, unless one was chosen before.
     ///
     /// # Errors
     ///
     /// See [`OpenProblem`]. A server that cannot be reached is tried for the time of a call. A user that may not
-    /// load is told of the right that is missing, and a URL of one server that it leads into a Cluster.
+    /// load, and a URL of one server that leads into a Cluster, are errors that say so.
     ///
     /// # Cancel safety
     ///
     /// When it is dropped nothing stays open.
-    pub async fn connect(self) -> Result<RedisStore, OpenError> {
+    pub async fn open(self) -> Result<RedisStore, OpenError> {
         let url = self.url?;
         let problem = |problem| OpenError::new(Some(url.clone()), problem);
         let prefix = url.query.prefix.clone().unwrap_or(self.prefix);
@@ -181,9 +160,9 @@ impl RedisBuilder {
         let dialer = Dialer::new(&url, tls, limits).map_err(|error| {
             problem(OpenProblem::Connect(StoreError::with_source(StoreErrorKind::Other, error)))
         })?;
-        let (dialer, tasks) = (Arc::new(dialer), TaskTracker::new());
+        let (dialer, tasks, stop) = (Arc::new(dialer), TaskTracker::new(), CancellationToken::new());
         let links = |count: usize| {
-            (0..count).map(|_| Link::new(dialer.clone(), limits, &tasks)).collect::<Box<[Link]>>()
+            (0..count).map(|_| Link::new(dialer.clone(), limits, &tasks, &stop)).collect::<Box<[Link]>>()
         };
         let replicas = (replicas > 0).then_some(Replicas { count: replicas, wait: limits.attempt / 2 });
         let store = RedisStore {
@@ -193,16 +172,19 @@ impl RedisBuilder {
                 waiting: links(replicas.map_or(0, |_| self.connections.get())),
                 next: AtomicUsize::new(0),
                 ends: self.ends,
-                keys: Keys::new(prefix),
+                keys: Keys::new(prefix, matches!(url.place, Place::Cluster(_))),
                 retention: self.retention,
                 listed: self.listed,
                 limits,
                 replicas,
                 in_cluster: matches!(url.place, Place::Cluster(_)),
                 fails_over: matches!(url.place, Place::Cluster(_) | Place::Sentinel { .. }),
-                told: std::sync::Mutex::default(),
+                logged: std::sync::Mutex::default(),
+                stop: stop.clone(),
+                tasks: tasks.clone(),
             }),
         };
+        tasks.close();
         for link in &store.shared.links {
             link.up(limits).await.map_err(|error| problem(OpenProblem::Connect(error)))?;
         }

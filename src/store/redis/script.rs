@@ -22,8 +22,12 @@ macro_rules! script {
 script!(APPEND, "lua/shared.lua", "lua/list_one.lua", "lua/append.lua");
 script!(NEXT, "lua/list_one.lua", "lua/next.lua");
 script!(LOAD, "lua/shared.lua", "lua/load.lua");
-script!(DELETE, "lua/shared.lua", "lua/delete.lua");
+script!(READ, "lua/shared.lua", "lua/read.lua");
+script!(LOOK, "lua/shared.lua", "lua/look.lua");
+script!(DELETE, "lua/shared.lua", "lua/unlist_one.lua", "lua/delete.lua");
+script!(ERASE, "lua/shared.lua", "lua/unlist_one.lua", "lua/erase.lua");
 script!(LIST, "lua/list_one.lua", "lua/list.lua");
+script!(ENLIST, "lua/list_one.lua", "lua/enlist.lua");
 script!(UNLIST, "lua/unlist.lua");
 
 /// One call of a script, as it is sent.

@@ -19,8 +19,8 @@ use super::{
     url::Host,
 };
 
-/// So often the sentinels are asked whether another server is the master now. One that was replaced takes
-/// writes until it is told, and all of them are lost.
+/// Time between two questions to the sentinels whether another server is the master now. One that was replaced takes
+/// writes until the sentinels reach it, and all of them are lost.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Sentinels {
@@ -88,7 +88,7 @@ impl Sentinels {
         }
     }
 
-    /// All sentinels are asked at once, and so many waited for. Of what they say the newest counts: one that was
+    /// All sentinels are asked at once, and `enough` answers are waited for. Of what they say the newest counts: one that was
     /// cut off may name the master that was. If the others say nothing, it decides.
     async fn master(&self, limit: Duration, enough: usize) -> RedisResult<Master> {
         let mut answers: FuturesUnordered<_> =

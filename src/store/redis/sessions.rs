@@ -1,7 +1,10 @@
 //! The listing of a principal's sessions: a sorted set that says where to look, and a look at each session.
 
+use std::time::{Duration, SystemTime};
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{
@@ -14,8 +17,13 @@ use super::{
 };
 use crate::{
     history::RecordError,
-    session::{SessionId, SessionKey},
-    store::{Page, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind, retention::system_time},
+    session::{Principal, SessionId, SessionKey},
+    store::{
+        Page, PrincipalPage, PrincipalSummary, Scope, SessionPage, SessionSummary, StoreError,
+        StoreErrorKind,
+        erasure::{UnknownPage, place},
+        retention::system_time,
+    },
 };
 
 /// A member of the listing.
@@ -23,6 +31,30 @@ struct Listed {
     id: SessionId,
     place: u64,
 }
+
+/// A member of a listing of principals, in its order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Active {
+    place: u64,
+    principal: String,
+}
+
+impl Active {
+    fn read(next: &str) -> Result<Self, StoreError> {
+        let parts = next.split_once(':').map(|(place, principal)| (place.parse(), principal.to_owned()));
+        match parts {
+            Some((Ok(place), principal)) => Ok(Self { place, principal }),
+            _ => Err(StoreError::with_source(StoreErrorKind::Other, UnknownPage)),
+        }
+    }
+
+    fn write(&self) -> String {
+        format!("{}:{}", self.place, self.principal)
+    }
+}
+
+/// Principals that are expected at most in one microsecond.
+const SAME_TIME: usize = 64;
 
 /// What stands under a listed session's key.
 enum Look {
@@ -32,23 +64,19 @@ enum Look {
     Unreadable,
 }
 
-/// So many sessions are looked up at once.
-const AT_ONCE: usize = 32;
-
-/// A header's line fits into so many bytes.
-const HEADER_BYTES: usize = 1024;
+/// Sessions that are looked up at once.
+pub(super) const AT_ONCE: usize = 32;
 
 impl Shared {
-    /// A page takes no longer than a call: it may need many, and those who list wait for all.
+    /// A page takes no longer than a call, although it may need many.
     pub(super) async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
         let listed = timeout(self.limits.call, self.page(scope, page)).await;
         listed.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
     }
 
-    async fn page(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        let before = page.after.as_deref().map(str::parse::<u64>).transpose();
-        let mut before = before.map_err(|error| StoreError::with_source(StoreErrorKind::Other, error))?;
-        let limit = page.limit.clamp(1, 1000);
+    pub(super) async fn page(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+        let mut before = page.after.as_ref().map(|_| place(page, 0)).transpose()?;
+        let limit = page.size();
         let mut found: Vec<(u64, SessionSummary)> = Vec::new();
         loop {
             let wanted = limit + 1 - found.len();
@@ -81,14 +109,110 @@ impl Shared {
         }
     }
 
-    /// Takes a session that was deleted at this time off the listing, unless it began anew since. If that fails,
-    /// the next one who lists finds it gone.
+    /// Puts a session's principal where its newest turn says: in a Cluster, a step of its own as well.
+    pub(super) async fn enlist(&self, key: &SessionKey, time: u64) {
+        let principal = key.principal().as_str();
+        let enlist = Invocation::new(&script::ENLIST, &[self.keys.principals_of(key.namespace(), principal)])
+            .arg(principal)
+            .arg(time)
+            .arg(millis(self.retention.ttl))
+            .arg(self.sweeps());
+        if let Err(error) = self.link().call(&Ask::Script(&enlist), self.brief()).await {
+            tracing::warn!(%error, session = %key.digest(), "a principal is not listed until its next turn");
+        }
+    }
+
+    /// Takes a session that was deleted at this time off the listing, unless it began anew since, and its principal with
+    /// the last one. If that fails, the next listing finds it gone.
     pub(super) async fn unlist(&self, key: &SessionKey, time: u64) {
-        let listing = self.keys.listing(key.namespace(), key.principal().as_str());
-        let unlist = Invocation::new(&script::UNLIST, &[listing]).arg(key.id().as_str()).arg(time);
-        if let Err(error) = self.link().call(&Ask::Script(&unlist), self.brief()).await {
+        let principal = key.principal().as_str();
+        let listing = self.keys.listing(key.namespace(), principal);
+        let unlisted = async {
+            if self.take_off(listing, key.id().as_str(), time).await? {
+                return Ok(());
+            }
+            self.take_off(self.keys.principals_of(key.namespace(), principal), principal, time)
+                .await
+                .map(drop)
+        };
+        let unlisted: Result<(), StoreError> = unlisted.await;
+        if let Err(error) = unlisted {
             tracing::warn!(%error, session = %key.digest(), "the id of a deleted session is still listed");
         }
+    }
+
+    /// Takes a member off a listing unless it moved after this time; whether any is left.
+    async fn take_off(&self, listing: String, member: &str, time: u64) -> Result<bool, StoreError> {
+        let unlist = Invocation::new(&script::UNLIST, &[listing]).arg(member).arg(time);
+        let (left, _) = self.link().call(&Ask::Script(&unlist), self.brief()).await?;
+        Ok(read::<u64>(left)? > 0)
+    }
+
+    /// A page takes no longer than a call, although it may need many.
+    pub(super) async fn principals(&self, namespace: &str, page: &Page) -> Result<PrincipalPage, StoreError> {
+        let listed = timeout(self.limits.call, self.principals_page(namespace, page)).await;
+        listed.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
+    }
+
+    /// The principals of all listings by the time of their newest turns, and a look at the newest session of each.
+    async fn principals_page(&self, namespace: &str, page: &Page) -> Result<PrincipalPage, StoreError> {
+        let after = page.after.as_deref().map(Active::read).transpose()?;
+        let limit = page.size();
+        let mut active: Vec<Active> = Vec::new();
+        for listing in self.keys.all_principals(namespace) {
+            active.extend(self.active(&listing, after.as_ref(), limit + 1).await?);
+        }
+        active.sort_unstable_by(|one, other| other.cmp(one));
+        let more = active.len() > limit;
+        active.truncate(limit);
+        let next = active.last().filter(|_| more).map(Active::write);
+        let looked_up: Vec<(Active, Option<SystemTime>)> = stream::iter(active)
+            .map(|active| async move {
+                let principal = Principal::new(active.principal.as_str());
+                let scope = Scope { namespace: namespace.to_owned(), principal };
+                let newest = self.page(&scope, &Page::new(1)).await?.sessions.pop();
+                Ok::<_, StoreError>((active, newest.map(|newest| newest.updated_at)))
+            })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut principals = Vec::with_capacity(looked_up.len());
+        for (Active { place, principal }, newest) in looked_up {
+            match newest {
+                Some(updated) => {
+                    principals.push(PrincipalSummary::new(Principal::new(principal), updated));
+                }
+                None => {
+                    let listing = self.keys.principals_of(namespace, &principal);
+                    if let Err(error) = self.take_off(listing, &principal, place).await {
+                        tracing::warn!(%error, "what is no more could not be taken off a listing");
+                    }
+                }
+            }
+        }
+        Ok(PrincipalPage { principals, next })
+    }
+
+    /// The members of a listing of principals after this one.
+    async fn active(
+        &self,
+        listing: &str,
+        after: Option<&Active>,
+        limit: usize,
+    ) -> Result<Vec<Active>, StoreError> {
+        let mut range = redis::cmd("ZREVRANGEBYSCORE");
+        range
+            .arg(listing)
+            .arg(after.map_or_else(|| "+inf".to_owned(), |after| after.place.to_string()))
+            .arg("-inf")
+            .arg("WITHSCORES")
+            .arg("LIMIT")
+            .arg(0)
+            .arg(limit + SAME_TIME);
+        let (value, _) = self.link().call(&Ask::Command(&range), self.limits).await?;
+        let members: Vec<(String, f64)> = read(value)?;
+        let members = members.into_iter().map(|(principal, place)| Active { place: place as u64, principal });
+        Ok(members.filter(|found| after.is_none_or(|after| found < after)).take(limit).collect())
     }
 
     fn brief(&self) -> Limits {
@@ -157,29 +281,32 @@ impl Shared {
 
     async fn summary(&self, scope: &Scope, listed: &Listed) -> Result<Look, StoreError> {
         let key = SessionKey::new(scope.namespace.as_str(), scope.principal.clone(), listed.id.clone());
-        let mut header = redis::cmd("GETRANGE");
-        header.arg(self.keys.log(&key)).arg(0).arg(HEADER_BYTES - 1);
+        let look = Invocation::new(&script::LOOK, &[self.keys.log(&key)]);
         let link = self.link();
         let unreadable = |error: &dyn std::fmt::Display| {
             tracing::warn!(%error, session = %key.digest(), "a session that cannot be read is left out of a listing");
             Ok(Look::Unreadable)
         };
-        let (value, used) = match link.call(&Ask::Command(&header), self.limits).await {
-            Ok((Value::BulkString(value), used)) => (value, used),
+        let (value, used) = match link.call(&Ask::Script(&look), self.limits).await {
             Ok((Value::Nil, _)) => return Ok(Look::Gone),
-            Ok(_) => return Err(unexpected()),
+            Ok(answer) => answer,
             Err(error) if error.kind() == StoreErrorKind::Corrupt => return unreadable(&error),
             Err(error) => return Err(error),
         };
-        if value.is_empty() {
-            return Ok(Look::Gone);
-        }
-        match Log::read(&value, key.digest()) {
+        let (header, left, bytes, model, title): (Vec<u8>, i64, u64, Vec<u8>, Vec<u8>) = read(value)?;
+        match Log::read(&header, key.digest()) {
             Ok(Log { kept: 0, .. }) => Ok(Look::Gone),
             Ok(log) => Ok(Look::There(SessionSummary {
                 id: listed.id.clone(),
                 turns: log.kept,
-                updated_at: system_time(i64::try_from(log.at / 1000).unwrap_or(i64::MAX)),
+                bytes,
+                created_at: time(log.created),
+                updated_at: time(log.at),
+                expires_at: u64::try_from(left)
+                    .ok()
+                    .map(|left| SystemTime::now() + Duration::from_millis(left)),
+                model: Named::read(&model).model,
+                title: Named::read(&title).title,
             })),
             Err(RecordError::Foreign) => {
                 link.distrust(&used);
@@ -188,4 +315,23 @@ impl Shared {
             Err(error) => unreadable(&error),
         }
     }
+}
+
+/// What a record's header says for listings.
+#[derive(Default, Deserialize)]
+struct Named {
+    model: Option<String>,
+    title: Option<String>,
+}
+
+impl Named {
+    /// A header that cannot be read names nothing: the session is listed all the same.
+    fn read(header: &[u8]) -> Self {
+        serde_json::from_slice(header).unwrap_or_default()
+    }
+}
+
+/// The time of these microseconds since 1970.
+pub(super) fn time(micros: u64) -> SystemTime {
+    system_time(i64::try_from(micros / 1000).unwrap_or(i64::MAX))
 }

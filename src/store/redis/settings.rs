@@ -27,19 +27,19 @@ impl Shared {
     pub(super) async fn durability(&self) -> Result<Durability, StoreError> {
         let settings = try_join_all(NAMES.map(|name| self.setting(name))).await?;
         let Ok(settings) = Settings::try_from(settings) else { return Ok(Durability::Unknown) };
-        self.tell(&settings);
+        self.log_settings(&settings);
         Ok(level(&settings, self.replicas.is_some(), self.fails_over))
     }
 
     /// Logs what was read, when it is not what was logged last.
-    fn tell(&self, settings: &Settings) {
+    fn log_settings(&self, settings: &Settings) {
         let said = |(name, values): (&str, &Option<Vec<String>>)| {
             let values = values.as_ref().map_or_else(|| "?".to_owned(), |values| values.join(","));
             format!("{name}={values}")
         };
         let read = NAMES.into_iter().zip(settings).map(said).collect::<Vec<_>>().join(" ");
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told == read {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if *logged == read {
             return;
         }
         tracing::info!("the settings of the session store's servers: {read}");
@@ -49,7 +49,7 @@ impl Shared {
                  set maxmemory-policy to noeviction"
             );
         }
-        *told = read;
+        *logged = read;
     }
 
     /// What every server says; `None` when the user may not ask.
@@ -67,15 +67,15 @@ impl Shared {
         }
     }
 
-    /// Loads a session that nobody has, so that a start fails where every request would. What may pass by itself
+    /// Loads a session that does not exist, so that a start fails where every request would. What may pass by itself
     /// does not count.
     pub(super) async fn probe(&self) -> Result<(), OpenProblem> {
         let limits = Limits { call: self.limits.attempt, ..self.limits };
         let Ok(id) = "probe".parse() else { return Ok(()) };
-        let nobody = SessionKey::new("", Principal::new("probe"), id);
+        let none = SessionKey::new("", Principal::new("probe"), id);
         // Two keys in two slots: the nodes of a Cluster refuse that, whichever slots they serve.
-        let load = Invocation::new(&script::LOAD, &self.written_keys(&nobody))
-            .arg(hex(nobody.digest().as_bytes()))
+        let load = Invocation::new(&script::LOAD, &self.written_keys(&none))
+            .arg(hex(none.digest().as_bytes()))
             .arg(hex(Epoch::UNBORN.as_bytes()))
             .arg("-1")
             .arg("0".repeat(32))

@@ -1,9 +1,13 @@
-//! URLs of stores. They are read by hand: the schemes of Cluster and Sentinel name several servers, and no
-//! error may quote a password.
+//! URLs of Redis stores.
+//!
+//! Read by hand, since the crates `url` and `redis` read one host: the schemes of Cluster and Sentinel name several, and no
+//! error may quote a password. Without it: one URL for each server. Held by the tests below.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
 
-/// Where a [`RedisStore`](super::RedisStore) is, and who asks.
+use percent_encoding::percent_decode_str;
+
+/// Address of a [`RedisStore`](super::RedisStore), with its user and settings.
 ///
 /// | URL | |
 /// |---|---|
@@ -195,21 +199,13 @@ impl Query {
 }
 
 fn unescape(text: &str) -> Result<String, InvalidRedisUrl> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or(InvalidRedisUrl::Escape)?);
-        rest = &rest[2..];
+    // `percent_encoding` leaves a % that means nothing as it is.
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(InvalidRedisUrl::Escape);
     }
-    String::from_utf8(bytes).map_err(|_| InvalidRedisUrl::Escape)
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| InvalidRedisUrl::Escape)
 }
 
 impl fmt::Display for RedisUrl {

@@ -1,12 +1,20 @@
-//! The table of turns.
+//! The table of turns, in which each session's turns are a chain.
 //!
-//! A session's turns are a chain: the session's row names the place of the newest, and each turn the place of the one
-//! before. So an append writes at the end of the table and to the session's row, where an index of all turns would
-//! change a page of its own for each session that speaks. Loads want the newest turns. For what is far from them every
-//! sixteenth turn of a session is in an index.
+//! Saves: an append writes at the end of the table and to the session's row. An index of all turns has a page of its own
+//! for each session that speaks.
+//! Without it: 64 sessions that take turns write 64 pages more for each 64 turns, which was most of an append's cost.
+//! Held by: `turns_of_many_long_sessions_share_the_pages_that_they_are_written_to`, in `log/tests.rs`.
+//!
+//! ```text
+//! sessions.touched ──▶ turn 18 ──previous──▶ turn 17 ──▶ turn 16 ──▶ … ──▶ turn 1
+//!                                                          ▲ every sixteenth is in an index
+//! ```
+//!
+//! Loads want the newest turns, which stand at the beginning of the chain. What is far from them is reached by the
+//! sixteenth turn after it.
 //!
 //! A turn is found by its id in a few steps, too. Ids grow along the chain, but for those of turns that came late or after
-//! one from a clock that was ahead. The highest id up to a turn never falls: it tells where an id belongs. Records
+//! one from a clock that was ahead. The highest id up to a turn never falls: it tells where an id belongs. Turns
 //! that are not where their ids belong are in another index.
 //!
 //! Each step is checked: a chain that leads to the turn of another session, or to none, is damaged or ends there.
@@ -17,12 +25,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::log::Session;
 use crate::{
     history::{Record, RecordId},
-    store::retention::Retention,
+    store::{Retention, trim::opens_exchange},
 };
 
 /// What an append executes.
-pub(super) const INSERT: &str =
-    "INSERT INTO turns (session, seq, previous, id, highest, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+pub(super) const INSERT: &str = "INSERT INTO turns (session, seq, previous, id, highest, opens, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 pub(super) const STEP: &str =
     "SELECT previous, id, coalesce(highest, id) FROM turns WHERE place = ?1 AND session = ?2 AND seq = ?3";
@@ -65,6 +72,7 @@ pub(super) fn insert(
         previous,
         turn.id().as_bytes(),
         highest.as_ref().map(RecordId::as_bytes),
+        opens_exchange(turn),
         &turn.bytes()[..]
     ])?;
     Ok(connection.last_insert_rowid())
@@ -121,7 +129,7 @@ fn reaching(
     Ok(found)
 }
 
-/// The records after that many turns; fewer where one is missing, or larger than so many bytes.
+/// The records after the first `skipped` turns; fewer where one is missing, or larger than `largest` bytes.
 pub(super) fn records(
     connection: &Connection,
     session: &Session,
@@ -148,6 +156,87 @@ pub(super) fn records(
     };
     records.reverse();
     Ok(Records { records, before: known })
+}
+
+/// Looks at turns from the oldest on, in the order that the chain does not have: in parts that end with a sixteenth.
+pub(super) struct Oldest<'a> {
+    connection: &'a Connection,
+    session: &'a Session,
+    /// Number, bytes and whether it opens an exchange, of some turns in a row.
+    part: Vec<(u64, u64, bool)>,
+}
+
+const SIZE: &str = "
+    SELECT previous, coalesce(length(record), 0), opens FROM turns WHERE place = ?1 AND session = ?2 AND seq = ?3";
+
+impl<'a> Oldest<'a> {
+    pub(super) fn new(connection: &'a Connection, session: &'a Session) -> Self {
+        Self { connection, session, part: Vec::new() }
+    }
+
+    /// Bytes of the turn of this number, and whether it opens an exchange.
+    pub(super) fn look(&mut self, number: u64) -> rusqlite::Result<(u64, bool)> {
+        let found = |part: &[(u64, u64, bool)]| {
+            part.iter().find(|(at, ..)| *at == number).map(|(_, bytes, opens)| (*bytes, *opens))
+        };
+        if let Some(found) = found(&self.part) {
+            return Ok(found);
+        }
+        self.part.clear();
+        let mut at = from(self.connection, self.session, number)?;
+        while let Some((place, seq)) = at.filter(|(_, seq)| *seq >= number) {
+            let size = self
+                .connection
+                .prepare_cached(SIZE)?
+                .query_row(params![place, self.session.row, seq as i64], |row| {
+                    Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, i64>(1)? as u64, row.get::<_, bool>(2)?))
+                })
+                .optional()?;
+            let Some((previous, bytes, opens)) = size else { break };
+            self.part.push((seq, bytes, opens));
+            at = before(previous, seq);
+        }
+        // One that is not there has no size, and nothing hangs on it.
+        Ok(found(&self.part).unwrap_or((0, true)))
+    }
+}
+
+/// Records of a log from one place on, oldest first, as far as `takes` likes their sizes.
+pub(super) fn page(
+    connection: &Connection,
+    session: &Session,
+    first: u64,
+    mut takes: impl FnMut(usize, u64) -> bool,
+) -> rusqlite::Result<Vec<(RecordId, Bytes)>> {
+    let mut read = connection.prepare_cached(READ)?;
+    let mut page = Vec::new();
+    let mut number = first + 1;
+    while number <= session.head.count {
+        // A part of the chain, newest first.
+        let (mut part, mut at) = (Vec::new(), from(connection, session, number)?);
+        while let Some((place, seq)) = at.filter(|(_, seq)| *seq >= number) {
+            part.push((place, seq));
+            at = step(connection, session.row, place, seq)?;
+        }
+        if part.last().is_none_or(|(_, seq)| *seq != number) {
+            break;
+        }
+        for (place, seq) in part.into_iter().rev() {
+            let found = read
+                .query_row(params![place, session.row, seq as i64, i64::MAX], |row| {
+                    let id = RecordId::from_bytes(row.get(1)?);
+                    let record = row.get_ref(2)?.as_blob_or_null()?;
+                    let taken = record.is_some_and(|record| takes(page.len(), record.len() as u64));
+                    Ok(record.filter(|_| taken).map(|record| (id, Bytes::copy_from_slice(record))))
+                })
+                .optional()?
+                .flatten();
+            let Some(found) = found else { return Ok(page) };
+            page.push(found);
+        }
+        number = first + 1 + page.len() as u64;
+    }
+    Ok(page)
 }
 
 /// Forgets the records of the turns after the one and up to the other, and those turns that were trimmed long ago.
@@ -179,7 +268,7 @@ pub(super) struct Removed {
 }
 
 impl Removed {
-    /// Whether the chain of a log of which so many turns were trimmed ended too early: turns may be left that it does not
+    /// Whether the chain of a log of which `trimmed` turns were trimmed ended too early: turns may be left that it does not
     /// lead to.
     pub(super) fn met_a_gap(&self, trimmed: u64) -> bool {
         let oldest = 1 + trimmed.saturating_sub(Retention::REMEMBERED as u64);
@@ -187,7 +276,7 @@ impl Removed {
     }
 }
 
-/// Removes at most so many of the turns of sessions whose chains are broken; how many. The whole table is looked
+/// Removes at most `most` turns of sessions whose chains are broken; answers their number. The whole table is looked
 /// through for them: nothing of a conversation is left behind.
 pub(super) fn remove_broken(connection: &Connection, sessions: &[i64], most: u64) -> rusqlite::Result<u64> {
     tracing::warn!(
@@ -201,7 +290,7 @@ pub(super) fn remove_broken(connection: &Connection, sessions: &[i64], most: u64
     Ok(removed as u64)
 }
 
-/// Removes at most so many turns, from this place backwards.
+/// Removes at most `most` turns, from this place backwards.
 pub(super) fn remove(
     connection: &Connection,
     session: i64,
@@ -231,15 +320,20 @@ fn find(connection: &Connection, session: &Session, number: u64) -> rusqlite::Re
     if number == 0 {
         return Ok(None);
     }
-    let near = connection
-        .prepare_cached(SIXTEENTH)?
-        .query_row([session.row, number as i64], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))
-        .optional()?;
-    let mut at = near.or_else(|| session.newest());
+    let mut at = from(connection, session, number)?;
     while let Some((place, seq)) = at.filter(|(_, seq)| *seq > number) {
         at = step(connection, session.row, place, seq)?;
     }
     Ok(at)
+}
+
+/// A turn from which a few steps lead to the one of this number: a sixteenth, or the newest.
+fn from(connection: &Connection, session: &Session, number: u64) -> rusqlite::Result<Option<(i64, u64)>> {
+    let near = connection
+        .prepare_cached(SIXTEENTH)?
+        .query_row([session.row, number as i64], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))
+        .optional()?;
+    Ok(near.or_else(|| session.newest()))
 }
 
 /// The turn before.

@@ -1,10 +1,13 @@
 //! Moves the write-ahead log into the file while the writer goes on.
 //!
-//! To move a log of 16 MiB takes tens of milliseconds, nearly all of them waits for the disk. So a thread of its own
-//! does it, in rounds: what was written meanwhile is little, and is moved in the next one. The last little the
-//! writer moves itself, between two transactions, since only when all is moved does the log start over. Should the
-//! disk not keep up, or somebody read for so long that the log cannot start over, the writer waits for it, so that
-//! the log stays bounded. Where the thread fails for good, the writer moves the log itself when it is that long.
+//! Saves: tens of milliseconds, nearly all of them waits for the disk, in which a write-ahead log of 16 MiB is moved.
+//! Without it: SQLite does that in the middle of some transaction, and every append that shares it waits.
+//! Held by: `the_log_is_moved_while_the_writer_is_in_the_middle_of_a_transaction` and the tests beside it, below.
+//!
+//! A thread of its own moves the write-ahead log, in rounds: what was written meanwhile is little, and is moved in the
+//! next one. The last little the writer moves itself, between two transactions, since the write-ahead log starts over
+//! only when all is moved. The writer waits for it where the disk does not keep up, or a long read keeps the write-ahead
+//! log from starting over, so that it stays bounded. Where the thread fails for good, the writer does all of it.
 //!
 //! Thread and connection live as long as one checkpoint: a store at rest has neither.
 
@@ -25,7 +28,7 @@ pub(super) struct Checkpoints {
     file: FileId,
     limits: Limits,
     running: Option<JoinHandle<Result<(), Trouble>>>,
-    /// So many pages are to be in the log before the next step.
+    /// Pages that are to be in the write-ahead log before the next step.
     due: u64,
 }
 
@@ -45,9 +48,9 @@ pub(super) type Trouble = Box<dyn Error + Send + Sync>;
 #[derive(Debug, Clone, Copy)]
 struct Log {
     pages: u64,
-    /// So many of them are in the file, too.
+    /// The number of them that are in the file, too.
     moved: u64,
-    /// Somebody else was in the way.
+    /// Another connection was in the way.
     busy: bool,
 }
 
@@ -154,14 +157,14 @@ pub(super) fn is_fatal(trouble: &Trouble) -> bool {
     trouble.downcast_ref().is_some_and(is_failed_sync)
 }
 
-/// Moves the log, and what was written meanwhile, until little is left. None of this waits for anybody or lets anybody
+/// Moves the log, and what was written meanwhile, until little is left. None of this waits for others or lets others
 /// wait. SQLite syncs the file at the end of a round in which nothing was written, as happens in the short ones soon;
 /// the writer finds little to sync then.
 fn rounds(connection: &Connection) -> Result<(), Trouble> {
     for round in 1..=MOST_ROUNDS {
         let log = checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
         let left = look(connection)?.left();
-        // Another process is at it, or somebody reads what was there before.
+        // Another process is at it, or another connection reads what was there before.
         let in_the_way = log.busy || log.left() > 0;
         if in_the_way || left == 0 || (round >= ROUNDS && left <= LITTLE) {
             break;
@@ -177,7 +180,7 @@ fn look(connection: &Connection) -> rusqlite::Result<Log> {
 
 fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<Log> {
     connection.prepare_cached(pragma)?.query_row([], |row| {
-        // -1 where nobody has looked: there is no log yet, or somebody else is at it.
+        // -1 where SQLite has not looked: there is no log yet, or another connection is at it.
         let pages = |column| row.get(column).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
         Ok(Log { busy: row.get::<_, i64>(0)? != 0, pages: pages(1)?, moved: pages(2)? })
     })
@@ -189,11 +192,11 @@ impl Log {
     }
 }
 
-/// At least so many rounds, so that most likely one of them syncs, and at most.
+/// The least number of rounds, so that most likely one of them syncs, and the largest.
 const ROUNDS: usize = 5;
 const MOST_ROUNDS: usize = 16;
 
-/// So many pages the writer may move.
+/// Pages that the writer may move.
 const LITTLE: u64 = 128;
 
 /// How long the writer waits for others so that a log that is too long can start over.
@@ -283,7 +286,7 @@ pub(super) mod tests {
         let mut longest = 0;
         for _ in 0..1000 {
             if checkpoints.running.is_none() {
-                // One that is too slow: it ends only when somebody waits for it.
+                // One that is too slow: it ends only when it is waited for.
                 let path = checkpoints.path.clone();
                 checkpoints.running = Some(thread::spawn(move || {
                     let connection = schema::open_beside(&path)?;

@@ -3,7 +3,6 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use rusqlite::{ErrorCode, ffi};
@@ -56,24 +55,25 @@ pub enum OpenProblem {
     },
     /// The file is damaged.
     #[error("the file is damaged")]
-    Corrupt(#[source] rusqlite::Error),
+    Corrupt(#[source] Said),
     /// The file system does not support what WAL mode needs: a network share, as a rule.
     #[error("the file system does not support WAL mode")]
     NoWal,
     /// Another process kept the file locked.
     #[error("another process keeps the file locked")]
-    Locked(#[source] rusqlite::Error),
-    /// Another process kept the file locked for so long while it was to be brought up to date, most likely because it
-    /// does that itself. Open it again when that is done.
-    #[error("another process has kept the file locked for {0:?}, most likely to bring it up to date")]
-    Migrating(Duration),
+    Locked(#[source] Said),
     /// No thread could be started.
     #[error("its threads could not be started: {0}")]
     Threads(#[source] io::Error),
     /// Anything else.
     #[error("SQLite says: {0}")]
-    Sqlite(#[source] rusqlite::Error),
+    Sqlite(#[source] Said),
 }
+
+/// What SQLite says of a failure.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Said(rusqlite::Error);
 
 impl OpenError {
     pub(super) fn new(path: &Path, problem: OpenProblem) -> Self {
@@ -103,15 +103,15 @@ impl From<rusqlite::Error> for OpenProblem {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase,
-            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt(error),
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt(Said(error)),
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked(error),
-            _ => Self::Sqlite(error),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked(Said(error)),
+            _ => Self::Sqlite(Said(error)),
         }
     }
 }
 
-/// What callers are told of an error in the middle of work. None of the causes holds a bound value.
+/// A store's error for a failure in the middle of work. None of the causes holds a bound value.
 pub(super) fn store_error(error: impl Into<Arc<rusqlite::Error>>) -> StoreError {
     let error = error.into();
     StoreError::with_source(kind(&error), error)

@@ -5,11 +5,20 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
 
-use super::{chain, error::store_error, schema::SLOT};
+use super::{
+    chain::{self, Oldest},
+    error::store_error,
+    schema::SLOT,
+};
 use crate::{
     history::{Parent, Record, RecordId},
     session::SessionKey,
-    store::{Appended, Cursor, Epoch, StoreError, head::Head, retention::Retention},
+    store::{
+        Appended, Cursor, Epoch, Erased, Page, Retention, Scope, StoreError, StoreErrorKind,
+        erasure::{FURTHER, UnknownPage},
+        head::Head,
+        trim::{self, Excess, Kept},
+    },
 };
 
 /// A log or tombstone, expired or not.
@@ -22,6 +31,10 @@ pub(super) struct Session {
     touched: i64,
     pub(super) expires: i64,
     sweep: i64,
+    /// Bytes of the records that are kept.
+    bytes: u64,
+    /// The number of the newest turn that opens an exchange.
+    opened: u64,
 }
 
 impl Session {
@@ -33,23 +46,28 @@ impl Session {
 
 /// What an append executes.
 const FIND: &str = "
-    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from FROM sessions
-    WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
+    FROM sessions WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
 /// What no index is made of. Its parameters, and those of the two that follow, are [`write()`]'s.
 const TOUCH: &str = "
     UPDATE sessions SET count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7, updated_at = ?9,
-                        expires = ?10
-    WHERE row = ?12";
+                        expires = ?10, bytes = ?12, opened = ?13, model = coalesce(?14, model),
+                        title = coalesce(?15, title)
+    WHERE row = ?16";
 
 const REWRITE: &str = "
     UPDATE sessions SET epoch = ?1, fresh = ?2, count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7,
                         slot = ?8, created_at = iif(?3 > 1, created_at, ?9), updated_at = ?9, expires = ?10,
-                        sweep_from = ?11
-    WHERE row = ?12";
+                        sweep_from = ?11, bytes = ?12, opened = ?13, model = iif(?3 > 1, coalesce(?14, model), ?14),
+                        title = iif(?3 > 1, coalesce(?15, title), ?15)
+    WHERE row = ?16";
 const CREATE: &str = "
     INSERT INTO sessions (epoch, fresh, count, trimmed, newest, highest, touched, slot, created_at, updated_at,
-                          expires, sweep_from, namespace, principal, id)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14)";
+                          expires, sweep_from, bytes, opened, model, title, namespace, principal, id)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+
+/// Sessions that one step of an expiry looks at.
+const LOOKED_THROUGH: i64 = 256;
 
 /// What one round of the sweep removes at most.
 const SWEPT_SESSIONS: i64 = 64;
@@ -62,7 +80,7 @@ pub(super) fn find(connection: &Connection, key: &SessionKey) -> rusqlite::Resul
         .optional()
 }
 
-/// Adds a turn. An error may leave a part of it written, which is to be rolled back.
+/// Adds a turn. After an error a part of it may be written: the caller rolls back.
 pub(super) fn append(
     connection: &Connection,
     key: &SessionKey,
@@ -72,7 +90,16 @@ pub(super) fn append(
     retention: &Retention,
 ) -> Result<Appended, StoreError> {
     let expires = retention.session_expiry(now);
-    let mut after = After { now, expires, sweep: sweep_at(expires, now), highest: Some(turn.id()) };
+    let mut after = After {
+        now,
+        expires,
+        sweep: sweep_at(expires, now),
+        highest: Some(turn.id()),
+        bytes: turn.bytes().len() as u64,
+        opened: 1,
+        model: trim::model(turn),
+        title: trim::title(turn),
+    };
     let found = find(connection, key).map_err(store_error)?;
     let session = match found {
         Some(session) if session.expires > now => {
@@ -85,12 +112,17 @@ pub(super) fn append(
                 return Ok(Appended::Gone);
             }
             after.highest = after.highest.max(session.highest);
+            after.bytes += session.bytes;
+            if session.head.count > 0 {
+                let opens = trim::opens_exchange(turn);
+                after.opened = if opens { session.head.count + 1 } else { session.opened };
+            }
             session
         }
         _ if matches!(turn.parent(), Parent::At(_)) => return Ok(Appended::Gone),
         Some(expired) => {
             clear(connection, &expired).map_err(store_error)?;
-            Session { head: Head::fresh(), ..expired }
+            Session { head: Head::fresh(), bytes: 0, opened: 0, ..expired }
         }
         None => {
             let head = Head::fresh().with(turn.id());
@@ -99,18 +131,38 @@ pub(super) fn append(
             return Ok(Appended::Appended { cursor: head.cursor(), before: None });
         }
     };
-    let mut head = session.head.with(turn.id());
-    let excess = head.excess(retention.max_turns);
-    head.trimmed += excess;
+    let head = session.head.with(turn.id());
     let previous = session.newest().map(|(place, _)| place);
     let place = chain::insert(connection, session.row, head.count, previous, turn, after.highest)
         .map_err(store_error)?;
+    let now_longer = Session { head, touched: place, ..session };
+    let excess = excess(connection, &now_longer, &after, retention).map_err(store_error)?;
+    let head = Head { trimmed: head.trimmed + excess.records, ..head };
+    after.bytes = after.bytes.saturating_sub(excess.bytes);
     touch(connection, &session, &head, place, &after).map_err(store_error)?;
-    if excess > 0 {
+    if excess.records > 0 {
         let session = Session { head, touched: place, ..session };
-        chain::trim(connection, &session, head.trimmed - excess, head.trimmed).map_err(store_error)?;
+        chain::trim(connection, &session, head.trimmed - excess.records, head.trimmed)
+            .map_err(store_error)?;
     }
     Ok(Appended::Appended { cursor: head.cursor(), before: session.head.newest })
+}
+
+/// The oldest records of a log that are past its bounds.
+fn excess(
+    connection: &Connection,
+    session: &Session,
+    after: &After<'_>,
+    retention: &Retention,
+) -> rusqlite::Result<Excess> {
+    let Head { count, trimmed, .. } = session.head;
+    let kept = Kept {
+        records: count - trimmed,
+        bytes: after.bytes,
+        before_newest_exchange: after.opened.saturating_sub(trimmed + 1),
+    };
+    let mut oldest = Oldest::new(connection, session);
+    kept.excess(retention, |at| oldest.look(trimmed + 1 + at))
 }
 
 /// Removes the log and leaves a tombstone.
@@ -120,16 +172,102 @@ pub(super) fn delete(
     now: i64,
     retention: &Retention,
 ) -> Result<(), StoreError> {
-    let tombstone = Head::tombstone();
-    let expires = retention.tombstone_expiry(now);
-    let after = After { now, expires, sweep: sweep_at(expires, now), highest: None };
-    match find(connection, key).map_err(store_error)? {
-        Some(session) => {
-            clear(connection, &session).map_err(store_error)?;
-            write(connection, REWRITE, &tombstone, 0, &after, &[&session.row]).map_err(store_error)
-        }
-        None => create(connection, key, &tombstone, &after).map(drop).map_err(store_error),
+    let found = find(connection, key).map_err(store_error)?;
+    let after = After::deletion(now, retention);
+    match found {
+        Some(session) => bury(connection, &session, &after).map_err(store_error),
+        None => create(connection, key, &Head::tombstone(), &after).map(drop).map_err(store_error),
     }
+}
+
+/// Removes a session's turns, and makes its row a tombstone.
+fn bury(connection: &Connection, session: &Session, after: &After<'_>) -> rusqlite::Result<()> {
+    clear(connection, session)?;
+    write(connection, REWRITE, &Head::tombstone(), 0, after, &[&session.row])
+}
+
+/// One step of the erasure of a principal's sessions. Tombstones are in no slot, so what is left is in the index.
+pub(super) fn delete_principal(
+    connection: &Connection,
+    scope: &Scope,
+    most: usize,
+    now: i64,
+    retention: &Retention,
+) -> rusqlite::Result<Erased> {
+    let after = After::deletion(now, retention);
+    let found: Vec<Session> = connection
+        .prepare_cached(
+            "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
+             FROM sessions WHERE namespace = ?1 AND principal = ?2 AND slot IS NOT NULL LIMIT ?3",
+        )?
+        .query_map(params![scope.namespace, scope.principal.as_str(), most as i64 + 1], session)?
+        .collect::<Result<_, _>>()?;
+    let mut erased = Erased::default();
+    for session in &found {
+        if erased.sessions == most as u64 || erased.records >= Erased::ENOUGH_RECORDS {
+            erased.next = Some(FURTHER.to_owned());
+            break;
+        }
+        bury(connection, session, &after)?;
+        erased.add(session.head.count - session.head.trimmed, session.bytes);
+    }
+    Ok(erased)
+}
+
+/// Where an expiry goes on: a session's slot and row.
+#[derive(Clone, Copy)]
+pub(super) struct OldestFirst {
+    slot: i64,
+    row: i64,
+}
+
+impl OldestFirst {
+    pub(super) fn of(page: &Page) -> Result<Self, StoreError> {
+        let Some(after) = &page.after else { return Ok(Self { slot: -1, row: 0 }) };
+        let parts = after.split_once('-').map(|(slot, row)| (slot.parse(), row.parse()));
+        let Some((Ok(slot), Ok(row))) = parts else {
+            return Err(StoreError::with_source(StoreErrorKind::Other, UnknownPage));
+        };
+        Ok(Self { slot, row })
+    }
+}
+
+/// One step of the erasure of a namespace's sessions that were appended to last before this time. The order of slots is
+/// the order of time, but for a clock that was set: so it ends where it finds none for a while.
+pub(super) fn expire(
+    connection: &Connection,
+    namespace: &str,
+    before: i64,
+    after: OldestFirst,
+    most: usize,
+) -> rusqlite::Result<Erased> {
+    let look = connection
+        .prepare_cached(
+            "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened,
+                    slot, updated_at
+             FROM sessions WHERE namespace = ?1 AND slot IS NOT NULL AND (slot, row) > (?2, ?3)
+             ORDER BY slot, row LIMIT ?4",
+        )?
+        .query_map(params![namespace, after.slot, after.row, LOOKED_THROUGH], |row| {
+            Ok((session(row)?, row.get::<_, i64>(12)?, row.get::<_, i64>(13)?))
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut erased = Erased::default();
+    let (mut old, mut last) = (false, None);
+    for (session, slot, updated) in &look {
+        if *updated < before {
+            old = true;
+            if erased.sessions == most as u64 || erased.records >= Erased::ENOUGH_RECORDS {
+                break;
+            }
+            clear(connection, session)?;
+            forget(connection, session.row)?;
+            erased.add(session.head.count - session.head.trimmed, session.bytes);
+        }
+        last = Some(format!("{slot}-{}", session.row));
+    }
+    erased.next = last.filter(|_| old);
+    Ok(erased)
 }
 
 /// Puts off a live log's expiry.
@@ -200,11 +338,24 @@ fn forget(connection: &Connection, row: i64) -> rusqlite::Result<()> {
 }
 
 /// What a session's row is to say after a change, beside its head.
-struct After {
+struct After<'a> {
     now: i64,
     expires: i64,
     sweep: i64,
     highest: Option<RecordId>,
+    bytes: u64,
+    opened: u64,
+    /// Where the change names one.
+    model: Option<&'a str>,
+    title: Option<&'a str>,
+}
+
+impl After<'_> {
+    fn deletion(now: i64, retention: &Retention) -> Self {
+        let expires = retention.tombstone_expiry(now);
+        let sweep = sweep_at(expires, now);
+        Self { now, expires, sweep, highest: None, bytes: 0, opened: 0, model: None, title: None }
+    }
 }
 
 /// When the sweep is to look at a session that expires then: at that time or up to an hour or a 64th of its time to
@@ -226,7 +377,12 @@ fn has_parent(connection: &Connection, session: &Session, turn: &Record) -> rusq
 }
 
 /// Writes a session's first row; a log's first turn is to be inserted next.
-fn create(connection: &Connection, key: &SessionKey, head: &Head, after: &After) -> rusqlite::Result<i64> {
+fn create(
+    connection: &Connection,
+    key: &SessionKey,
+    head: &Head,
+    after: &After<'_>,
+) -> rusqlite::Result<i64> {
     let touched: i64 = match head.count {
         0 => 0,
         _ => connection
@@ -244,19 +400,19 @@ fn touch(
     session: &Session,
     head: &Head,
     place: i64,
-    after: &After,
+    after: &After<'_>,
 ) -> rusqlite::Result<()> {
     let indexed = slot(head, place) != slot(&session.head, session.touched) || after.sweep != session.sweep;
     write(connection, if indexed { REWRITE } else { TOUCH }, head, place, after, &[&session.row])
 }
 
-/// Executes what writes a session's row: the first eleven parameters are what it is to say, the others which it is.
+/// Executes what writes a session's row: the first fifteen parameters are what it is to say, the others which it is.
 fn write(
     connection: &Connection,
     statement: &str,
     head: &Head,
     touched: i64,
-    after: &After,
+    after: &After<'_>,
     which: &[&dyn ToSql],
 ) -> rusqlite::Result<()> {
     let values = params![
@@ -271,6 +427,10 @@ fn write(
         after.now,
         after.expires,
         after.sweep,
+        after.bytes as i64,
+        after.opened as i64,
+        after.model,
+        after.title,
     ];
     let values = params_from_iter(values.iter().chain(which));
     connection.prepare_cached(statement)?.execute(values)?;
@@ -312,6 +472,8 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         touched: row.get(7)?,
         expires: row.get(8)?,
         sweep: row.get(9)?,
+        bytes: count(row, 10)?,
+        opened: count(row, 11)?,
     })
 }
 

@@ -13,16 +13,13 @@ use super::{
     Handle, OpenError, OpenProblem, SqliteStore,
     checkpoints::Checkpoints,
     file::FileId,
+    inline_reader::InlineReader,
     queue::Queue,
     reader::Reader,
     schema::{self, Setup},
-    spot::Spot,
     writer::{Batch, Writer},
 };
-use crate::store::{
-    TtlRefresh,
-    retention::{Clock, Retention},
-};
+use crate::store::{Retention, retention::Clock};
 
 /// When SQLite waits for the disk: <https://www.sqlite.org/pragma.html#pragma_synchronous>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,14 +37,14 @@ pub enum Synchronous {
 ///
 /// # Defaults
 ///
-/// Synchronous `Full`; sessions expire 30 days after their newest turn, any number of turns each; what a
-/// deletion leaves behind expires after a day; expired sessions are removed every minute; four connections
+/// Synchronous `Full`; the defaults of [`Retention`]; expired sessions are removed every minute; four connections
 /// read; a call waits five seconds at most for other processes, and as long for its turn; a file of any size.
 #[must_use]
 pub struct SqliteBuilder {
     path: PathBuf,
     setup: Setup,
     retention: Retention,
+    clock: Clock,
     readers: NonZeroUsize,
     sweep_interval: Duration,
 }
@@ -62,6 +59,7 @@ impl SqliteBuilder {
                 max_bytes: None,
             },
             retention: Retention::default(),
+            clock: Clock::default(),
             readers: const { NonZeroUsize::new(4).unwrap() },
             sweep_interval: Duration::from_secs(60),
         }
@@ -73,40 +71,20 @@ impl SqliteBuilder {
         self
     }
 
-    /// Sessions expire so long after their newest turn. Default: 30 days. Applies to what is appended from
-    /// now on.
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.retention.ttl = ttl;
+    /// How long sessions are kept, and how much of each. A load that puts an expiry off waits for its write.
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
-    /// Whether loads put off the expiry too. Default: only appends do. A load that does waits for its write.
-    pub fn with_ttl_refresh(mut self, refresh: TtlRefresh) -> Self {
-        self.retention.refresh = refresh;
-        self
-    }
-
-    /// For so long after a deletion, turns that were in flight are refused. Default: one day. Longer than any
-    /// reply and its retries take.
-    pub fn with_tombstone_ttl(mut self, ttl: Duration) -> Self {
-        self.retention.tombstone_ttl = ttl;
-        self
-    }
-
-    /// Keeps only the newest turns of each session. Default: all. Applies to sessions that are appended to.
-    pub fn with_max_turns(mut self, turns: NonZeroUsize) -> Self {
-        self.retention.max_turns = Some(turns);
-        self
-    }
-
-    /// Expired sessions are removed so often, at least once a day, in small steps between the appends. Default: a
-    /// minute. Until then they take room, but are not to be seen.
+    /// Time between two removals of expired sessions, which go in small steps between the appends. Default: a minute; at
+    /// most a day. Until then they take room, and no call shows them.
     pub fn with_sweep_interval(mut self, interval: Duration) -> Self {
         self.sweep_interval = interval.min(LONGEST);
         self
     }
 
-    /// So many threads and connections answer loads, and as many connections those that are answered on the spot.
+    /// The number of threads that answer loads, each with a connection, and of connections for loads on callers' threads.
     /// Default: 4.
     pub fn with_readers(mut self, readers: NonZeroUsize) -> Self {
         self.readers = readers;
@@ -114,15 +92,14 @@ impl SqliteBuilder {
     }
 
     /// How long a transaction waits for those of other processes, and a call for its turn here. Past either
-    /// it is refused as unavailable, and nothing was done. Default: 5 seconds; at most a day. While the file is opened
-    /// and has to be brought up to date, which another process may be doing, it is a minute at least.
+    /// it is refused as unavailable, and nothing was done. Default: 5 seconds; at most a day.
     pub fn with_busy_timeout(mut self, timeout: Duration) -> Self {
         self.setup.busy_timeout = timeout.min(LONGEST);
         self
     }
 
-    /// The file grows to at most so many bytes, in whole pages of 4 KiB; then appends are refused as
-    /// unavailable. Default: until the disk is full. The write-ahead log beside it is not counted; it grows to
+    /// The largest size of the file in bytes, in whole pages of 4 KiB; then appends are refused as unavailable. Default:
+    /// until the disk is full. The write-ahead log beside it is not counted; it grows to
     /// about 64 MiB, and what one transaction or one long read holds.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.setup.max_bytes = Some(bytes);
@@ -131,7 +108,7 @@ impl SqliteBuilder {
 
     /// Goes by another clock than the system's; for tests.
     pub fn with_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.retention.clock = Clock::new(now);
+        self.clock = Clock::new(now);
         self
     }
 
@@ -169,18 +146,19 @@ impl SqliteBuilder {
         let connection = schema::open_writer(&self.path, &self.setup)?;
         let file = FileId::of(&self.path);
         let readers = self.open_readers(&file)?;
-        let on_the_spot = self.open_readers(&file)?;
-        for reader in &on_the_spot {
-            reader.connection.busy_timeout(Duration::ZERO)?; // who has to wait does so on a thread
+        let inline = self.open_readers(&file)?;
+        for reader in &inline {
+            reader.connection.busy_timeout(Duration::ZERO)?; // what has to wait does so on a thread
         }
-        let spot = Arc::new(Spot::new(on_the_spot));
+        let inline = Arc::new(InlineReader::new(inline));
         let (writes, reads) = (Arc::new(Queue::new(QUEUED)), Arc::new(Queue::new(QUEUED)));
         let (running, ends) = watch::channel(());
         let store = SqliteStore {
             handle: Arc::new(Handle {
                 writes: writes.clone(),
                 reads: reads.clone(),
-                spot: spot.clone(),
+                inline: inline.clone(),
+                clock: self.clock.clone(),
                 durability: schema::durability(&connection)?,
                 patience: self.setup.busy_timeout,
                 running,
@@ -197,9 +175,10 @@ impl SqliteBuilder {
             connection,
             writes,
             reads,
-            spot,
+            inline,
             readers: threads,
             retention: self.retention,
+            clock: self.clock,
             patience: self.setup.busy_timeout,
             sweep_interval: self.sweep_interval,
             checkpoints: Checkpoints::new(self.path, file.clone(), schema::WAL),
@@ -213,7 +192,8 @@ impl SqliteBuilder {
     fn open_readers(&self, file: &FileId) -> Result<Vec<Reader>, OpenProblem> {
         let open = |_| {
             let connection = schema::open_reader(&self.path, &self.setup)?;
-            Ok(Reader { connection, retention: self.retention.clone(), file: file.clone() })
+            let (retention, clock) = (self.retention, self.clock.clone());
+            Ok(Reader { connection, retention, clock, file: file.clone() })
         };
         (0..self.readers.get()).map(open).collect()
     }
@@ -228,7 +208,7 @@ impl fmt::Debug for SqliteBuilder {
     }
 }
 
-/// So many calls wait for the writer, and as many for the readers; more wait for room.
+/// Calls that wait for the writer, and calls that wait for the readers; more wait for room.
 const QUEUED: usize = 1024;
 
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -32,7 +32,7 @@ struct State<T> {
     closed: bool,
     /// Threads in [`pop`](Queue::pop) and [`gather`](Queue::gather): where none waits, none need be woken.
     waiting: usize,
-    /// So many jobs are worth waking one for.
+    /// The number of jobs worth waking one for.
     wanted: usize,
 }
 
@@ -66,7 +66,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits for a job, at most so long.
+    /// Waits for a job, at most for `patience`.
     pub(super) fn pop(&self, patience: Duration) -> Popped<T> {
         let waiting = |state: &mut State<T>| state.jobs.is_empty() && !state.closed;
         let mut state = self.state();
@@ -84,7 +84,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until so many jobs are here, at most so long; tells how many there are. For a queue that one thread
+    /// Waits until this number of jobs is here, at most for `patience`; answers how many there are. For a queue that one thread
     /// empties.
     pub(super) fn gather(&self, jobs: usize, patience: Duration) -> usize {
         let mut state = self.state();

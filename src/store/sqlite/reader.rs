@@ -1,5 +1,5 @@
-//! What reads: a connection of its own, on a thread that takes the next job or [on the spot](super::spot). In WAL mode
-//! none waits for the writer.
+//! A connection that reads, on a thread of its own or on [the caller's](super::inline_reader). In WAL mode none waits for
+//! the writer.
 
 use std::{
     sync::Arc,
@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
@@ -22,15 +23,17 @@ use super::{
 };
 use crate::{
     history::{Record, RecordId},
-    session::{SessionId, SessionKey},
+    session::{Principal, SessionId, SessionKey},
     store::{
-        Cursor, Epoch, Loaded, Page, Scope, SessionPage, SessionSummary, StoreError, StoreErrorKind,
+        Cursor, Loaded, Page, PrincipalPage, PrincipalSummary, ReadOptions, RecordPage, Retention, Scope,
+        SessionPage, SessionSummary, StoreError, StoreErrorKind,
+        erasure::place,
         head::{Head, Place},
-        retention::{Retention, system_time},
+        retention::{Clock, expiry_time, system_time},
     },
 };
 
-/// One question that somebody waits for.
+/// One question that a caller waits for.
 pub(super) struct Read {
     pub(super) question: Question,
     pub(super) deadline: Instant,
@@ -38,7 +41,9 @@ pub(super) struct Read {
 
 pub(super) enum Question {
     Load { key: SessionKey, after: Option<Cursor>, answer: oneshot::Sender<Result<Answer, StoreError>> },
+    Read { key: SessionKey, options: ReadOptions, answer: oneshot::Sender<Result<RecordPage, StoreError>> },
     Sessions { scope: Scope, page: Page, answer: oneshot::Sender<Result<SessionPage, StoreError>> },
+    Principals { namespace: String, page: Page, answer: oneshot::Sender<Result<PrincipalPage, StoreError>> },
 }
 
 pub(super) struct Answer {
@@ -50,6 +55,7 @@ pub(super) struct Answer {
 pub(super) struct Reader {
     pub(super) connection: Connection,
     pub(super) retention: Retention,
+    pub(super) clock: Clock,
     /// Which file was opened.
     pub(super) file: FileId,
 }
@@ -84,16 +90,25 @@ impl Reader {
             true => Err(StoreError::new(StoreErrorKind::Unavailable)),
             false => self.is_still_there(),
         };
-        // Whoever asked may have left: before the work, which is then spared, or since.
+        // The caller may have left: before the work, which is then spared, or since.
         match read.question {
             Question::Load { key, after, answer } if !answer.is_closed() => {
                 let whole = || self.load(&key, after.as_ref(), Most::ALL)?.ok_or_else(corrupt);
                 let _ = answer.send(refused.and_then(|()| whole()));
             }
+            Question::Read { key, options, answer } if !answer.is_closed() => {
+                let _ = answer.send(refused.and_then(|()| self.page(&key, &options)));
+            }
             Question::Sessions { scope, page, answer } if !answer.is_closed() => {
                 let _ = answer.send(refused.and_then(|()| self.sessions(&scope, &page)));
             }
-            Question::Load { .. } | Question::Sessions { .. } => {}
+            Question::Principals { namespace, page, answer } if !answer.is_closed() => {
+                let _ = answer.send(refused.and_then(|()| self.principals(&namespace, &page)));
+            }
+            Question::Load { .. }
+            | Question::Read { .. }
+            | Question::Sessions { .. }
+            | Question::Principals { .. } => {}
         }
     }
 
@@ -105,15 +120,12 @@ impl Reader {
         most: Most,
     ) -> Result<Option<Answer>, StoreError> {
         self.is_still_there()?;
-        let now = self.retention.clock.now();
+        let now = self.clock.now();
         // So that the head and the turns are of one moment.
         at_one_moment(&self.connection, |connection| {
             let found = log::find(connection, key).map_err(store_error)?;
             let Some(session) = found.filter(|session| session.expires > now) else {
-                let cursor = Cursor::start_of(Epoch::UNBORN);
-                let from_start = after != Some(&cursor);
-                let loaded = Loaded { cursor, records: Vec::new().into(), from_start, trimmed: 0 };
-                return Ok(Some(Answer { loaded, refresh: None }));
+                return Ok(Some(Answer { loaded: Loaded::unknown(after), refresh: None }));
             };
             let Some((from_start, turns)) = turns(connection, key, &session, after, most)? else {
                 return Ok(None);
@@ -125,15 +137,38 @@ impl Reader {
         })
     }
 
-    /// The writer will notice, too; until then nobody is shown a file that is gone.
+    fn page(&self, key: &SessionKey, options: &ReadOptions) -> Result<RecordPage, StoreError> {
+        self.is_still_there()?;
+        let now = self.clock.now();
+        at_one_moment(&self.connection, |connection| {
+            let found = log::find(connection, key).map_err(store_error)?;
+            let Some(session) = found.filter(|session| session.expires > now) else {
+                return Ok(RecordPage::unknown());
+            };
+            let Head { count, trimmed, .. } = session.head;
+            let (first, mut bytes) = (options.from.clamp(trimmed, count), 0);
+            let records = chain::page(connection, &session, first, |records, more| {
+                let takes = options.takes(records, bytes, more);
+                bytes += more;
+                takes
+            });
+            let records = decode(records.map_err(store_error)?, key)?;
+            // A page without records goes nowhere: the log is damaged.
+            if records.is_empty() && first < count {
+                return Err(corrupt());
+            }
+            Ok(RecordPage::new(session.head.cursor(), first, records))
+        })
+    }
+
+    /// The writer will notice, too; until then no answer comes from a file that is gone.
     fn is_still_there(&self) -> Result<(), StoreError> {
         if self.file.is_still_there() { Ok(()) } else { Err(closed()) }
     }
 
     fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        let before = page.after.as_deref().map_or(Ok(i64::MAX), str::parse);
-        let before = before.map_err(|error| StoreError::with_source(StoreErrorKind::Other, error))?;
-        let limit = page.limit.clamp(1, 1000);
+        let before = place(page, i64::MAX as u64)?.min(i64::MAX as u64) as i64;
+        let limit = page.size();
         let mut found = self.listed(scope, before, limit + 1).map_err(store_error)?;
         let more = found.len() > limit;
         found.truncate(limit);
@@ -142,11 +177,46 @@ impl Reader {
         Ok(SessionPage { sessions, next })
     }
 
+    /// A principal stands where its newest session does; the others of it are passed over.
+    fn principals(&self, namespace: &str, page: &Page) -> Result<PrincipalPage, StoreError> {
+        let before = place(page, i64::MAX as u64)?.min(i64::MAX as u64) as i64;
+        let limit = page.size();
+        let now = self.clock.now();
+        let mut principals = PrincipalPage::default();
+        let mut look = || -> rusqlite::Result<()> {
+            let mut newest = self.connection.prepare_cached(NEWEST_OF)?;
+            let mut recent = self.connection.prepare_cached(RECENT)?;
+            let mut rows = recent.query(params![namespace, before / SLOT, before, now, LOOKED_THROUGH])?;
+            let (mut looked, mut last) = (0, None);
+            while let Some(row) = rows.next()? {
+                let touched: i64 = row.get(2)?;
+                if principals.principals.len() == limit {
+                    principals.next = last.map(|last: i64| last.to_string());
+                    return Ok(());
+                }
+                let principal: String = row.get(0)?;
+                let first: i64 = newest.query_row(params![namespace, principal, now], |row| row.get(0))?;
+                if first == touched {
+                    let updated = system_time(row.get(1)?);
+                    let summary = PrincipalSummary::new(Principal::new(principal), updated);
+                    principals.principals.push(summary);
+                }
+                (looked, last) = (looked + 1, Some(touched));
+            }
+            if looked == LOOKED_THROUGH {
+                principals.next = last.map(|last| last.to_string());
+            }
+            Ok(())
+        };
+        look().map_err(store_error)?;
+        Ok(principals)
+    }
+
     fn listed(&self, scope: &Scope, before: i64, limit: usize) -> rusqlite::Result<Vec<Listed>> {
-        let now = self.retention.clock.now();
+        let now = self.clock.now();
         self.connection
             .prepare_cached(
-                "SELECT id, count - trimmed, updated_at, touched FROM sessions
+                "SELECT id, count - trimmed, updated_at, touched, bytes, created_at, expires, model, title FROM sessions
                  WHERE namespace = ?1 AND principal = ?2 AND slot <= ?3 AND touched < ?4 AND expires > ?5
                  ORDER BY slot DESC, touched DESC LIMIT ?6",
             )?
@@ -158,6 +228,11 @@ impl Reader {
                         turns: row.get(1)?,
                         updated: row.get(2)?,
                         touched: row.get(3)?,
+                        bytes: row.get(4)?,
+                        created: row.get(5)?,
+                        expires: row.get(6)?,
+                        model: row.get(7)?,
+                        title: row.get(8)?,
                     })
                 },
             )?
@@ -165,7 +240,21 @@ impl Reader {
     }
 }
 
-/// Should a reader panic, nobody waits for it forever.
+/// Sessions from the most recently appended to on. At one time only one slot is sorted.
+const RECENT: &str = "
+    SELECT principal, updated_at, touched FROM sessions
+    WHERE namespace = ?1 AND slot IS NOT NULL AND slot <= ?2 AND touched < ?3 AND expires > ?4
+    ORDER BY slot DESC, touched DESC LIMIT ?5";
+/// A principal's newest session.
+const NEWEST_OF: &str = "
+    SELECT touched FROM sessions
+    WHERE namespace = ?1 AND principal = ?2 AND slot IS NOT NULL AND expires > ?3
+    ORDER BY slot DESC, touched DESC LIMIT 1";
+
+/// Sessions that one page of principals looks at.
+const LOOKED_THROUGH: i64 = 4096;
+
+/// Should a reader panic, no caller waits for it forever.
 struct AbandonInPanic<'a>(&'a Queue<Read>);
 
 impl Drop for AbandonInPanic<'_> {
@@ -185,15 +274,25 @@ struct Listed {
     turns: i64,
     updated: i64,
     touched: i64,
+    bytes: i64,
+    created: i64,
+    expires: i64,
+    model: Option<String>,
+    title: Option<String>,
 }
 
 impl Listed {
     fn summary(self) -> Result<SessionSummary, StoreError> {
-        let corrupt = |_| StoreError::new(StoreErrorKind::Corrupt);
+        let number = |number: i64| u64::try_from(number).map_err(|_| corrupt());
         Ok(SessionSummary {
-            id: SessionId::from_bytes(self.id.as_bytes()).map_err(corrupt)?,
-            turns: u64::try_from(self.turns).map_err(|_| StoreError::new(StoreErrorKind::Corrupt))?,
+            id: SessionId::from_bytes(self.id.as_bytes()).map_err(|_| corrupt())?,
+            turns: number(self.turns)?,
+            bytes: number(self.bytes)?,
+            created_at: system_time(self.created),
             updated_at: system_time(self.updated),
+            expires_at: expiry_time(self.expires),
+            model: self.model,
+            title: self.title,
         })
     }
 }
@@ -248,15 +347,17 @@ fn newer(
     }
     let Records { records, before } =
         chain::records(connection, session, skipped, most.bytes).map_err(store_error)?;
-    let turns: Vec<Record> = records
-        .into_iter()
-        .map(|(id, record)| {
-            let turn = Record::decode(record, key.digest()).map_err(damaged)?;
-            // The row of one turn with the record of another.
-            if turn.id() != id { Err(corrupt()) } else { Ok(turn) }
-        })
-        .collect::<Result<_, _>>()?;
+    let turns = decode(records, key)?;
     let whole = turns.len() as u64 == expected && turns.last().map(Record::id) == newest;
-    // Of a part, whoever may read all tells whether it is too large or damaged.
+    // A reader without this limit finds out whether the rest is too large or damaged.
     if whole { Ok(Some(Newer { turns, before })) } else { Ok(None) }
+}
+
+fn decode(records: Vec<(RecordId, Bytes)>, key: &SessionKey) -> Result<Vec<Record>, StoreError> {
+    let decode = |(id, record)| {
+        let record = Record::decode(record, key.digest()).map_err(damaged)?;
+        // The row of one turn with the record of another.
+        if record.id() != id { Err(corrupt()) } else { Ok(record) }
+    };
+    records.into_iter().map(decode).collect()
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use super::{OpenProblem, Synchronous, checkpoints::Limits, error::is_busy};
 use crate::store::Durability;
@@ -14,22 +14,19 @@ use crate::store::Durability;
 /// `PRAGMA application_id`: "TSM1".
 const APPLICATION_ID: i64 = 0x5453_4D31;
 /// `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 1;
 /// The first SQLite without the WAL-reset bug: <https://www.sqlite.org/wal.html#walresetbug>.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// A session without turns (`count` = 0) is a tombstone. Times are milliseconds since 1970. `touched` is the place of
 /// a session's newest turn, which orders the sessions by commit, whatever the clock did. A trimmed turn keeps its id
-/// for a while and loses its record.
+/// for a while and loses its record. `bytes` is the sum of the records that are kept, `opened` the number of the newest
+/// turn that opens an exchange, and a turn's `opens` says whether it does.
 ///
 /// An append writes to as few pages as can be: the table of turns at its end, and the session's row. So a session's
 /// turns are in no index but every sixteenth, and those few that have a lower id than one before them; each names
 /// the place of the one before ([`chain`](super::chain)), and the highest id up to it where that is not its own.
 /// The other indexes are of roundings that change rarely: `slot` of `touched`, and `sweep_from` of `expires`.
-///
-/// `expires` was `expires_at` in version 1 and `expiry` in version 2 (and `sweep_from` was `sweep_at`), and each call
-/// of those versions names one of them: a program that still has the file open when it is brought up to date fails in
-/// all it does, and does not go on with loads whose appends are lost. So a change of the schema renames `expires`.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE sessions (
         row        INTEGER PRIMARY KEY,
@@ -42,6 +39,10 @@ pub(super) const SCHEMA: &str = "
         trimmed    INTEGER NOT NULL,
         newest     BLOB,
         highest    BLOB,
+        bytes      INTEGER NOT NULL,
+        opened     INTEGER NOT NULL,
+        model      TEXT,
+        title      TEXT,
         touched    INTEGER NOT NULL,
         slot       INTEGER,
         created_at INTEGER NOT NULL,
@@ -51,6 +52,7 @@ pub(super) const SCHEMA: &str = "
     ) STRICT;
     CREATE UNIQUE INDEX sessions_by_key ON sessions (namespace, principal, id);
     CREATE INDEX sessions_by_slot ON sessions (namespace, principal, slot) WHERE slot IS NOT NULL;
+    CREATE INDEX sessions_by_age ON sessions (namespace, slot) WHERE slot IS NOT NULL;
     CREATE INDEX sessions_by_sweep ON sessions (sweep_from);
 
     CREATE TABLE turns (
@@ -60,50 +62,15 @@ pub(super) const SCHEMA: &str = "
         previous   INTEGER,
         id         BLOB    NOT NULL,
         highest    BLOB,
+        opens      INTEGER NOT NULL,
         record     BLOB
     ) STRICT;
     CREATE INDEX turns_by_sixteenth ON turns (session, seq, highest, id) WHERE seq % 16 = 0;
     CREATE INDEX turns_late ON turns (session, id) WHERE highest IS NOT NULL;
 ";
 
-/// Of an older version: its tables get other names, and its indexes make room. Version 2 was that of three layouts, of
-/// which nothing is needed here but the columns of all.
-const SET_ASIDE: &str = "
-    DROP INDEX sessions_by_key;
-    DROP INDEX IF EXISTS sessions_by_touch;
-    DROP INDEX IF EXISTS sessions_by_expiry;
-    DROP INDEX IF EXISTS sessions_by_slot;
-    DROP INDEX IF EXISTS sessions_by_sweep;
-    DROP INDEX IF EXISTS turns_by_sixteenth;
-    CREATE INDEX IF NOT EXISTS turns_by_seq ON turns (session, seq);
-    ALTER TABLE sessions RENAME TO old_sessions;
-    ALTER TABLE turns RENAME TO old_turns;
-";
-/// Version 1 had no slots, and named the highest id nowhere.
-const SESSIONS_OF_1: &str = "
-    INSERT INTO sessions
-        SELECT row, namespace, principal, id, epoch, fresh, count, trimmed, newest,
-               (SELECT max(id) FROM old_turns WHERE session = row),
-               coalesce(place, 0), place >> 14, created_at, updated_at, expires_at, expires_at
-        FROM (SELECT *, (SELECT rowid FROM old_turns WHERE session = row AND seq = count) AS place FROM old_sessions);
-";
-/// Version 2 had these columns in this order, some under other names.
-const SESSIONS_OF_2: &str = "INSERT INTO sessions SELECT * FROM old_sessions;";
-/// Turns keep their places, and are chained.
-const TURNS: &str = "
-    INSERT INTO turns
-        SELECT old.rowid, old.session, old.seq, chain.previous, old.id, nullif(chain.highest, old.id), old.record
-        FROM old_turns AS old CROSS JOIN (
-            SELECT rowid AS place, lag(rowid) OVER log AS previous, max(id) OVER log AS highest
-            FROM old_turns WINDOW log AS (PARTITION BY session ORDER BY seq)
-        ) AS chain ON chain.place = old.rowid
-        ORDER BY old.rowid;
-    DROP TABLE old_turns;
-    DROP TABLE old_sessions;
-";
-
-/// Places that share a slot: so many appends later, at most, a session moves in the index of the listing. A listing
-/// sorts at most so many sessions to find those of one page.
+/// Places that share a slot: a session moves in the indexes of the listings once in this number of appends. A listing
+/// sorts at most this number of sessions to find those of one page.
 pub(super) const SLOT: i64 = 1 << 14;
 
 /// How connections are set up.
@@ -136,7 +103,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenProblem> {
     }
 }
 
-/// Opens the connection that writes, and brings the schema up to date.
+/// Opens the connection that writes, and makes the schema where there is none.
 pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
     let mut connection = connect(path, setup.busy_timeout)?;
     // In one transaction: another process may be creating the schema between two looks.
@@ -156,7 +123,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     connection.pragma_update(None, "wal_autocheckpoint", 0)?; // see `checkpoints`
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     if known != Known::Current {
-        create(&connection, setup.busy_timeout.max(MIGRATION))?;
+        create(&mut connection)?;
     }
     if let Some(bytes) = setup.max_bytes {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
@@ -165,9 +132,10 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     }
     // Fails where a file says that it is ours and is not.
     connection.prepare(
-        "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, slot, expires, sweep_from FROM sessions",
+        "SELECT row, epoch, fresh, count, trimmed, newest, highest, bytes, opened, model, title, touched, slot, expires,
+                sweep_from FROM sessions",
     )?;
-    connection.prepare("SELECT place, session, seq, previous, id, highest, record FROM turns")?;
+    connection.prepare("SELECT place, session, seq, previous, id, highest, opens, record FROM turns")?;
     // Fails where the file can be opened for writing, but not written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()?;
     connection.busy_timeout(Duration::ZERO)?; // the writer waits in its own way
@@ -218,8 +186,6 @@ fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenProble
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Nothing,
-    /// Our schema, of this older version.
-    Older(i64),
     Current,
 }
 
@@ -230,7 +196,6 @@ fn identify(connection: &Connection) -> Result<Known, OpenProblem> {
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (application, version) {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(Known::Current),
-        (APPLICATION_ID, 1 | 2) => Ok(Known::Older(version)),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(OpenProblem::NewerSchema { found, known: SCHEMA_VERSION })
         }
@@ -257,77 +222,26 @@ fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), Open
     }
 }
 
-/// Makes the schema, or brings it up to date; another process may have done so since, or be about it.
-fn create(connection: &Connection, patience: Duration) -> Result<(), OpenProblem> {
-    let transaction = begin(connection, patience)?;
-    match identify(&transaction)? {
-        Known::Current => return Ok(()),
-        Known::Nothing => transaction.execute_batch(SCHEMA)?,
-        Known::Older(version) => {
-            tracing::info!(
-                version,
-                "the SQLite session store is brought up to date from an older schema, which may take minutes"
-            );
-            let sessions = if version == 1 { SESSIONS_OF_1 } else { SESSIONS_OF_2 };
-            for step in [SET_ASIDE, SCHEMA, sessions, TURNS] {
-                transaction.execute_batch(step)?;
-            }
-        }
+/// Makes the schema; another process may have done so since, or be about it.
+fn create(connection: &mut Connection) -> Result<(), OpenProblem> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if identify(&transaction)? == Known::Current {
+        return Ok(());
     }
+    transaction.execute_batch(SCHEMA)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     Ok(())
 }
 
-/// Takes the write lock. Another process holds it for longer than usual while it brings the file up to date, which is
-/// worth a longer wait, and a word.
-fn begin(connection: &Connection, patience: Duration) -> Result<Transaction<'_>, OpenProblem> {
-    let begin = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
-    let began = Instant::now();
-    match begin() {
-        Err(error) if is_busy(&error) => {}
-        begun => return Ok(begun?),
-    }
-    tracing::info!(
-        ?patience,
-        "another process keeps the SQLite session store locked, most likely to bring it up to date: waiting for it"
-    );
-    connection.busy_timeout(patience)?;
-    begin()
-        .map_err(|error| if is_busy(&error) { OpenProblem::Migrating(began.elapsed()) } else { error.into() })
-}
-
-/// How long another process may take to bring the file up to date while this one waits for it.
-const MIGRATION: Duration = Duration::from_secs(60);
-
 /// A larger write-ahead log is cut back to this when it starts over.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
-/// A write-ahead log of so many pages is moved into the file: 16 MiB. Pages that were written more than once are moved
+/// Pages of a write-ahead log that is moved into the file: 16 MiB. Pages that were written more than once are moved
 /// once, and the file is synced as rarely. It grows to about 64 MiB, and what one transaction or one long read holds.
 pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
 
 /// Pages that a connection keeps in memory. The system keeps them, too, and a reader's are forgotten at each commit.
 const WRITER_CACHE_KIB: i64 = 4 * 1024;
 const READER_CACHE_KIB: i64 = 512;
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_waits_for_a_migration_that_does_not_end_says_what_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("sessions.db");
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE").unwrap();
-        let waiting = Connection::open(&path).unwrap();
-        waiting.busy_timeout(Duration::ZERO).unwrap();
-        let patience = Duration::from_millis(100);
-        let problem = create(&waiting, patience).unwrap_err();
-        assert!(matches!(problem, OpenProblem::Migrating(waited) if waited >= patience / 2), "{problem}");
-        assert!(problem.to_string().contains("up to date"), "{problem}");
-    }
-}

@@ -1,5 +1,5 @@
-//! The one thread that writes. Whatever waits when a transaction begins goes into it together, so that
-//! concurrent turns share one sync to disk; nobody is answered before the commit.
+//! The one thread that writes. All changes that wait when a transaction begins go into it together, so that
+//! concurrent turns share one sync to disk. Callers are answered after the commit.
 
 use std::{
     sync::Arc,
@@ -14,20 +14,20 @@ use super::{
     checkpoints::{self, Checkpoints, Trouble},
     error::{is_busy, is_failed_sync, store_error},
     file::FileId,
-    log,
+    inline_reader::InlineReader,
+    log::{self, OldestFirst},
     queue::{Closed, Popped, Queue},
     reader::Read,
-    spot::Spot,
     transaction::{Failed, apart, together, within},
 };
 use crate::{
     failpoint::{self, Point},
     history::Record,
     session::SessionKey,
-    store::{Appended, Cursor, StoreError, StoreErrorKind, retention::Retention},
+    store::{Appended, Cursor, Erased, Retention, Scope, StoreError, StoreErrorKind, retention::Clock},
 };
 
-/// One change that somebody waits for.
+/// One change that a caller waits for.
 pub(super) struct Write {
     pub(super) work: Work,
     pub(super) deadline: Instant,
@@ -38,21 +38,24 @@ pub(super) enum Work {
     Append { key: SessionKey, at: Cursor, turn: Record },
     Delete { key: SessionKey },
     Refresh { key: SessionKey, expires: i64 },
+    DeletePrincipal { scope: Scope, most: usize },
+    Expire { namespace: String, before: i64, after: OldestFirst, most: usize },
 }
 
 pub(super) enum Done {
     Append(Appended),
-    Delete,
-    Refresh,
+    Erased(Erased),
+    Change,
 }
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) writes: Arc<Queue<Write>>,
     pub(super) reads: Arc<Queue<Read>>,
-    pub(super) spot: Arc<Spot>,
+    pub(super) inline: Arc<InlineReader>,
     pub(super) readers: Vec<JoinHandle<()>>,
     pub(super) retention: Retention,
+    pub(super) clock: Clock,
     /// How long a transaction waits for those of other processes.
     pub(super) patience: Duration,
     pub(super) sweep_interval: Duration,
@@ -71,7 +74,7 @@ pub(super) struct Batch {
     took: Duration,
 }
 
-/// One transaction holds at most so many changes, and about so many bytes.
+/// The largest number of changes in one transaction, and about the largest number of bytes.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 32 * 1024 * 1024;
 
@@ -80,12 +83,15 @@ const LONGEST_GATHERING: Duration = Duration::from_millis(1);
 impl Writer {
     /// Works until the queue is closed and empty, then closes the store.
     pub(super) fn run(mut self) {
-        let end =
-            CloseAtEnd { writes: self.writes.clone(), reads: self.reads.clone(), spot: self.spot.clone() };
+        let end = CloseAtEnd {
+            writes: self.writes.clone(),
+            reads: self.reads.clone(),
+            inline: self.inline.clone(),
+        };
         let mut sweep_at = Instant::now();
         loop {
             let patience = sweep_at.saturating_duration_since(Instant::now());
-            // A checkpoint that ends while nobody writes is looked after soon.
+            // A checkpoint that ends while nothing is written is looked after soon.
             let patience = if self.checkpoints.is_running() { patience.min(SOON) } else { patience };
             match self.writes.pop(patience) {
                 Popped::Job(first) => {
@@ -109,7 +115,7 @@ impl Writer {
             // A reader that panicked has said so; there is nothing to add.
             let _ = reader.join();
         }
-        self.spot.end();
+        self.inline.end();
         if self.failed {
             drop(self.checkpoints.wait());
             return;
@@ -139,7 +145,7 @@ impl Writer {
         }
     }
 
-    /// Those who were just answered often have their next turns at once. To begin without them would be to sync twice
+    /// Callers that were just answered may have their next turns at once. To begin without them would be to sync twice
     /// for what can share a sync: so they are waited for, for half as long as that takes.
     fn gather(&self) {
         let Batch { changes, took } = self.last;
@@ -198,7 +204,7 @@ impl Writer {
     fn transaction(&self, batch: &[Write], step: Step) -> Result<Vec<Result<Done, StoreError>>, Failed> {
         within(&self.connection, self.patience, |connection| {
             // Read after the lock is held: commits of all processes see the clock in their order.
-            let now = self.retention.clock.now();
+            let now = self.clock.now();
             let work = |write: &Write| step(connection, &|| write.work.run(connection, now, &self.retention));
             let done = batch.iter().map(work).collect();
             failpoint::hit(Point::Committing);
@@ -206,7 +212,7 @@ impl Writer {
         })
     }
 
-    /// A file that was deleted or replaced can still be written, and nobody will ever read what it holds.
+    /// A file that was deleted or replaced can still be written, and what it holds will never be read.
     fn notice_a_lost_file(&mut self) {
         if !self.failed && !self.file.is_still_there() {
             self.fail(Vec::new(), &"the file was deleted or replaced");
@@ -218,7 +224,7 @@ impl Writer {
         tracing::error!(%error, "the SQLite session store closes itself: what it writes may not be kept");
         self.failed = true;
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        self.spot.close();
+        self.inline.close();
         drop(self.reads.abandon());
         for write in batch.into_iter().chain(self.writes.abandon()) {
             write.answer(Err(closed()));
@@ -231,7 +237,7 @@ impl Writer {
         if self.failed {
             return false;
         }
-        let now = self.retention.clock.now();
+        let now = self.clock.now();
         let sweep = |connection: &Connection| log::sweep(connection, now).map_err(Failed::Commit);
         match within(&self.connection, Duration::ZERO, sweep) {
             Ok(more) => more,
@@ -257,7 +263,7 @@ pub(super) fn closed() -> StoreError {
 
 impl Write {
     fn answer(self, answer: Result<Done, StoreError>) {
-        // Whoever waited may have left.
+        // The caller may have left.
         let _ = self.answer.send(answer);
     }
 }
@@ -268,9 +274,19 @@ impl Work {
             Self::Append { key, at, turn } => {
                 log::append(connection, key, at, turn, now, retention).map(Done::Append)
             }
-            Self::Delete { key } => log::delete(connection, key, now, retention).map(|()| Done::Delete),
+            Self::Delete { key } => log::delete(connection, key, now, retention).map(|()| Done::Change),
             Self::Refresh { key, expires } => {
-                log::refresh(connection, key, now, *expires).map(|()| Done::Refresh).map_err(store_error)
+                log::refresh(connection, key, now, *expires).map(|()| Done::Change).map_err(store_error)
+            }
+            Self::DeletePrincipal { scope, most } => {
+                log::delete_principal(connection, scope, *most, now, retention)
+                    .map(Done::Erased)
+                    .map_err(store_error)
+            }
+            Self::Expire { namespace, before, after, most } => {
+                log::expire(connection, namespace, *before, *after, *most)
+                    .map(Done::Erased)
+                    .map_err(store_error)
             }
         }
     }
@@ -278,7 +294,10 @@ impl Work {
     fn bytes(&self) -> usize {
         match self {
             Self::Append { turn, .. } => turn.bytes().len(),
-            Self::Delete { .. } | Self::Refresh { .. } => 0,
+            Self::Delete { .. }
+            | Self::Refresh { .. }
+            | Self::DeletePrincipal { .. }
+            | Self::Expire { .. } => 0,
         }
     }
 }
@@ -298,16 +317,16 @@ const MORE_TO_SWEEP: Duration = Duration::from_millis(20);
 
 const SOON: Duration = Duration::from_millis(10);
 
-/// Closes the queues when the writer ends. Should it panic, nobody waits for it forever.
+/// Closes the queues when the writer ends. Should it panic, no caller waits for it forever.
 struct CloseAtEnd {
     writes: Arc<Queue<Write>>,
     reads: Arc<Queue<Read>>,
-    spot: Arc<Spot>,
+    inline: Arc<InlineReader>,
 }
 
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
-        self.spot.close();
+        self.inline.close();
         self.reads.close();
         drop(self.writes.abandon());
     }

@@ -148,5 +148,12 @@ pub(super) async fn the_store_names_itself_and_its_durability<H: Harness>(harnes
     let name = fixture.store.name();
     let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     assert!(!name.is_empty() && name.bytes().all(token), "{name:?} is no lower-case token");
-    fixture.store.durability().await.expect("a store that works tells its durability");
+    fixture.store.durability().await.expect("a store that works knows its durability");
+}
+
+pub(super) async fn a_store_can_be_closed_more_than_once<H: Harness>(harness: &H) {
+    let fixture = Fixture::new(harness).await;
+    fixture.say(&fixture.key("a"), &["one"]).await;
+    fixture.store.close().await;
+    fixture.store.close().await;
 }

@@ -21,7 +21,7 @@ use crate::{
 const TASKS: u64 = 8;
 const CALLS: u64 = 500;
 
-pub(super) async fn calls_that_are_dropped_disturb_nobody<H: Harness>(harness: &H) {
+pub(super) async fn calls_that_are_dropped_disturb_no_other<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
@@ -34,10 +34,10 @@ pub(super) async fn calls_that_are_dropped_disturb_nobody<H: Harness>(harness: &
 
 /// Makes calls on a session of its own, drops many of them on the way, and checks the answers of the others.
 /// Returns how many were dropped.
-async fn disturb<S: HistoryStore>(store: Arc<S>, key: SessionKey, mut dice: Dice) -> u64 {
+async fn disturb<S: HistoryStore + 'static>(store: Arc<S>, key: SessionKey, mut dice: Dice) -> u64 {
     let scope =
         crate::store::Scope { namespace: key.namespace().to_owned(), principal: key.principal().clone() };
-    let page = Page { limit: 10, after: None };
+    let page = Page::new(10);
     let mut cursor = store.load(&key, None).await.expect("a load succeeds").cursor;
     let (mut sent, mut acknowledged, mut seen) = (HashSet::new(), HashSet::new(), Vec::new());
     let mut dropped = 0;
@@ -90,12 +90,12 @@ fn check(found: &[RecordId], seen: &[RecordId], sent: &HashSet<RecordId>, acknow
     assert!(found.starts_with(seen), "a log only grows");
     let all: HashSet<RecordId> = found.iter().copied().collect();
     assert_eq!(all.len(), found.len(), "a turn stands in the log twice");
-    assert!(all.is_subset(sent), "a turn of somebody else");
+    assert!(all.is_subset(sent), "a turn that was never sent");
     assert!(all.is_superset(acknowledged), "an acknowledged turn is missing");
 }
 
 /// Polls a future at most `polls` times, then drops it. Each poll but the last is followed by a wake-up.
-async fn cut<F: Future>(polls: u64, future: F) -> Option<F::Output> {
+pub(super) async fn cut<F: Future>(polls: u64, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
     poll_fn(|context| {
@@ -109,10 +109,10 @@ async fn cut<F: Future>(polls: u64, future: F) -> Option<F::Output> {
 }
 
 /// Random enough, and the same every time.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

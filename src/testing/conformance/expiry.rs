@@ -1,12 +1,12 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Harness, Options,
+    Harness,
     fixture::{Fixture, after, appended, assert_same, turn, turn_from},
 };
 use crate::{
     history::Parent,
-    store::{Appended, HistoryStore, Page, TtlRefresh},
+    store::{Appended, HistoryStore, Page, Retention, TtlRefresh},
 };
 
 /// Long enough for a store that goes by real time on a slow machine.
@@ -15,11 +15,11 @@ const MOST_OF_IT: Duration = Duration::from_secs(2);
 const MORE_THAN_IT: Duration = Duration::from_secs(4);
 
 /// The session may have expired: this check says nothing.
-struct Late;
+pub(super) struct Late;
 
 /// What must be there after [`MOST_OF_IT`] may be gone where a store goes by real time and the machine took the rest of
 /// it: then `check` is made again.
-async fn in_time(check: impl AsyncFn() -> Result<(), Late>) {
+pub(super) async fn in_time(check: impl AsyncFn() -> Result<(), Late>) {
     for _ in 0..5 {
         if check().await.is_ok() {
             return;
@@ -35,7 +35,7 @@ fn not_late(took: Duration, found: usize, expected: usize) -> Result<(), Late> {
 }
 
 async fn expiring<H: Harness>(harness: &H) -> Fixture<H::Store> {
-    Fixture::with(harness, Options { ttl: Some(TTL), ..Options::default() }).await
+    Fixture::with(harness, Retention::new().with_ttl(TTL)).await
 }
 
 pub(super) async fn an_expired_session_is_unknown<H: Harness>(harness: &H) {
@@ -51,7 +51,7 @@ pub(super) async fn an_expired_session_is_unknown<H: Harness>(harness: &H) {
         let loaded = fixture.load_after(&key, Some(&cursor)).await;
         assert!(loaded.records.is_empty() && loaded.from_start, "an expired session is unknown");
         assert_eq!((loaded.cursor.count, loaded.cursor.newest), (0, None), "an expired session is unknown");
-        let page = Page { limit: 10, after: None };
+        let page = Page::new(10);
         let listed =
             fixture.store.sessions(&fixture.scope("somebody"), &page).await.expect("a listing succeeds");
         assert!(listed.sessions.is_empty(), "an expired session is not listed");
@@ -125,8 +125,8 @@ pub(super) async fn every_append_puts_the_expiry_of_the_whole_session_off<H: Har
 
 pub(super) async fn a_load_puts_the_expiry_off_where_it_is_asked_to<H: Harness>(harness: &H) {
     in_time(async || {
-        let options = Options { ttl: Some(TTL), ttl_refresh: TtlRefresh::OnLoad, ..Options::default() };
-        let fixture = Fixture::with(harness, options).await;
+        let retention = Retention::new().with_ttl(TTL).with_refresh(TtlRefresh::OnLoad);
+        let fixture = Fixture::with(harness, retention).await;
         let key = fixture.key("a");
         let mut since = Instant::now();
         let (turns, _) = fixture.say(&key, &["one"]).await;
@@ -139,7 +139,7 @@ pub(super) async fn a_load_puts_the_expiry_off_where_it_is_asked_to<H: Harness>(
             assert_same(&loaded, &turns, "each load starts the time to live again");
         }
         harness.pass(MORE_THAN_IT).await;
-        assert!(fixture.load(&key).await.records.is_empty(), "a session that nobody loads expires");
+        assert!(fixture.load(&key).await.records.is_empty(), "a session that is not loaded expires");
         Ok(())
     })
     .await;

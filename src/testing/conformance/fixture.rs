@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Harness, Options};
+use super::Harness;
 use crate::{
     history::{About, Author, Format, Item, Parent, Place, Record, RecordId, TurnParts},
     session::{Principal, SessionId, SessionKey},
-    store::{Appended, Cursor, HistoryStore, Loaded, Scope},
+    store::{Appended, Cursor, HistoryStore, Loaded, Retention, Scope},
 };
 
 /// A store, and a namespace that no other check uses.
@@ -17,13 +17,13 @@ pub(super) struct Fixture<S> {
     pub(super) namespace: String,
 }
 
-impl<S: HistoryStore> Fixture<S> {
+impl<S: HistoryStore + 'static> Fixture<S> {
     pub(super) async fn new<H: Harness<Store = S>>(harness: &H) -> Self {
-        Self::with(harness, Options::default()).await
+        Self::with(harness, Retention::new()).await
     }
 
-    pub(super) async fn with<H: Harness<Store = S>>(harness: &H, options: Options) -> Self {
-        let store = Arc::new(harness.store(&options).await);
+    pub(super) async fn with<H: Harness<Store = S>>(harness: &H, retention: Retention) -> Self {
+        let store = Arc::new(harness.store(&retention.into()).await);
         Self { store, namespace: format!("conformance-{}", RecordId::new()) }
     }
 
@@ -109,6 +109,27 @@ pub(super) fn turn_of(
     parts.instructions = instructions;
     parts.finish_reason = Some("stop".to_owned());
     parts.model = Some("a-model".to_owned());
+    parts.into_record(key)
+}
+
+/// A turn that begins with the result of a tool call, and so belongs to the turn before it.
+pub(super) fn continuing(key: &SessionKey, text: &str) -> Record {
+    let result = format!(r#"{{"role":"tool","tool_call_id":"c","content":"{text}"}}"#);
+    turn_with(key, result, About::new(Author::Tool).with_answers(["c"]), Some("a-model"))
+}
+
+/// A turn whose reply names this model.
+pub(super) fn turn_of_model(key: &SessionKey, model: Option<&str>) -> Record {
+    let sent = r#"{"role":"user","content":"hi"}"#.to_owned();
+    turn_with(key, sent, About::new(Author::User), model)
+}
+
+fn turn_with(key: &SessionKey, sent: String, about: About, model: Option<&str>) -> Record {
+    let reply = Bytes::from_static(br#"{"role":"assistant","content":"well"}"#);
+    let sent = vec![Item::new(Bytes::from(sent), about)];
+    let reply = vec![Item::new(reply, About::new(Author::Model))];
+    let mut parts = TurnParts::new(Format::from_static("openai.chat"), sent, reply);
+    parts.model = model.map(str::to_owned);
     parts.into_record(key)
 }
 

@@ -16,14 +16,7 @@
 //!     type Store = InMemoryStore;
 //!
 //!     async fn store(&self, options: &Options) -> InMemoryStore {
-//!         let mut store = InMemoryStore::new().with_ttl_refresh(options.ttl_refresh);
-//!         if let Some(ttl) = options.ttl {
-//!             store = store.with_ttl(ttl);
-//!         }
-//!         if let Some(turns) = options.max_turns {
-//!             store = store.with_max_turns(turns);
-//!         }
-//!         store
+//!         InMemoryStore::new().with_retention(options.retention)
 //!     }
 //! }
 //!
@@ -39,27 +32,30 @@
 mod append;
 mod cancel;
 mod delete;
+mod erasure;
 mod expiry;
 mod fixture;
 mod keys;
 mod listing;
 mod load;
+mod principals;
+mod read;
 mod records;
 mod trim;
 
-use std::{future::Future, num::NonZeroUsize, time::Duration};
+use std::{future::Future, time::Duration};
 
-use crate::store::{HistoryStore, TtlRefresh};
+use crate::store::{HistoryStore, Retention};
 
 /// Makes the stores that the checks are run on.
 pub trait Harness: Send + Sync {
     /// The store, or the wrapper, that is checked.
-    type Store: HistoryStore;
+    type Store: HistoryStore + 'static;
 
     /// A store with these settings. It need not be empty. A check may ask for several, one after the other.
     fn store(&self, options: &Options) -> impl Future<Output = Self::Store> + Send;
 
-    /// Lets so much time pass for the store, a few seconds at most. Sleeps, unless the store has a clock that
+    /// Lets this time pass for the store, a few seconds at most. Sleeps, unless the store has a clock that
     /// can be moved.
     fn pass(&self, time: Duration) -> impl Future<Output = ()> + Send {
         tokio::time::sleep(time)
@@ -70,12 +66,14 @@ pub trait Harness: Send + Sync {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// When sessions expire; `None`: not while the check runs.
-    pub ttl: Option<Duration>,
-    /// Whether a load puts the expiry off.
-    pub ttl_refresh: TtlRefresh,
-    /// How many turns of a session are kept; `None`: all.
-    pub max_turns: Option<NonZeroUsize>,
+    /// How long sessions are kept, and how much of each.
+    pub retention: Retention,
+}
+
+impl From<Retention> for Options {
+    fn from(retention: Retention) -> Self {
+        Self { retention }
+    }
 }
 
 /// Makes one `#[test]` of each check. The argument is an expression that makes the [`Harness`]; it is
@@ -98,6 +96,10 @@ macro_rules! __conformance_checks {
             load an_acknowledged_turn_is_in_every_later_load
             load a_load_after_a_cursor_holds_only_what_came_after_it
             load a_cursor_that_says_nothing_here_starts_over
+            read a_log_is_read_page_by_page_from_any_place
+            read a_page_is_bounded_in_bytes_and_holds_at_least_one_record
+            read a_read_after_trimming_begins_with_the_oldest_record_that_is_kept
+            read a_read_of_what_is_not_there_is_an_empty_page
             append a_turn_that_is_sent_twice_is_stored_once
             append the_same_turn_sent_at_once_is_stored_once
             append first_turns_that_race_share_one_log
@@ -106,6 +108,7 @@ macro_rules! __conformance_checks {
             append a_turn_whose_parent_is_not_in_the_log_is_gone
             append a_turn_of_another_session_is_refused
             append the_store_names_itself_and_its_durability
+            append a_store_can_be_closed_more_than_once
             delete a_deleted_session_is_empty_and_takes_new_turns
             delete deleting_what_is_not_there_is_fine
             delete a_turn_in_flight_does_not_resurrect_its_session
@@ -120,12 +123,32 @@ macro_rules! __conformance_checks {
             expiry a_load_does_not_put_the_expiry_off_by_itself
             trim only_the_newest_turns_are_kept
             trim a_turn_that_was_trimmed_is_not_stored_again
+            trim a_log_past_its_bytes_loses_its_oldest_turns
+            trim a_turn_that_is_larger_than_the_bound_is_kept_alone
+            trim half_a_tool_exchange_is_never_kept
             listing sessions_are_listed_from_the_newest_page_by_page
             listing a_turn_moves_its_session_to_the_front
             listing a_session_that_moves_while_pages_are_read_is_never_listed_twice
             listing deleted_sessions_are_not_listed
             listing a_listing_is_of_one_principal_in_one_namespace
             listing a_page_that_no_listing_named_is_an_error
+            listing a_listing_describes_each_session
+            principals principals_are_listed_from_the_most_recently_active_page_by_page
+            principals a_turn_moves_its_principal_to_the_front
+            principals a_principal_without_sessions_is_not_listed
+            principals a_principal_whose_sessions_expired_is_not_listed
+            principals principals_of_another_namespace_are_not_listed
+            principals a_page_of_principals_that_no_listing_named_is_an_error
+            erasure a_principal_is_erased_whole_and_no_other
+            erasure what_was_erased_stays_erased
+            erasure an_erasure_goes_in_bounded_steps
+            erasure an_erasure_begun_anew_at_each_step_ends_as_well
+            erasure an_erasure_that_is_dropped_on_the_way_harms_no_other_session
+            erasure old_sessions_are_erased_and_young_ones_stay
+            erasure a_session_that_was_erased_by_age_starts_a_new_log
+            erasure an_expiry_by_age_goes_in_bounded_steps
+            erasure an_expiry_that_is_dropped_on_the_way_harms_no_young_session
+            erasure a_step_that_no_step_named_is_an_error
             keys keys_that_look_alike_are_different_sessions
             keys another_principal_cannot_reach_a_session
             records records_come_back_byte_for_byte
@@ -133,7 +156,7 @@ macro_rules! __conformance_checks {
             records what_a_newer_version_recorded_survives_trimming
             records a_record_of_an_unknown_kind_is_kept
             records a_record_of_eight_mebibytes_is_stored_whole
-            cancel calls_that_are_dropped_disturb_nobody
+            cancel calls_that_are_dropped_disturb_no_other
         }
     };
 }

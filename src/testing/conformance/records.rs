@@ -3,10 +3,13 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 
 use super::{
-    Harness, Options,
+    Harness,
     fixture::{Fixture, appended, assert_same, turn, turn_of},
 };
-use crate::history::{About, Author, Item, Parent, Record, RecordId};
+use crate::{
+    history::{About, Author, Item, Parent, Record, RecordId},
+    store::Retention,
+};
 
 pub(super) async fn records_come_back_byte_for_byte<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
@@ -43,8 +46,7 @@ pub(super) async fn what_a_newer_version_recorded_is_kept<H: Harness>(harness: &
 
 /// A store that writes a log anew when it is trimmed keeps what it does not know.
 pub(super) async fn what_a_newer_version_recorded_survives_trimming<H: Harness>(harness: &H) {
-    let options = Options { max_turns: NonZeroUsize::new(3), ..Options::default() };
-    let fixture = Fixture::with(harness, options).await;
+    let fixture = Fixture::with(harness, Retention::new().with_max_turns(NonZeroUsize::new(3))).await;
     let key = fixture.key("a");
     let mut at = fixture.load(&key).await.cursor;
     let mut turns = Vec::new();

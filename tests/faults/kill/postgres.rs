@@ -15,7 +15,7 @@ use crate::{
 
 async fn open(server: &Postgres) -> impl HistoryStore + use<> {
     let builder = PostgresStore::builder(server.url()).with_timeout(LIMIT).with_connect_timeout(LIMIT);
-    builder.connect().await.expect("the store opens")
+    builder.open().await.expect("the store opens")
 }
 
 #[tokio::test]

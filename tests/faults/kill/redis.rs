@@ -16,7 +16,7 @@ fn start() -> Redis {
 
 async fn open(server: &Redis) -> impl HistoryStore + use<> {
     let builder = RedisStore::builder(server.url()).with_timeouts(LIMIT, LIMIT).with_connect_timeout(LIMIT);
-    builder.connect().await.expect("the store opens")
+    builder.open().await.expect("the store opens")
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ impl Backend {
     pub async fn redis() -> Self {
         let server =
             block_in_place(|| Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]));
-        let direct = Arc::new(RedisStore::builder(server.url()).connect().await.unwrap());
+        let direct = Arc::new(RedisStore::builder(server.url()).open().await.unwrap());
         let ways = ways([server.port(); REPLICAS]).await;
         Self { name: "Redis", kind: Kind::Redis(Mutex::new(server), ways), direct }
     }
@@ -61,13 +61,13 @@ impl Backend {
         announce(&cluster, &ways);
         let kind = Kind::Cluster(cluster, ways);
         // Clients learn the nodes from the nodes: in a Cluster every client goes the announced ways.
-        let direct = Arc::new(RedisStore::builder(url(&kind, 0)).connect().await.unwrap());
+        let direct = Arc::new(RedisStore::builder(url(&kind, 0)).open().await.unwrap());
         Self { name: "Cluster", kind, direct }
     }
 
     pub async fn postgres() -> Self {
         let server = block_in_place(Postgres::start);
-        let direct = Arc::new(PostgresStore::builder(server.url()).connect().await.unwrap());
+        let direct = Arc::new(PostgresStore::builder(server.url()).open().await.unwrap());
         let ways = ways([server.port(); REPLICAS]).await;
         Self { name: "Postgres", kind: Kind::Postgres(Mutex::new(server), ways), direct }
     }

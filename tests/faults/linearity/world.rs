@@ -238,7 +238,7 @@ impl World {
         let key = Self::key(session);
         let loaded = within("the store to answer", async {
             loop {
-                match self.direct.load_dyn(&key, None).await {
+                match self.direct.load_dyn(&key, None.into()).await {
                     Ok(loaded) => return loaded,
                     Err(error) if error.is_transient() => {
                         tokio::time::sleep(Duration::from_millis(20)).await;

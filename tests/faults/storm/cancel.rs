@@ -34,26 +34,26 @@ const CALLS_A_SESSION: usize = 40;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_redis() {
     let server = Redis::start();
-    survives("Redis", redis(server.url()).connect().await.unwrap()).await;
+    survives("Redis", redis(server.url()).open().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_redis_over_tls() {
     let server = Redis::tls(false);
     let url = format!("rediss://127.0.0.1:{}?tls_ca={}", server.port(), server.file("ca.pem"));
-    survives("Redis over TLS", redis(url).connect().await.unwrap()).await;
+    survives("Redis over TLS", redis(url).open().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_a_cluster() {
     let cluster = Cluster::start();
-    survives("Cluster", redis(cluster.url()).connect().await.unwrap()).await;
+    survives("Cluster", redis(cluster.url()).open().await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_given_what_is_not_theirs_by_postgres() {
     let server = Postgres::start();
-    survives("Postgres", postgres(server.url()).connect().await.unwrap()).await;
+    survives("Postgres", postgres(server.url()).open().await.unwrap()).await;
 }
 
 /// The defect that this is about: a request reads its answer from the connection by itself, and leaves the
@@ -66,7 +66,7 @@ async fn a_connection_that_requests_read_by_themselves_is_caught() {
     assert!(!report.wrong.is_empty(), "{report}: the storm finds nothing");
 }
 
-async fn survives(name: &str, store: impl HistoryStore) {
+async fn survives(name: &str, store: impl HistoryStore + 'static) {
     let report = Storm::over(store, cancellations()).run().await;
     println!("{name}: {report}");
     assert!(report.wrong.is_empty(), "{name}: {report}: {:?}", report.wrong);
@@ -91,7 +91,7 @@ struct Report {
     wrong: Vec<String>,
 }
 
-impl<S: HistoryStore> Storm<S> {
+impl<S: HistoryStore + 'static> Storm<S> {
     fn over(store: S, wanted: u64) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -150,7 +150,7 @@ impl<S: HistoryStore> Storm<S> {
                     }
                 }
                 1 => {
-                    let page = Page { limit: 10, after: None };
+                    let page = Page::new(10);
                     if let Some(page) = self.cut(point, self.store.sessions(&scope, &page)).await? {
                         let own = format!("{}-", key.principal().as_str());
                         let foreign =

@@ -66,18 +66,18 @@ async fn deleted_sessions_stay_deleted_in_a_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_sessions_stay_deleted_in_postgres() {
     let server = Postgres::start();
-    let open = || async { postgres(server.url()).connect().await.unwrap() };
+    let open = || async { postgres(server.url()).open().await.unwrap() };
     stays_deleted("Postgres", Arc::new(open().await), Arc::new(open().await)).await;
     stays_deleted("Postgres, cached", cached(open().await), cached(open().await)).await;
 }
 
 async fn on_redis(name: &str, url: &str) {
-    let open = || async { redis(url).connect().await.unwrap() };
+    let open = || async { redis(url).open().await.unwrap() };
     stays_deleted(name, Arc::new(open().await), Arc::new(open().await)).await;
     stays_deleted(&format!("{name}, cached"), cached(open().await), cached(open().await)).await;
 }
 
-fn cached(store: impl HistoryStore) -> Arc<dyn DynHistoryStore> {
+fn cached(store: impl HistoryStore + 'static) -> Arc<dyn DynHistoryStore> {
     Arc::new(Cached::new(store))
 }
 
@@ -260,7 +260,7 @@ fn answer_to(question: &str) -> String {
 
 /// What was asked in a session.
 async fn questions_in(store: &Arc<dyn DynHistoryStore>, key: &SessionKey) -> Vec<String> {
-    let loaded = store.load_dyn(key, None).await.expect("the store answers");
+    let loaded = store.load_dyn(key, None.into()).await.expect("the store answers");
     let last = |turn: &tower_session_memory::history::Record| {
         let turn = turn.turn().expect("the log holds turns");
         let asked = turn.items().take(turn.sent()).last().expect("a turn has a question");

@@ -1,6 +1,6 @@
 //! A store as it must not be: its callers share one connection, and each reads its answer by itself.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -12,8 +12,8 @@ use tower_session_memory::{
     history::Record,
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-        StoreErrorKind,
+        Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
+        ReadOptions, RecordPage, Scope, SessionPage, StoreError, StoreErrorKind,
     },
 };
 
@@ -71,7 +71,7 @@ fn list(key: &SessionKey) -> Vec<u8> {
 }
 
 impl HistoryStore for SharedSocket {
-    async fn load(&self, key: &SessionKey, _: Option<&Cursor>) -> Result<Loaded, StoreError> {
+    async fn load(&self, key: &SessionKey, _: impl Into<LoadOptions> + Send) -> Result<Loaded, StoreError> {
         let items = self.ask(&[b"LRANGE", &list(key), b"0", b"-1"]).await.map_err(failed)?;
         let decode = |item: Vec<u8>| Record::decode(Bytes::from(item), key.digest()).map_err(failed);
         let turns = items.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
@@ -101,4 +101,22 @@ impl HistoryStore for SharedSocket {
     fn name(&self) -> &'static str {
         "shared-socket"
     }
+
+    async fn read(&self, _: &SessionKey, _: &ReadOptions) -> Result<RecordPage, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Other))
+    }
+
+    async fn principals(&self, _: &str, _: &Page) -> Result<PrincipalPage, StoreError> {
+        Ok(PrincipalPage::default())
+    }
+
+    async fn delete_principal(&self, _: &Scope, _: &Page) -> Result<Erased, StoreError> {
+        Ok(Erased::default())
+    }
+
+    async fn expire(&self, _: &str, _: Duration, _: &Page) -> Result<Erased, StoreError> {
+        Ok(Erased::default())
+    }
+
+    async fn close(&self) {}
 }

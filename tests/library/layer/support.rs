@@ -20,10 +20,7 @@ use tower_session_memory::{
     RequestBody, ResponseBody, SessionMemoryLayer,
     history::Record,
     session::{Principal, SessionKey},
-    store::{
-        Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage,
-        StoreError, StoreErrorKind,
-    },
+    store::{Appended, Cursor, HistoryStore, InMemoryStore, LoadOptions, Loaded, StoreError, StoreErrorKind},
 };
 
 pub type Inner = BoxCloneSyncService<Request<RequestBody<Full<Bytes>>>, Response<Scripted>, Infallible>;
@@ -269,14 +266,18 @@ impl Moody {
 }
 
 impl HistoryStore for Moody {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
         if self.loads_fail.load(Ordering::SeqCst) {
             return Err(StoreError::new(StoreErrorKind::Unavailable));
         }
-        self.store.load(key, after).await
+        self.store.load(key, options).await
     }
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
@@ -294,19 +295,12 @@ impl HistoryStore for Moody {
         appended
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.store.delete(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.store.sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.store.durability().await
-    }
-
     fn name(&self) -> &'static str {
         "moody"
     }
+
+    tower_session_memory::delegate_history_store!(
+        |this| this.store;
+        read, delete, sessions, principals, delete_principal, expire, durability, close
+    );
 }

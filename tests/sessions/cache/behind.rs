@@ -2,14 +2,7 @@
 
 use std::{fs, num::NonZeroUsize, sync::Mutex, time::Duration};
 
-use tower_session_memory::{
-    history::Record,
-    session::SessionKey,
-    store::{
-        Appended, Cursor, Durability, HistoryStore, Loaded, Page, PostgresStore, RedisStore, Scope,
-        SessionPage, StoreError,
-    },
-};
+use tower_session_memory::store::{HistoryStore, PostgresStore, RedisStore, Retention};
 
 use crate::{
     common::store::{AnyStore, wrapped},
@@ -47,13 +40,13 @@ impl Behind {
                 let url = server.lock().unwrap().url();
                 let builder =
                     RedisStore::builder(url).with_timeouts(Duration::from_secs(2), Duration::from_secs(30));
-                let builder = max_turns.into_iter().fold(builder, |builder, max| builder.with_max_turns(max));
-                wrapped(builder.connect().await.unwrap(), keys)
+                let builder = builder.with_retention(Retention::new().with_max_turns(max_turns));
+                wrapped(builder.open().await.unwrap(), keys)
             }
             Server::Postgres(server, _) => {
                 let builder = PostgresStore::builder(server.url()).with_timeout(Duration::from_secs(30));
-                let builder = max_turns.into_iter().fold(builder, |builder, max| builder.with_max_turns(max));
-                wrapped(builder.connect().await.unwrap(), keys)
+                let builder = builder.with_retention(Retention::new().with_max_turns(max_turns));
+                wrapped(builder.open().await.unwrap(), keys)
             }
         })
     }
@@ -126,29 +119,9 @@ impl Behind {
 /// A store of whatever kind, for the wrapper that is looked at.
 pub struct Opened(AnyStore);
 
-#[deny(clippy::missing_trait_methods)]
 impl HistoryStore for Opened {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        self.0.load_dyn(key, after).await
-    }
-
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        self.0.append_dyn(key, at, turn).await
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.0.delete_dyn(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.0.sessions_dyn(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.0.durability_dyn().await
-    }
-
-    fn name(&self) -> &'static str {
-        self.0.name_dyn()
-    }
+    tower_session_memory::delegate_history_store!(
+        |this| this.0;
+        load, read, append, delete, sessions, principals, delete_principal, expire, durability, name, close
+    );
 }

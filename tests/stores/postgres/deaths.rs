@@ -26,7 +26,7 @@ async fn two(url: String) -> [PostgresStore; 2] {
 async fn connected(builder: impl Fn() -> PostgresBuilder) -> PostgresStore {
     let until = Instant::now() + PATIENCE;
     loop {
-        match builder().connect().await {
+        match builder().open().await {
             Ok(store) => return store,
             Err(error) => assert!(Instant::now() < until, "{error}"),
         }
@@ -35,7 +35,7 @@ async fn connected(builder: impl Fn() -> PostgresBuilder) -> PostgresStore {
 
 /// A store that is not what is tested: it gives up nothing, and no fault comes between it and the server.
 async fn direct(server: &Postgres) -> PostgresStore {
-    patient(server.url()).connect().await.unwrap()
+    patient(server.url()).open().await.unwrap()
 }
 
 /// How many turns are appended before something happens: now few, now more.
@@ -129,7 +129,7 @@ async fn a_connection_that_went_mute_is_given_up_although_no_caller_waits_for_it
     let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, server.port()).into()).await;
     let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
     let builder = patient(&url).with_max_connections(NonZeroUsize::MIN);
-    let store = builder.with_timeout(Duration::from_secs(3)).connect().await.unwrap();
+    let store = builder.with_timeout(Duration::from_secs(3)).open().await.unwrap();
     let (direct, key) = (direct(&server).await, key("mute"));
     for (round, fault) in [Fault::Swallow, Fault::Freeze].into_iter().enumerate() {
         say(&direct, &key, &format!("{fault:?}")).await;
@@ -165,7 +165,7 @@ async fn an_append_that_may_have_been_done_is_not_said_to_be_undone() {
     let proxy = FaultProxy::before((Ipv4Addr::LOCALHOST, SERVER.port()).into()).await;
     let url =
         SERVER.url_of("cut_off").replace(&format!(":{}/", SERVER.port()), &format!(":{}/", proxy.port()));
-    let store = patient(&url).with_max_connections(NonZeroUsize::MIN).connect().await.unwrap();
+    let store = patient(&url).with_max_connections(NonZeroUsize::MIN).open().await.unwrap();
     let key = key("a");
     say(&store, &key, "one").await;
     let at = store.load(&key, None).await.unwrap().cursor;
@@ -190,7 +190,7 @@ async fn an_append_that_meets_a_fault_is_stored_once() {
     let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
     // What has come to the server is done, however long the store waits for it.
     let builder = patient(url + "?options=-c%20statement_timeout%3D60s").with_timeout(Duration::from_secs(1));
-    let store = builder.with_max_connections(NonZeroUsize::new(2).unwrap()).connect().await.unwrap();
+    let store = builder.with_max_connections(NonZeroUsize::new(2).unwrap()).open().await.unwrap();
     let direct = direct(&server).await;
     let key = key("a");
     let mut said = Vec::new();

@@ -62,7 +62,7 @@ async fn a_disk_that_is_full_under_load_refuses_turns_for_now_and_loses_none() {
     let disk = Small::of(&server);
     server.psql(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.path));
     let url = format!("{}?options=-c%20default_tablespace%3Dsmall", server.url());
-    let stores = [PostgresStore::builder(&url).connect().await.unwrap()];
+    let stores = [PostgresStore::builder(&url).open().await.unwrap()];
     say(&stores[0], &key("before"), "one").await;
     let load = Load::start(&stores, 12);
     for _ in 0..3 {

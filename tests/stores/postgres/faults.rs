@@ -121,7 +121,7 @@ async fn connections_that_are_terminated_under_load_lose_and_double_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_callers_share_one_connection() {
     let schema = Schema::new();
-    let store = schema.builder().with_max_connections(ONE).connect().await.unwrap();
+    let store = schema.builder().with_max_connections(ONE).open().await.unwrap();
     let mut callers = JoinSet::new();
     for caller in 0..100 {
         let store = store.clone();
@@ -144,7 +144,7 @@ async fn a_hundred_callers_share_one_connection() {
 async fn a_caller_that_finds_every_connection_busy_waits_for_a_bounded_time() {
     let schema = Schema::new();
     let builder = schema.builder().with_max_connections(ONE).with_timeout(Duration::from_millis(500));
-    let (store, patient) = (builder.connect().await.unwrap(), schema.connect().await);
+    let (store, patient) = (builder.open().await.unwrap(), schema.connect().await);
     let key = key("a");
     let at = say(&patient, &key, "one").await;
     let blocker = schema.raw().await;
@@ -193,7 +193,7 @@ async fn thousands_of_dropped_calls_leave_no_transaction_and_no_foreign_answer()
     let schema = Schema::new();
     // The server ends a transaction that stands still for this timeout: not before the test looks for one.
     let builder = schema.builder().with_timeout(10 * PATIENCE).with_sweep_interval(60 * PATIENCE);
-    let store = builder.with_max_connections(NonZeroUsize::new(4).unwrap()).connect().await.unwrap();
+    let store = builder.with_max_connections(NonZeroUsize::new(4).unwrap()).open().await.unwrap();
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
         let store = store.clone();
@@ -267,7 +267,7 @@ async fn a_log_with_a_hole_is_an_error() {
 #[tokio::test]
 async fn a_server_that_takes_no_writes_refuses_turns_for_now() {
     let schema = Schema::new();
-    let store = schema.builder().with_max_connections(ONE).connect().await.unwrap();
+    let store = schema.builder().with_max_connections(ONE).open().await.unwrap();
     say(&store, &key("a"), "one").await;
     let at = store.load(&key("a"), None).await.unwrap().cursor;
     // What a standby answers. (The test's own role, so that no other test sees it.)

@@ -35,14 +35,8 @@ impl Harness for Postgres {
     type Store = PostgresStore;
 
     async fn store(&self, options: &Options) -> PostgresStore {
-        let mut builder = self.0(&Schema::new()).with_ttl_refresh(options.ttl_refresh);
-        if let Some(ttl) = options.ttl {
-            builder = builder.with_ttl(ttl);
-        }
-        if let Some(turns) = options.max_turns {
-            builder = builder.with_max_turns(turns);
-        }
-        builder.connect().await.unwrap()
+        let builder = self.0(&Schema::new()).with_retention(options.retention);
+        builder.open().await.unwrap()
     }
 }
 
@@ -64,7 +58,7 @@ mod conformance_behind_a_pooler {
 async fn an_acknowledgement_is_worth_what_the_server_is_set_to() {
     let worth = async |setting: &str| {
         let url = format!("{}?options=-c%20synchronous_commit%3D{setting}", SERVER.url());
-        let store = patient(url).with_schema(Schema::new().name).connect().await.unwrap();
+        let store = patient(url).with_schema(Schema::new().name).open().await.unwrap();
         store.durability().await.unwrap()
     };
     assert_eq!(worth("on").await, Durability::Fsync);
@@ -75,7 +69,7 @@ async fn an_acknowledgement_is_worth_what_the_server_is_set_to() {
 async fn a_conversation_goes_on_through_the_unix_socket() {
     let schema = Schema::new();
     say(&schema.connect().await, &key("a"), "one").await;
-    let store = patient(SERVER.socket_url()).with_schema(&schema.name).connect().await.unwrap();
+    let store = patient(SERVER.socket_url()).with_schema(&schema.name).open().await.unwrap();
     say(&store, &key("a"), "two").await;
     assert_eq!(texts(&store, &key("a")).await, ["one", "two"]);
 }

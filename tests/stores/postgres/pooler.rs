@@ -19,7 +19,7 @@ pub(super) static POOLER: LazyLock<PgBouncer> =
 /// Without the switch settings are sent when connecting, which PgBouncer does not know.
 #[tokio::test]
 async fn without_the_switch_the_connection_is_refused() {
-    let refused = PostgresStore::builder(POOLER.url_of("postgres")).connect().await.unwrap_err();
+    let refused = PostgresStore::builder(POOLER.url_of("postgres")).open().await.unwrap_err();
     assert!(refused.to_string().contains("unsupported startup parameter: options"), "{refused}");
 }
 
@@ -36,7 +36,7 @@ async fn without_the_switch_prepared_statements_get_lost() {
     // What it does now and then by itself: it goes on with another connection.
     let reconnect = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE application_name = 'session-memory' AND query LIKE '%\"{}\".%'";
-    let unswitched = store(false).connect().await.unwrap();
+    let unswitched = store(false).open().await.unwrap();
     let get_lost = async {
         loop {
             match unswitched.load(&key("a"), None).await {
@@ -52,7 +52,7 @@ async fn without_the_switch_prepared_statements_get_lost() {
     assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
     unswitched.close().await;
 
-    let (one, two) = (store(true).connect().await.unwrap(), store(true).connect().await.unwrap());
+    let (one, two) = (store(true).open().await.unwrap(), store(true).open().await.unwrap());
     for round in 0..10 {
         say(if round % 2 == 0 { &one } else { &two }, &key("a"), &round.to_string()).await;
         assert_ne!(schema.number(reconnect).await, 0);
@@ -68,7 +68,7 @@ async fn a_pooler_that_is_restarted_under_load_loses_and_doubles_nothing() {
     let url = pooler.url_of("postgres");
     let connect = async || {
         let builder = PostgresStore::builder(&url).with_transaction_pooler(true);
-        builder.with_connect_timeout(PATIENCE).connect().await.unwrap()
+        builder.with_connect_timeout(PATIENCE).open().await.unwrap()
     };
     let stores = [connect().await, connect().await];
     let load = Load::start(&stores, 20);
@@ -83,7 +83,7 @@ async fn a_pooler_that_is_restarted_under_load_loses_and_doubles_nothing() {
     let backends = "SELECT count(*) <= 2 FROM pg_stat_activity WHERE application_name = 'session-memory'";
     // Each transaction has another connection. Those of before the restart may take a moment to end.
     tokio::task::block_in_place(|| wait_until("no more than two backends", || server.psql(backends) == "t"));
-    let direct = patient(server.url()).connect().await.unwrap();
+    let direct = patient(server.url()).open().await.unwrap();
     load.finish(&direct).await.check("3 restarts of PgBouncer");
 }
 
@@ -93,7 +93,7 @@ async fn a_call_that_is_cut_off_gives_the_poolers_connection_back() {
     let at = say(&schema.connect().await, &key("a"), "one").await;
     let builder = patient(POOLER.url_of("postgres")).with_schema(&schema.name);
     let builder = builder.with_transaction_pooler(true).with_timeout(Duration::from_millis(300));
-    let store = builder.with_max_connections(NonZeroUsize::new(2).unwrap()).connect().await.unwrap();
+    let store = builder.with_max_connections(NonZeroUsize::new(2).unwrap()).open().await.unwrap();
     let blocker = schema.raw().await;
     blocker.batch_execute(&format!("BEGIN; SELECT FROM {}.sessions FOR UPDATE", schema.name)).await.unwrap();
     // More than the pooler has connections: each is given up and must not block the others for good.

@@ -9,7 +9,7 @@ use tower_session_memory::{
     history::RecordId,
     session::{Principal, SessionKey},
     store::{
-        Cursor, Epoch, HistoryStore, Page, PostgresStore, Scope, StoreErrorKind, TtlRefresh,
+        Cursor, Epoch, HistoryStore, Page, PostgresStore, Retention, Scope, StoreErrorKind, TtlRefresh,
         postgres::PostgresBuilder,
     },
 };
@@ -22,10 +22,10 @@ use crate::servers::{Postgres, wait_until};
 
 /// Half of the sessions are one principal's, as where everybody is anonymous.
 const SESSIONS: &str = "
-    INSERT INTO session_memory.sessions (namespace, principal, id, epoch, fresh, count, trimmed, newest, touched,
+    INSERT INTO session_memory.sessions (namespace, principal, id, epoch, fresh, count, trimmed, bytes, opened, newest, touched,
                                          created_at, updated_at, expires_at)
     SELECT 'test', 'principal-' || CASE WHEN n % 2 = 0 THEN 0 ELSE n % 1000 END, 'session-' || n,
-           '01010101-0101-0101-0101-010101010101', true, 20, 0, gen_random_uuid(),
+           '01010101-0101-0101-0101-010101010101', true, 20, 0, 7680, 20, gen_random_uuid(),
            nextval('session_memory.touches'), now(), now(), now() + interval '30 days'
     FROM generate_series(1, {}) n";
 const EPOCH: [u8; 16] = [1; 16];
@@ -34,8 +34,8 @@ const EPOCH: [u8; 16] = [1; 16];
 /// Without the foreign key's trigger, which would look up every session.
 const TURNS: &str = "
     SET session_replication_role = replica;
-    INSERT INTO session_memory.turns (session, seq, id, record)
-    SELECT session, {}, gen_random_uuid(), decode(repeat(md5(session::text), 12), 'hex')
+    INSERT INTO session_memory.turns (session, seq, id, opens, record)
+    SELECT session, {}, gen_random_uuid(), true, decode(repeat(md5(session::text), 12), 'hex')
     FROM session_memory.sessions ORDER BY session";
 const TURNS_A_SESSION: u64 = 20;
 
@@ -51,7 +51,7 @@ const ROUNDS: u64 = 10;
 async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tables_are() {
     let server = filled();
     let costs = Costs { server: &server };
-    let store = costs.builder().connect().await.unwrap();
+    let store = costs.builder().open().await.unwrap();
     for round in 0..ROUNDS {
         let print = round == ROUNDS - 1;
         let filled = session(2 * round + 2);
@@ -72,7 +72,7 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
         let append = costs.call(print, "append", "\"append\"(", 80, store.append(&filled, &at, &more));
         append.await.unwrap();
         let scope = Scope { namespace: "test".to_owned(), principal: Principal::new("principal-0") };
-        let mut page = Page { limit: 20, after: None };
+        let mut page = Page::new(20);
         for name in ["list of 20 sessions", "list of the next 20"] {
             let list = costs.call(print, name, "ORDER BY touched", 60, store.sessions(&scope, &page));
             page.after = list.await.unwrap().next;
@@ -82,7 +82,12 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
     }
     store.close().await;
 
-    let store = costs.builder().with_ttl_refresh(TtlRefresh::OnLoad).connect().await.unwrap();
+    let store = costs
+        .builder()
+        .with_retention(Retention::new().with_refresh(TtlRefresh::OnLoad))
+        .open()
+        .await
+        .unwrap();
     // So much has passed that the expiry is put off.
     server.psql(
         "UPDATE session_memory.sessions SET expires_at = now() + interval '1 day' WHERE session <= 1000",
@@ -103,7 +108,7 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
     println!("{} sessions have expired", server.psql(expired));
     assert_ne!(server.psql(expired), "0");
     let from = server.log().len();
-    let store = costs.builder().connect().await.unwrap();
+    let store = costs.builder().open().await.unwrap();
     wait_until("the expired sessions to be removed", || server.psql(expired) == "0");
     store.close().await;
     // At most 64 sessions, here of 20 turns each, from two tables and their six indexes.
@@ -115,17 +120,17 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
 async fn what_is_new_in_a_long_session_is_found_without_reading_the_old_where_most_sessions_are_short() {
     let server = Postgres::start_with(&["fsync=off", "autovacuum=off"]);
     let costs = Costs { server: &server };
-    let store = costs.builder().connect().await.unwrap();
+    let store = costs.builder().open().await.unwrap();
     say(&store, &key("long"), "one").await;
     server.psql(
-        "INSERT INTO session_memory.turns SELECT session, n, gen_random_uuid(), 'x'
+        "INSERT INTO session_memory.turns SELECT session, n, gen_random_uuid(), true, 'x'
          FROM session_memory.sessions, generate_series(2, 5000) n;
-         UPDATE session_memory.sessions SET count = 5000",
+         UPDATE session_memory.sessions SET count = 5000, opened = 5000",
     );
     server.psql(&SESSIONS.replace("{}", "50000"));
     server.psql(
         "SET session_replication_role = replica; INSERT INTO session_memory.turns
-         SELECT session, 1, gen_random_uuid(), 'x' FROM session_memory.sessions WHERE id LIKE 'session-%'",
+         SELECT session, 1, gen_random_uuid(), true, 'x' FROM session_memory.sessions WHERE id LIKE 'session-%'",
     );
     server.psql("ANALYZE");
     let at = server.psql("SELECT epoch FROM session_memory.sessions WHERE id = 'long'");
@@ -272,13 +277,18 @@ fn scans(node: &Value, into: &mut Vec<String>) {
 #[tokio::test]
 async fn a_session_that_loses_most_of_its_turns_at_once_writes_few_of_them_anew() {
     let schema = Schema::new();
-    let store = schema.builder().with_max_turns(NonZeroUsize::new(10).unwrap()).connect().await.unwrap();
+    let store = schema
+        .builder()
+        .with_retention(Retention::new().with_max_turns(NonZeroUsize::new(10).unwrap()))
+        .open()
+        .await
+        .unwrap();
     say(&store, &key("a"), "one").await;
     let at = store.load(&key("a"), None).await.unwrap().cursor;
     let fill =
-        "INSERT INTO {}.turns SELECT session, n, gen_random_uuid(), decode(repeat(md5(n::text), 20), 'hex')
+        "INSERT INTO {}.turns SELECT session, n, gen_random_uuid(), true, decode(repeat(md5(n::text), 20), 'hex')
                 FROM {}.sessions, generate_series(2, 5000) n;
-                UPDATE {}.sessions SET count = 5000";
+                UPDATE {}.sessions SET count = 5000, opened = 5000";
     schema.run(fill).await;
     let size = "SELECT pg_relation_size('{}.turns')";
     let before = schema.number(size).await;

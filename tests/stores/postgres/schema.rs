@@ -3,10 +3,9 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tower_session_memory::{
     session::Principal,
-    store::{HistoryStore, Page, PostgresStore, Scope, TtlRefresh, postgres::ConnectProblem},
+    store::{HistoryStore, Page, PostgresStore, Retention, Scope, TtlRefresh, postgres::OpenProblem},
 };
 
 use super::{
@@ -23,27 +22,27 @@ async fn replicas_that_start_at_once_make_the_tables_once() {
         for number in 0..8 {
             let builder = schema.builder();
             starting.spawn(async move {
-                say(&builder.connect().await.unwrap(), &key("a"), &number.to_string()).await;
+                say(&builder.open().await.unwrap(), &key("a"), &number.to_string()).await;
             });
         }
         starting.join_all().await;
         assert_eq!(texts(&schema.connect().await, &key("a")).await.len(), 8);
-        assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 3, "each step once");
+        assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 1, "each step once");
     }
 }
 
 #[tokio::test]
 async fn tables_are_made_only_where_that_is_wanted() {
     let schema = Schema::new();
-    let refused = schema.builder().with_migration(false).connect().await.unwrap_err();
-    assert!(matches!(refused.problem(), ConnectProblem::NeedsMigration { found: 0, .. }), "{refused}");
+    let refused = schema.builder().with_migration(false).open().await.unwrap_err();
+    assert!(matches!(refused.problem(), OpenProblem::NeedsMigration { found: 0, .. }), "{refused}");
     assert_eq!(schema.number("SELECT count(*) FROM pg_namespace WHERE nspname = '{}'").await, 0);
 
     let migrated = schema.builder().migrate().await.unwrap();
-    assert_eq!((migrated.from, migrated.to), (0, 3));
+    assert_eq!((migrated.from, migrated.to), (0, 1));
     let again = schema.builder().migrate().await.unwrap();
-    assert_eq!((again.from, again.to), (3, 3));
-    let store = schema.builder().with_migration(false).connect().await.unwrap();
+    assert_eq!((again.from, again.to), (1, 1));
+    let store = schema.builder().with_migration(false).open().await.unwrap();
     say(&store, &key("a"), "one").await;
 }
 
@@ -53,58 +52,10 @@ async fn tables_of_a_later_version_are_refused_and_left_alone() {
     schema.connect().await.close().await;
     schema.run("INSERT INTO {}.schema_version (version) VALUES (7)").await;
     for builder in [schema.builder(), schema.builder().with_migration(false)] {
-        let refused = builder.connect().await.unwrap_err();
-        assert!(matches!(refused.problem(), ConnectProblem::NewerSchema { found: 7, known: 3 }), "{refused}");
+        let refused = builder.open().await.unwrap_err();
+        assert!(matches!(refused.problem(), OpenProblem::NewerSchema { found: 7, known: 1 }), "{refused}");
     }
-    assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 4);
-}
-
-/// As version 1 made the tables.
-const FROM_1: &str = "
-    DROP INDEX {}.turns_by_id;
-    CREATE UNIQUE INDEX turns_by_id ON {}.turns (session, id);
-    DELETE FROM {}.schema_version WHERE version > 1";
-
-/// While other replicas go on to add turns.
-#[tokio::test(flavor = "multi_thread")]
-async fn tables_of_version_1_get_another_index_and_lose_no_turn() {
-    let schema = Schema::new();
-    let store = schema.connect().await;
-    say(&store, &key("long"), "one").await;
-    // With 300,000 turns, making an index takes a while.
-    schema
-        .run(
-            "INSERT INTO {}.turns SELECT session, n, gen_random_uuid(), 'x'
-             FROM {}.sessions, generate_series(2, 300000) n",
-        )
-        .await;
-    schema.run(FROM_1).await;
-    let refused = schema.builder().with_migration(false).connect().await.unwrap_err();
-    assert!(matches!(refused.problem(), ConnectProblem::NeedsMigration { found: 1, .. }), "{refused}");
-
-    let (migrated, mut replicas) = (CancellationToken::new(), JoinSet::new());
-    for number in 0..8 {
-        let (store, migrated) = (store.clone(), migrated.clone());
-        replicas.spawn(async move {
-            let (key, mut said) = (key(&format!("session-{number}")), 0);
-            while said < 20 || !migrated.is_cancelled() {
-                say(&store, &key, &said.to_string()).await;
-                said += 1;
-            }
-            (key, said)
-        });
-    }
-    let done = schema.builder().migrate().await.unwrap();
-    migrated.cancel();
-    assert_eq!((done.from, done.to), (1, 3));
-    let after = schema.builder().with_migration(false).connect().await.unwrap();
-    for (key, said) in replicas.join_all().await {
-        let expected: Vec<String> = (0..said).map(|number| number.to_string()).collect();
-        assert_eq!(texts(&after, &key).await, expected);
-    }
-    let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND tablename = 'turns'";
-    assert_eq!(schema.number(indexes).await, 2);
-    assert_eq!(schema.number(&format!("{indexes} AND indexdef LIKE '%(id, session)'")).await, 1);
+    assert_eq!(schema.number("SELECT count(*) FROM {}.schema_version").await, 2);
 }
 
 #[tokio::test]
@@ -121,7 +72,7 @@ async fn a_role_that_may_not_make_tables_can_use_them() {
         )
         .await;
     let url = format!("postgres://{}_app:app@127.0.0.1:{}/postgres", schema.name, SERVER.port());
-    let store = patient(url).with_schema(&schema.name).connect().await.unwrap();
+    let store = patient(url).with_schema(&schema.name).open().await.unwrap();
     say(&store, &key("a"), "one").await;
     assert_eq!(texts(&store, &key("a")).await, ["one"]);
 }
@@ -131,11 +82,11 @@ async fn a_wrong_password_is_an_error_without_the_password() {
     let schema = Schema::new();
     schema.run(&format!("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{PASSWORD}'")).await;
     let right = SERVER.url().replace("//postgres:", "//guarded:");
-    say(&patient(right.clone()).with_schema(&schema.name).connect().await.unwrap(), &key("a"), "one").await;
+    say(&patient(right.clone()).with_schema(&schema.name).open().await.unwrap(), &key("a"), "one").await;
     let wrong = right.replace(PASSWORD, "hunter2");
     let builder = PostgresStore::builder(wrong);
     assert!(!format!("{builder:?}").contains("hunter2"));
-    let error = builder.connect().await.unwrap_err();
+    let error = builder.open().await.unwrap_err();
     let told = format!("{error} {error:?}");
     assert!(told.contains("password authentication failed"), "it says what is wrong: {told}");
     assert!(!told.contains("hunter2") && !told.contains("127.0.0.1"), "{told}");
@@ -145,7 +96,7 @@ async fn a_wrong_password_is_an_error_without_the_password() {
 async fn a_server_that_is_not_there_is_an_error_without_its_address() {
     let port = free_port();
     let url = format!("postgres://postgres:hunter2@127.0.0.1:{port}/postgres");
-    let error = PostgresStore::builder(url).connect().await.unwrap_err();
+    let error = PostgresStore::builder(url).open().await.unwrap_err();
     let told = format!("{error} {error:?}");
     assert!(!told.contains("hunter2") && !told.contains(&port.to_string()), "{told}");
 }
@@ -155,15 +106,15 @@ async fn a_database_of_another_encoding_is_refused() {
     let schema = Schema::new();
     schema.run("CREATE DATABASE {}_latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
     let url = SERVER.url_of(&format!("{}_latin", schema.name));
-    let error = PostgresStore::builder(url).connect().await.unwrap_err();
-    assert!(matches!(error.problem(), ConnectProblem::Encoding(found) if found == "LATIN1"), "{error}");
+    let error = PostgresStore::builder(url).open().await.unwrap_err();
+    assert!(matches!(error.problem(), OpenProblem::Encoding(found) if found == "LATIN1"), "{error}");
 }
 
 #[tokio::test]
 async fn a_connect_that_is_dropped_on_the_way_leaves_no_lock() {
     let schema = Schema::new();
     for polls in 1..40_u32 {
-        let mut connecting = Box::pin(schema.builder().connect());
+        let mut connecting = Box::pin(schema.builder().open());
         let mut left = polls;
         let _ = std::future::poll_fn(|context| match left {
             0 => std::task::Poll::Ready(None),
@@ -219,8 +170,10 @@ async fn functions_and_operators_of_other_roles_are_not_called() {
             other.batch_execute(&format!("CREATE OPERATOR public.= {equality}")).await.unwrap();
         }
         let schema = format!("behind_pooler_{behind_pooler}");
-        let builder = patient(&url).with_schema(&schema).with_ttl_refresh(TtlRefresh::OnLoad);
-        let store = builder.with_transaction_pooler(behind_pooler).connect().await.unwrap();
+        let builder = patient(&url)
+            .with_schema(&schema)
+            .with_retention(Retention::new().with_refresh(TtlRefresh::OnLoad));
+        let store = builder.with_transaction_pooler(behind_pooler).open().await.unwrap();
         say(&store, &key("a"), "one").await;
         say(&store, &key("a"), "two").await;
         say(&store, &key("b"), "three").await;
@@ -228,7 +181,7 @@ async fn functions_and_operators_of_other_roles_are_not_called() {
         assert_eq!(texts(&store, &key("a")).await, ["one", "two"]);
         let scope =
             Scope { namespace: key("a").namespace().to_owned(), principal: Principal::new("somebody") };
-        let page = store.sessions(&scope, &Page { limit: 9, after: None }).await.unwrap();
+        let page = store.sessions(&scope, &Page::new(9)).await.unwrap();
         assert_eq!(page.sessions.len(), 1);
         store.durability().await.unwrap();
         let sweep = format!("SELECT {schema}.sweep(1, 1), {schema}.readable(record) FROM {schema}.turns");
@@ -246,10 +199,10 @@ async fn a_server_that_stopped_answering_is_not_waited_for_at_the_start() {
         while proxy.struck(Fault::Freeze) == before {
             proxy.strike(Fault::Freeze, asked);
             let builder = PostgresStore::builder(&url).with_connect_timeout(Duration::from_secs(1));
-            let connect = builder.with_schema("frozen").with_migration(migration).connect();
+            let connect = builder.with_schema("frozen").with_migration(migration).open();
             let refused = tokio::time::timeout(Duration::from_secs(60), connect).await;
             let refused = refused.expect("it gives up").unwrap_err();
-            assert!(matches!(refused.problem(), ConnectProblem::Timeout), "{refused}");
+            assert!(matches!(refused.problem(), OpenProblem::Timeout), "{refused}");
         }
     }
 }

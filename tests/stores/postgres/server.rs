@@ -35,7 +35,7 @@ impl Schema {
     }
 
     pub(crate) async fn connect(&self) -> PostgresStore {
-        self.builder().connect().await.unwrap()
+        self.builder().open().await.unwrap()
     }
 
     /// Another role's or the superuser's own connection, past the store.

@@ -26,7 +26,7 @@ async fn what_a_synchronous_standby_acknowledged_survives_the_primary() {
     let mut primary = Postgres::start();
     for round in 1..=(faults() / 5).max(1) {
         let standby = tokio::task::block_in_place(|| primary.standby());
-        let store = PostgresStore::builder(url_of_both(&primary, &standby)).connect().await.unwrap();
+        let store = PostgresStore::builder(url_of_both(&primary, &standby)).open().await.unwrap();
         assert_eq!(store.durability().await.unwrap(), Durability::Fsync, "nobody waits for the standby");
         synchronous(&primary, "standby");
         // The reload takes a moment.
@@ -57,8 +57,8 @@ async fn what_a_synchronous_standby_acknowledged_survives_the_primary() {
 async fn a_primary_that_was_fenced_off_answers_nothing_more() {
     let primary = Postgres::start();
     let standby = primary.standby();
-    let store = PostgresStore::builder(url_of_both(&primary, &standby)).connect().await.unwrap();
-    let only_old = PostgresStore::builder(primary.url()).connect().await.unwrap();
+    let store = PostgresStore::builder(url_of_both(&primary, &standby)).open().await.unwrap();
+    let only_old = PostgresStore::builder(primary.url()).open().await.unwrap();
     for store in [&store, &only_old] {
         say(store, &key("a"), "one").await;
     }
@@ -89,6 +89,6 @@ async fn a_primary_that_was_fenced_off_answers_nothing_more() {
 async fn a_standby_alone_is_refused_at_the_start() {
     let primary = Postgres::start();
     let standby = primary.standby();
-    let refused = PostgresStore::builder(standby.url()).connect().await.unwrap_err();
+    let refused = PostgresStore::builder(standby.url()).open().await.unwrap_err();
     assert!(refused.to_string().contains("does not allow writes"), "{refused}");
 }

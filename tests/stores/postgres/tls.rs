@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::LazyLock};
 
-use tower_session_memory::store::{Durability, HistoryStore, PostgresStore, postgres::ConnectError};
+use tower_session_memory::store::{Durability, HistoryStore, PostgresStore, postgres::OpenError};
 
 use super::support::{key, say, texts};
 use crate::servers::Postgres;
@@ -13,8 +13,8 @@ fn url(host: &str, options: &str) -> String {
     SERVER.url().replace("127.0.0.1", host) + options
 }
 
-async fn refused(url: String) -> ConnectError {
-    let connected = PostgresStore::builder(&url).with_schema("refused").connect().await;
+async fn refused(url: String) -> OpenError {
+    let connected = PostgresStore::builder(&url).with_schema("refused").open().await;
     connected.expect_err(&url)
 }
 
@@ -26,7 +26,7 @@ fn trusting(authority: &str) -> String {
 async fn a_conversation_goes_on_over_tls() {
     let url = url("127.0.0.1", &trusting(&SERVER.file("ca.pem")));
     for schema in ["first", "\"first\" ß"] {
-        let store = PostgresStore::builder(&url).with_schema(schema).connect().await.unwrap();
+        let store = PostgresStore::builder(&url).with_schema(schema).open().await.unwrap();
         say(&store, &key("a"), "one").await;
         say(&store, &key("a"), &"two ".repeat(100_000)).await;
         assert_eq!(texts(&store, &key("a")).await.len(), 2);

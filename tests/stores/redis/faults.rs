@@ -107,7 +107,7 @@ async fn a_server_that_is_away_is_unavailable_in_time_and_comes_back() {
     tokio::time::timeout(PATIENCE, again).await.expect("the store finds it again");
     let refused = RedisStore::builder("redis://127.0.0.1:1")
         .with_timeouts(Duration::from_millis(100), Duration::from_millis(300))
-        .connect()
+        .open()
         .await;
     assert!(refused.unwrap_err().to_string().contains("127.0.0.1:1"), "a start without a server says so");
 }

@@ -38,7 +38,7 @@ pub(crate) fn unhurried(url: impl AsRef<str>) -> RedisBuilder {
 pub(crate) async fn brief(url: &str, limits: impl Fn(RedisBuilder) -> RedisBuilder) -> RedisStore {
     let until = Instant::now() + PATIENCE;
     loop {
-        match limits(RedisStore::builder(url)).connect().await {
+        match limits(RedisStore::builder(url)).open().await {
             Ok(store) => return store,
             Err(error) => assert!(Instant::now() < until, "{error}"),
         }
@@ -82,7 +82,7 @@ pub(crate) async fn again(store: &RedisStore, at: &Cursor, turn: &Record) -> Cur
 /// A store that tries for longer than any fault lasts.
 pub(crate) async fn patient(url: &str) -> RedisStore {
     let builder = RedisStore::builder(url).with_timeouts(Duration::from_millis(500), Duration::from_secs(30));
-    builder.connect().await.unwrap()
+    builder.open().await.unwrap()
 }
 
 /// Appends from many tasks, each to a session of its own, until `end` is set.

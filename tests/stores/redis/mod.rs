@@ -35,14 +35,8 @@ impl Harness for Standalone {
 
 /// A store as a check wants it.
 async fn open(url: &str, options: &Options) -> RedisStore {
-    let mut builder = unhurried(url).with_ttl_refresh(options.ttl_refresh);
-    if let Some(ttl) = options.ttl {
-        builder = builder.with_ttl(ttl);
-    }
-    if let Some(turns) = options.max_turns {
-        builder = builder.with_max_turns(turns);
-    }
-    builder.connect().await.unwrap()
+    let builder = unhurried(url).with_retention(options.retention);
+    builder.open().await.unwrap()
 }
 
 /// What takes seconds to start is shared by the tests that run at the same time.

@@ -27,7 +27,7 @@ const FAULTS: [(Fault, bool); 9] = [
 async fn through(way: &FaultProxy) -> RedisStore {
     let builder = RedisStore::builder(format!("redis://{}", way.address()));
     let builder = builder.with_timeouts(Duration::from_millis(200), Duration::from_secs(30));
-    builder.connect().await.unwrap()
+    builder.open().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn a_network_that_fails_at_random_loses_and_doubles_nothing() {
 async fn a_deletion_whose_answer_is_lost_spares_what_began_after_it() {
     let server = Redis::start();
     let (direct, way) = (patient(&server.url()).await, FaultProxy::before(server.address()).await);
-    let store = unhurried(format!("redis://{}", way.address())).connect().await.unwrap();
+    let store = unhurried(format!("redis://{}", way.address())).open().await.unwrap();
     let a = key("a");
     store.delete(&a).await.unwrap();
     for _ in 0..times(1) {
@@ -160,7 +160,7 @@ async fn a_dead_route_costs_no_call_more_than_its_time_and_is_left_when_it_lives
 async fn an_answer_that_is_slow_is_waited_for_as_long_as_was_asked() {
     let server = Redis::start();
     let way = FaultProxy::before(server.address()).await;
-    let store = unhurried(format!("redis://{}", way.address())).connect().await.unwrap();
+    let store = unhurried(format!("redis://{}", way.address())).open().await.unwrap();
     say(&store, &key("a"), "one").await;
     // Once it is read, the next turn takes the script that the server has seen.
     let at = store.load(&key("a"), None).await.unwrap().cursor;

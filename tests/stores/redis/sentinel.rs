@@ -41,7 +41,7 @@ async fn sentinels_that_know_no_such_master_are_an_error() {
     let url = watched.url().replace("/main", "/other");
     let builder =
         RedisStore::builder(url).with_timeouts(Duration::from_millis(300), Duration::from_millis(900));
-    let error = builder.connect().await.unwrap_err().to_string();
+    let error = builder.open().await.unwrap_err().to_string();
     assert!(error.contains("/other"), "{error}");
 }
 
@@ -54,7 +54,7 @@ async fn a_sentinel_that_says_nothing_is_passed_over() {
     let store = RedisStore::builder(watched.url())
         .with_connect_timeout(Duration::from_millis(300))
         .with_timeouts(Duration::from_millis(500), Duration::from_secs(30))
-        .connect()
+        .open()
         .await;
     for frozen in 0..2 {
         watched.sentinels[frozen].signal("CONT");

@@ -18,7 +18,7 @@ pub(crate) fn url(server: &Redis) -> String {
 async fn refused(url: &str) -> String {
     let builder =
         RedisStore::builder(url).with_timeouts(Duration::from_millis(300), Duration::from_millis(600));
-    builder.connect().await.expect_err("the connection is refused").to_string()
+    builder.open().await.expect_err("the connection is refused").to_string()
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
 /// Handshakes take their time without optimisation, above all with every node of a Cluster.
 async fn connected(url: &str) -> RedisStore {
     let builder = RedisStore::builder(url).with_connect_timeout(PATIENCE);
-    builder.with_timeouts(Duration::from_secs(2), Duration::from_secs(40)).connect().await.unwrap()
+    builder.with_timeouts(Duration::from_secs(2), Duration::from_secs(40)).open().await.unwrap()
 }
 
 const USER: &str = "memory:pass%40word@";

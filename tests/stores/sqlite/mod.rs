@@ -3,7 +3,6 @@
 //! `SESSION_MEMORY_KILLS` sets how often the kill test kills (default 20).
 
 mod damage;
-mod migrate;
 mod model;
 mod processes;
 mod support;
@@ -13,7 +12,8 @@ use std::{sync::Mutex, time::Duration};
 use tempfile::TempDir;
 use tower_session_memory::{
     store::{
-        Appended, Durability, HistoryStore, SqliteStore, StoreError, StoreErrorKind, sqlite::Synchronous,
+        Appended, Durability, HistoryStore, Retention, SqliteStore, StoreError, StoreErrorKind,
+        sqlite::Synchronous,
     },
     testing::{
         ManualClock,
@@ -37,16 +37,10 @@ impl Harness for Sqlite {
         let path = directory.path().join("sessions.db");
         self.directories.lock().unwrap().push(directory);
         let clock = self.clock.clone();
-        let mut builder = SqliteStore::builder(path)
+        let builder = SqliteStore::builder(path)
             .with_busy_timeout(PATIENCE)
             .with_clock(move || clock.now())
-            .with_ttl_refresh(options.ttl_refresh);
-        if let Some(ttl) = options.ttl {
-            builder = builder.with_ttl(ttl);
-        }
-        if let Some(turns) = options.max_turns {
-            builder = builder.with_max_turns(turns);
-        }
+            .with_retention(options.retention);
         builder.open().await.unwrap()
     }
 
@@ -218,8 +212,9 @@ async fn expired_sessions_and_what_deletions_leave_are_removed_from_the_file() {
     let store = file
         .builder()
         .with_clock(move || now.now())
-        .with_ttl(Duration::from_secs(60))
-        .with_tombstone_ttl(Duration::from_secs(60))
+        .with_retention(
+            Retention::new().with_ttl(Duration::from_secs(60)).with_tombstone_ttl(Duration::from_secs(60)),
+        )
         .with_sweep_interval(Duration::from_millis(5))
         .open()
         .await

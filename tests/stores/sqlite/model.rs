@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use tower_session_memory::{
     history::{Parent, Record, RecordId},
     session::{Principal, SessionKey},
-    store::{Appended, Cursor, Epoch, HistoryStore, InMemoryStore, Page, Scope, SqliteStore},
+    store::{Appended, Cursor, Epoch, HistoryStore, InMemoryStore, Page, Retention, Scope, SqliteStore},
     testing::ManualClock,
 };
 
@@ -93,13 +93,10 @@ impl Both {
             move || clock.now()
         };
         let (ttl, tombstone_ttl) = (Duration::from_secs(60), Duration::from_secs(30));
-        let mut model =
-            InMemoryStore::new().with_clock(now()).with_ttl(ttl).with_tombstone_ttl(tombstone_ttl);
-        let mut sqlite = file.builder().with_clock(now()).with_ttl(ttl).with_tombstone_ttl(tombstone_ttl);
-        if let Some(turns) = max_turns {
-            model = model.with_max_turns(turns);
-            sqlite = sqlite.with_max_turns(turns);
-        }
+        let retention =
+            Retention::new().with_ttl(ttl).with_tombstone_ttl(tombstone_ttl).with_max_turns(max_turns);
+        let model = InMemoryStore::new().with_clock(now()).with_retention(retention);
+        let sqlite = file.builder().with_clock(now()).with_retention(retention);
         let start = Cursor::start_of(Epoch::UNBORN);
         Self {
             sqlite: sqlite.open().await.unwrap(),
@@ -177,7 +174,7 @@ impl Both {
         let scope = Scope { namespace: key.namespace().to_owned(), principal: key.principal().clone() };
         let mut pages = [None, None];
         loop {
-            let [model, sqlite] = pages.map(|after| Page { limit, after });
+            let [model, sqlite] = pages.map(|after| Page::new(limit).with_after(after));
             let model = self.model.sessions(&scope, &model).await.unwrap();
             let sqlite = self.sqlite.sessions(&scope, &sqlite).await.unwrap();
             assert_eq!(sqlite.sessions, model.sessions);

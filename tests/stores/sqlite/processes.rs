@@ -13,7 +13,7 @@ use std::{
 use tokio::task::JoinSet;
 use tower_session_memory::{
     history::RecordId,
-    store::{Appended, Cursor, HistoryStore, SqliteStore},
+    store::{Appended, Cursor, HistoryStore, Retention, SqliteStore},
 };
 
 use crate::sqlite::support::{File, PATIENCE, key, turn};
@@ -119,7 +119,12 @@ async fn the_process_that_appends() {
     let started_by_a_test = env::var_os(FILE).is_some();
     let turns: usize = env::var(TURNS).map_or(10, |turns| turns.parse().unwrap());
     let bytes: usize = env::var(BYTES).map_or(2000, |bytes| bytes.parse().unwrap());
-    let store = SqliteStore::builder(path).with_busy_timeout(PATIENCE).open().await.unwrap();
+    let store = SqliteStore::builder(path)
+        .with_busy_timeout(PATIENCE)
+        .with_retention(Retention::new().with_max_bytes(None))
+        .open()
+        .await
+        .unwrap();
     let mut sessions = JoinSet::new();
     for session in 0..SESSIONS {
         let (store, key) = (store.clone(), key(&format!("session-{session}")));

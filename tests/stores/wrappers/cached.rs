@@ -17,8 +17,8 @@ use tower_session_memory::{
     history::{Parent, Place, Record},
     session::SessionKey,
     store::{
-        Appended, Cached, Compressed, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope,
-        SessionPage, StoreError, StoreErrorKind,
+        Appended, Cached, Compressed, Cursor, HistoryStore, InMemoryStore, LoadOptions, Loaded, StoreError,
+        StoreErrorKind,
     },
 };
 
@@ -406,8 +406,12 @@ struct Held {
 }
 
 impl HistoryStore for Held {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        let loaded = self.inner.load(key, after).await;
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let loaded = self.inner.load(key, options).await;
         let gate = Arc::new(Semaphore::new(0));
         self.answered.try_send(gate.clone()).unwrap();
         gate.acquire().await.unwrap().forget();
@@ -418,21 +422,14 @@ impl HistoryStore for Held {
         self.inner.append(key, at, turn).await
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.inner.delete(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.inner.sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.inner.durability().await
-    }
-
     fn name(&self) -> &'static str {
         "held"
     }
+
+    tower_session_memory::delegate_history_store!(
+        |this| this.inner;
+        read, delete, sessions, principals, delete_principal, expire, durability, close
+    );
 }
 
 type Load<'a> = Pin<Box<dyn Future<Output = Result<Loaded, StoreError>> + 'a>>;
@@ -498,9 +495,14 @@ async fn a_load_that_a_deletion_overtook_keeps_nothing() {
 struct Altered(Shelf, fn(Option<&Cursor>, &mut Loaded));
 
 impl HistoryStore for Altered {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        let mut loaded = self.0.load(key, after).await?;
-        (self.1)(after, &mut loaded);
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let after = options.into().after;
+        let mut loaded = self.0.load(key, after.as_ref()).await?;
+        (self.1)(after.as_ref(), &mut loaded);
         Ok(loaded)
     }
 
@@ -508,21 +510,14 @@ impl HistoryStore for Altered {
         self.0.append(key, at, turn).await
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.0.delete(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.0.sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.0.durability().await
-    }
-
     fn name(&self) -> &'static str {
         "altered"
     }
+
+    tower_session_memory::delegate_history_store!(
+        |this| this.0;
+        read, delete, sessions, principals, delete_principal, expire, durability, close
+    );
 }
 
 #[tokio::test]

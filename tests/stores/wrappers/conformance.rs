@@ -42,10 +42,7 @@ impl Base for InMemory {
 
     async fn open(&self, options: &Options) -> InMemoryStore {
         let clock = self.0.clone();
-        let store =
-            InMemoryStore::new().with_clock(move || clock.now()).with_ttl_refresh(options.ttl_refresh);
-        let store = options.ttl.into_iter().fold(store, InMemoryStore::with_ttl);
-        options.max_turns.into_iter().fold(store, InMemoryStore::with_max_turns)
+        InMemoryStore::new().with_clock(move || clock.now()).with_retention(options.retention)
     }
 
     async fn pass(&self, time: Duration) {
@@ -65,15 +62,9 @@ impl Base for Sqlite {
     async fn open(&self, options: &Options) -> SqliteStore {
         let directory = tempfile::tempdir().unwrap();
         let clock = self.clock.clone();
-        let mut builder = SqliteStore::builder(directory.path().join("sessions.db"))
+        let builder = SqliteStore::builder(directory.path().join("sessions.db"))
             .with_clock(move || clock.now())
-            .with_ttl_refresh(options.ttl_refresh);
-        if let Some(ttl) = options.ttl {
-            builder = builder.with_ttl(ttl);
-        }
-        if let Some(turns) = options.max_turns {
-            builder = builder.with_max_turns(turns);
-        }
+            .with_retention(options.retention);
         self.directories.lock().unwrap().push(directory);
         builder.open().await.unwrap()
     }
@@ -98,16 +89,10 @@ impl Base for OnRedis {
     type Store = RedisStore;
 
     async fn open(&self, options: &Options) -> RedisStore {
-        let mut builder = RedisStore::builder(self.0.url())
+        let builder = RedisStore::builder(self.0.url())
             .with_timeouts(PATIENCE, PATIENCE)
-            .with_ttl_refresh(options.ttl_refresh);
-        if let Some(ttl) = options.ttl {
-            builder = builder.with_ttl(ttl);
-        }
-        if let Some(turns) = options.max_turns {
-            builder = builder.with_max_turns(turns);
-        }
-        builder.connect().await.unwrap()
+            .with_retention(options.retention);
+        builder.open().await.unwrap()
     }
 }
 
@@ -125,18 +110,12 @@ impl Base for OnPostgres {
     type Store = PostgresStore;
 
     async fn open(&self, options: &Options) -> PostgresStore {
-        let mut builder = PostgresStore::builder(POSTGRES.url())
+        let builder = PostgresStore::builder(POSTGRES.url())
             .with_schema(&self.schema)
             .with_timeout(PATIENCE)
             .with_connect_timeout(PATIENCE)
-            .with_ttl_refresh(options.ttl_refresh);
-        if let Some(ttl) = options.ttl {
-            builder = builder.with_ttl(ttl);
-        }
-        if let Some(turns) = options.max_turns {
-            builder = builder.with_max_turns(turns);
-        }
-        builder.connect().await.unwrap()
+            .with_retention(options.retention);
+        builder.open().await.unwrap()
     }
 }
 
@@ -149,7 +128,7 @@ fn wrapped<B: Base, W>(wrap: W) -> Wrapped<B, W> {
     Wrapped { base: B::default(), wrap }
 }
 
-impl<B: Base, S: HistoryStore, W: Fn(B::Store) -> S + Send + Sync> Harness for Wrapped<B, W> {
+impl<B: Base, S: HistoryStore + 'static, W: Fn(B::Store) -> S + Send + Sync> Harness for Wrapped<B, W> {
     type Store = S;
 
     async fn store(&self, options: &Options) -> S {

@@ -163,7 +163,7 @@ impl Inside for InSqlite {
             let turn = (session, seq, previous, *id_of(record).as_bytes(), &record[..]);
             change
                 .execute(
-                    "INSERT INTO turns (session, seq, previous, id, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT INTO turns (session, seq, previous, id, opens, record) VALUES (?1, ?2, ?3, ?4, 1, ?5)",
                     turn,
                 )
                 .unwrap();
@@ -216,7 +216,7 @@ impl Inside for InRedis {
     async fn new() -> Self {
         let (server, prefix) = (redis_server(), unused());
         let store = RedisStore::builder(format!("{}?prefix={prefix}", server.url()));
-        let store = store.with_timeouts(PATIENCE, PATIENCE).connect().await.unwrap();
+        let store = store.with_timeouts(PATIENCE, PATIENCE).open().await.unwrap();
         let raw = redis::Client::open(server.url()).unwrap();
         let patient = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
@@ -251,7 +251,9 @@ impl Inside for InRedis {
         for record in records {
             let (place, back) = (head + frames.len(), if last == 0 { 0 } else { head + frames.len() - last });
             let (turn, len) = (hex(id_of(record)), record.len());
-            frames.extend(format!("{{\"turn\":\"{turn}\",\"len\":{len:10},\"back\":{back:10}}}\n").bytes());
+            frames.extend(
+                format!("{{\"turn\":\"{turn}\",\"len\":{len:10},\"back\":{back:10},\"opens\":1}}\n").bytes(),
+            );
             frames.extend(&record[..]);
             frames.push(b'\n');
             last = place;
@@ -259,14 +261,17 @@ impl Inside for InRedis {
         let newest = records.last().map_or("0".repeat(32), |record| hex(id_of(record)));
         let header = format!(
             "{{\"v\":\"1.0\",\"head\":{head:5},\"session\":{},\"epoch\":{},\"fresh\":{},\"count\":{:10},\
-             \"trimmed\":{:10},\"at\":{:16},\"newest\":\"{newest}\",\"highest\":\"{newest}\",\"ids\":{:6},\
-             \"first\":{head:10},\"last\":{last:10}}}\n",
+             \"trimmed\":{:10},\"at\":{:16},\"created\":{:16},\"newest\":\"{newest}\",\"highest\":\"{newest}\",\"ids\":{:6},\
+             \"first\":{head:10},\"last\":{last:10},\"opened\":{last:10},\"model\":{:10},\"title\":{:10}}}\n",
             header["session"],
             header["epoch"],
             header["fresh"],
             records.len(),
             0,
             header["at"].as_u64().unwrap(),
+            header["created"].as_u64().unwrap(),
+            0,
+            0,
             0,
         );
         assert_eq!(header.len(), head, "the layout is the one that is documented");
@@ -293,7 +298,7 @@ impl Inside for InPostgres {
     async fn new() -> Self {
         let schema = unused();
         let store = PostgresStore::builder(POSTGRES.url()).with_schema(&schema);
-        let store = store.with_timeout(PATIENCE).with_connect_timeout(PATIENCE).connect().await.unwrap();
+        let store = store.with_timeout(PATIENCE).with_connect_timeout(PATIENCE).open().await.unwrap();
         let (raw, connection) =
             tokio_postgres::connect(&POSTGRES.url(), tokio_postgres::NoTls).await.unwrap();
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
@@ -322,7 +327,7 @@ impl Inside for InPostgres {
             WITH s AS (UPDATE sessions SET count = $2, newest = $3 WHERE id = $1 RETURNING session),
                  gone AS (DELETE FROM turns WHERE session = (SELECT session FROM s) AND seq > $2),
                  new AS (SELECT * FROM unnest($4::uuid[], $5::bytea[]) WITH ORDINALITY AS n (id, record, seq))
-            INSERT INTO turns (session, seq, id, record) SELECT session, seq, new.id, record FROM s, new
+            INSERT INTO turns (session, seq, id, opens, record) SELECT session, seq, new.id, true, record FROM s, new
             ON CONFLICT (session, seq) DO UPDATE SET id = excluded.id, record = excluded.record";
         let newest = ids.last();
         self.raw

@@ -4,6 +4,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use tower_session_memory::{
     history::{Author, Parent, Record, RecordId, TurnParts},
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-        encrypted::KeyRing,
+        Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
+        ReadOptions, RecordPage, Scope, SessionPage, StoreError, StoreErrorKind, encrypted::KeyRing,
     },
 };
 
@@ -110,7 +111,13 @@ impl Log {
 }
 
 impl HistoryStore for Shelf {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let options = options.into();
+        let after = options.after.as_ref();
         let logs = self.logs.lock().unwrap();
         self.loads.fetch_add(1, Ordering::Relaxed);
         let Some(log) = logs.get(key) else {
@@ -183,4 +190,22 @@ impl HistoryStore for Shelf {
     fn name(&self) -> &'static str {
         "shelf"
     }
+
+    async fn read(&self, _: &SessionKey, _: &ReadOptions) -> Result<RecordPage, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Other))
+    }
+
+    async fn principals(&self, _: &str, _: &Page) -> Result<PrincipalPage, StoreError> {
+        Ok(PrincipalPage::default())
+    }
+
+    async fn delete_principal(&self, _: &Scope, _: &Page) -> Result<Erased, StoreError> {
+        Ok(Erased::default())
+    }
+
+    async fn expire(&self, _: &str, _: Duration, _: &Page) -> Result<Erased, StoreError> {
+        Ok(Erased::default())
+    }
+
+    async fn close(&self) {}
 }

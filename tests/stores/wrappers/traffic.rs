@@ -63,7 +63,7 @@ async fn what_a_turn_moves_over_the_network_to_redis_does_not_grow_with_its_sess
     let server = redis_server();
     let relay = Relay::before(server.address()).await;
     let url = format!("redis://127.0.0.1:{}?prefix={}", relay.port(), unused());
-    let store = RedisStore::builder(url).connect().await.unwrap();
+    let store = RedisStore::builder(url).open().await.unwrap();
     warm_up(&store).await;
     does_not_grow_with_its_session(&relay, store).await;
 }
@@ -72,7 +72,7 @@ async fn what_a_turn_moves_over_the_network_to_redis_does_not_grow_with_its_sess
 async fn what_a_turn_moves_over_the_network_to_postgres_does_not_grow_with_its_session() {
     let relay = Relay::before(([127, 0, 0, 1], POSTGRES.port()).into()).await;
     let url = POSTGRES.url().replace(&format!(":{}/", POSTGRES.port()), &format!(":{}/", relay.port()));
-    let store = PostgresStore::builder(url).with_schema(unused()).connect().await.unwrap();
+    let store = PostgresStore::builder(url).with_schema(unused()).open().await.unwrap();
     warm_up(&store).await;
     does_not_grow_with_its_session(&relay, store).await;
 }

@@ -5,11 +5,7 @@
 //!   worker.
 //! * What holds it: the conformance suite below, in which each call comes from another worker.
 
-use tower_session_memory::{
-    history::Record,
-    session::SessionKey,
-    store::{Appended, Cursor, Durability, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError},
-};
+use tower_session_memory::store::HistoryStore;
 
 /// Handles to one store; each thread uses the handle of its worker.
 pub(super) struct PerWorker<S> {
@@ -30,28 +26,15 @@ impl<S> PerWorker<S> {
 }
 
 impl<S: HistoryStore> HistoryStore for PerWorker<S> {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        self.here().load(key, after).await
-    }
+    tower_session_memory::delegate_history_store!(
+        |this| *this.here();
+        load, read, append, delete, sessions, principals, delete_principal, expire, durability, name
+    );
 
-    async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
-        self.here().append(key, at, turn).await
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.here().delete(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.here().sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.here().durability().await
-    }
-
-    fn name(&self) -> &'static str {
-        self.here().name()
+    async fn close(&self) {
+        for store in &self.stores {
+            store.close().await;
+        }
     }
 }
 
@@ -86,14 +69,8 @@ mod tests {
 
         async fn store(&self, options: &Options) -> Self::Store {
             let clock = self.0.clone();
-            let mut store =
-                InMemoryStore::new().with_clock(move || clock.now()).with_ttl_refresh(options.ttl_refresh);
-            if let Some(ttl) = options.ttl {
-                store = store.with_ttl(ttl);
-            }
-            if let Some(turns) = options.max_turns {
-                store = store.with_max_turns(turns);
-            }
+            let store =
+                InMemoryStore::new().with_clock(move || clock.now()).with_retention(options.retention);
             PerWorker::new(vec![store; 3], next_worker)
         }
 

@@ -7,8 +7,8 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use tower_session_memory::store::{
     Cached, Compressed, Durability, DynHistoryStore, Encrypted, HistoryStore, InMemoryStore, PostgresStore,
-    RedisStore, SqliteStore, TtlRefresh,
-    postgres::{ConnectError, Migrated, PostgresBuilder},
+    RedisStore, Retention, SqliteStore, TtlRefresh,
+    postgres::{Migrated, OpenError, PostgresBuilder},
     redis::RedisBuilder,
 };
 
@@ -18,30 +18,6 @@ use crate::{
     server::{Workers, here},
     settings::{Secrets, Settings, StoreUrl, Value},
 };
-
-/// An open store, and the handle that closes it.
-pub(crate) struct OpenStore {
-    pub(crate) store: Arc<dyn DynHistoryStore>,
-    end: End,
-}
-
-/// The handle that closes a store.
-enum End {
-    Nothing,
-    Sqlite(SqliteStore),
-    Postgres(PostgresStore),
-}
-
-impl OpenStore {
-    /// Finishes the appends that the store has accepted.
-    pub(crate) async fn close(self) {
-        match self.end {
-            End::Nothing => {}
-            End::Sqlite(store) => store.close().await,
-            End::Postgres(store) => store.close().await,
-        }
-    }
-}
 
 /// Opens the store, and refuses one below `require_durability`.
 ///
@@ -54,28 +30,19 @@ pub(crate) async fn open(
     settings: &Settings,
     secrets: &Secrets,
     workers: Option<&Workers>,
-) -> Result<OpenStore, BoxError> {
+) -> Result<Arc<dyn DynHistoryStore>, BoxError> {
     let wrapped = Wrapped { settings, secrets };
-    let opened = match &settings.store {
-        StoreUrl::Memory => OpenStore { store: wrapped.encrypted(in_memory(settings)), end: End::Nothing },
-        StoreUrl::Sqlite(path) => {
-            let store = sqlite(settings, path).await?;
-            OpenStore { store: wrapped.encrypted(store.clone()), end: End::Sqlite(store) }
-        }
-        StoreUrl::Postgres(url) => {
-            let store = postgres(settings, url.expose()).connect().await?;
-            OpenStore { store: wrapped.encrypted(store.clone()), end: End::Postgres(store) }
-        }
-        StoreUrl::Redis(url, _) => {
-            let store = match workers {
-                None => wrapped.encrypted(redis(settings, url).connect().await?),
-                Some(workers) => wrapped.encrypted(redis_of_each(workers, settings, url).await?),
-            };
-            OpenStore { store, end: End::Nothing }
-        }
+    let store = match &settings.store {
+        StoreUrl::Memory => wrapped.encrypted(in_memory(settings)),
+        StoreUrl::Sqlite(path) => wrapped.encrypted(sqlite(settings, path).await?),
+        StoreUrl::Postgres(url) => wrapped.encrypted(postgres(settings, url.expose()).open().await?),
+        StoreUrl::Redis(url, _) => match workers {
+            None => wrapped.encrypted(redis(settings, url).open().await?),
+            Some(workers) => wrapped.encrypted(redis_of_each(workers, settings, url).await?),
+        },
     };
     let required = settings.require_durability;
-    let offered = opened.store.durability_dyn().await?;
+    let offered = store.durability_dyn().await?;
     // A store that does not name its durability counts as one that forgets.
     if required > Durability::None && offered < required {
         return Err(format!(
@@ -84,7 +51,7 @@ pub(crate) async fn open(
         )
         .into());
     }
-    Ok(opened)
+    Ok(store)
 }
 
 /// The wrappers that the settings ask for, innermost first.
@@ -94,7 +61,7 @@ struct Wrapped<'a> {
 }
 
 impl Wrapped<'_> {
-    fn encrypted(&self, store: impl HistoryStore) -> Arc<dyn DynHistoryStore> {
+    fn encrypted(&self, store: impl HistoryStore + 'static) -> Arc<dyn DynHistoryStore> {
         match self.secrets.encryption.clone() {
             None => self.compressed(store),
             Some(ring) if self.settings.encryption_accept_plain => {
@@ -105,7 +72,7 @@ impl Wrapped<'_> {
     }
 
     /// Compressed records are read in any case; `compress` decides whether new ones are compressed.
-    fn compressed(&self, store: impl HistoryStore) -> Arc<dyn DynHistoryStore> {
+    fn compressed(&self, store: impl HistoryStore + 'static) -> Arc<dyn DynHistoryStore> {
         let Settings { max_request_body, max_reply, .. } = self.settings;
         // A record names every message in its header, which may be longer than the message.
         let largest = (max_request_body.as_u64() + max_reply.as_u64()).saturating_mul(4).max(64 << 20);
@@ -113,7 +80,7 @@ impl Wrapped<'_> {
         self.cached(if self.settings.compress { store } else { store.with_min_bytes(usize::MAX) })
     }
 
-    fn cached(&self, store: impl HistoryStore) -> Arc<dyn DynHistoryStore> {
+    fn cached(&self, store: impl HistoryStore + 'static) -> Arc<dyn DynHistoryStore> {
         match self.settings.cache_bytes {
             Some(bytes) if !matches!(self.settings.store, StoreUrl::Memory) => {
                 Arc::new(Cached::new(store).with_max_bytes(bytes.as_u64()))
@@ -124,18 +91,11 @@ impl Wrapped<'_> {
 }
 
 fn in_memory(settings: &Settings) -> InMemoryStore {
-    let store = InMemoryStore::new()
-        .with_max_bytes(settings.max_memory.as_u64())
-        .with_ttl(ttl(settings))
-        .with_ttl_refresh(refresh(settings));
-    settings.max_turns.into_iter().fold(store, InMemoryStore::with_max_turns)
+    InMemoryStore::new().with_max_bytes(settings.max_memory.as_u64()).with_retention(retention(settings))
 }
 
 async fn sqlite(settings: &Settings, path: &Path) -> Result<SqliteStore, BoxError> {
-    let builder = SqliteStore::builder(path).with_ttl(ttl(settings)).with_ttl_refresh(refresh(settings));
-    let builder =
-        settings.max_turns.into_iter().fold(builder, |builder, turns| builder.with_max_turns(turns));
-    Ok(builder.open().await?)
+    Ok(SqliteStore::builder(path).with_retention(retention(settings)).open().await?)
 }
 
 /// A store with a connection of its own for each worker, so that a call wakes no other thread.
@@ -149,17 +109,15 @@ async fn redis_of_each(
         let builder = redis(settings, url).with_connections(NonZeroUsize::MIN);
         // The cache before them is shared, and a session's next request may come to any worker.
         let builder = stores.iter().take(1).fold(builder, RedisBuilder::with_knowledge_of);
-        stores.push(workers.run(worker, async move { builder.connect().await }).await??);
+        stores.push(workers.run(worker, async move { builder.open().await }).await??);
     }
     Ok(PerWorker::new(stores, here))
 }
 
 fn redis(settings: &Settings, url: &SecretString) -> RedisBuilder {
-    let builder = RedisStore::builder(url.expose_secret())
-        .with_ttl(ttl(settings))
-        .with_ttl_refresh(refresh(settings))
-        .with_timeouts(attempt(settings), REDIS_CALL);
-    settings.max_turns.into_iter().fold(builder, RedisBuilder::with_max_turns)
+    RedisStore::builder(url.expose_secret())
+        .with_retention(retention(settings))
+        .with_timeouts(attempt(settings), REDIS_CALL)
 }
 
 /// A call may take 5 seconds with all its attempts. A load gives up earlier.
@@ -174,8 +132,8 @@ fn attempt(settings: &Settings) -> Duration {
 ///
 /// # Errors
 ///
-/// See [`ConnectProblem`](tower_session_memory::store::postgres::ConnectProblem).
-pub(crate) async fn migrate(settings: &Settings) -> Result<Option<Migrated>, ConnectError> {
+/// See [`OpenProblem`](tower_session_memory::store::postgres::OpenProblem).
+pub(crate) async fn migrate(settings: &Settings) -> Result<Option<Migrated>, OpenError> {
     match &settings.store {
         StoreUrl::Memory | StoreUrl::Sqlite(_) | StoreUrl::Redis(..) => Ok(None),
         StoreUrl::Postgres(url) => postgres(settings, url.expose()).migrate().await.map(Some),
@@ -183,19 +141,17 @@ pub(crate) async fn migrate(settings: &Settings) -> Result<Option<Migrated>, Con
 }
 
 fn postgres(settings: &Settings, url: &str) -> PostgresBuilder {
-    let builder = PostgresStore::builder(url)
+    PostgresStore::builder(url)
         .with_schema(&settings.store_schema)
         .with_migration(settings.store_migrate)
         .with_transaction_pooler(settings.store_pooler)
-        .with_ttl(ttl(settings))
-        .with_ttl_refresh(refresh(settings));
-    settings.max_turns.into_iter().fold(builder, PostgresBuilder::with_max_turns)
+        .with_retention(retention(settings))
 }
 
-fn ttl(settings: &Settings) -> Duration {
-    settings.session_ttl.unwrap_or(Duration::MAX)
-}
-
-fn refresh(settings: &Settings) -> TtlRefresh {
-    if settings.session_ttl_on_load { TtlRefresh::OnLoad } else { TtlRefresh::OnAppend }
+fn retention(settings: &Settings) -> Retention {
+    let refresh = if settings.session_ttl_on_load { TtlRefresh::OnLoad } else { TtlRefresh::OnAppend };
+    Retention::new()
+        .with_ttl(settings.session_ttl.unwrap_or(Duration::MAX))
+        .with_refresh(refresh)
+        .with_max_turns(settings.max_turns)
 }

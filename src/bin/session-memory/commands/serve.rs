@@ -49,8 +49,7 @@ async fn serve(config: Config, workers: Workers) -> Result<ExitCode, BoxError> {
     let settings = &config.settings;
     let mut signals = Signals::new()?;
     let work = Work::default();
-    let opened = build::open(settings, &config.secrets, Some(&workers)).await?;
-    let store = Arc::clone(&opened.store);
+    let store = build::open(settings, &config.secrets, Some(&workers)).await?;
     let durability = store.durability_dyn().await?;
     let memory = build::memory(&config, Arc::clone(&store))?;
     let apps = build::apps(&config, &memory, workers.count(), &work)?;
@@ -71,7 +70,7 @@ async fn serve(config: Config, workers: Workers) -> Result<ExitCode, BoxError> {
     let code = drain(&work, &memory.commits(), settings.drain_deadline, &mut signals).await;
     admin_stop.cancel();
     admin.wait().await;
-    opened.close().await;
+    store.close_dyn().await;
     drop(memory);
     if let Some(server) = Arc::into_inner(server) {
         server.workers.stop();

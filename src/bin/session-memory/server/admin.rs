@@ -102,7 +102,7 @@ impl Admin {
         let ids = PROBES.iter().filter_map(|probe| probe.parse().ok());
         let probes = ids.map(|id| {
             let key = SessionKey::new("", Principal::new("readyz"), id);
-            Box::pin(async move { self.store.load_dyn(&key, None).await.map(drop) })
+            Box::pin(async move { self.store.load_dyn(&key, None.into()).await.map(drop) })
         });
         select_ok(probes).await.map(|(answered, _others)| answered)
     }

@@ -1,10 +1,11 @@
 -- Schema version 1. Names in braces are put in, quoted, by names.rs: {name} with the schema, {.name} without.
 --
--- Nobody else's functions and operators are called, whatever the search_path of the role: the functions have one of
--- their own. ("expiry" has none, so that it is inlined; its operands have the very types of PostgreSQL's operators.)
+-- No functions and operators of other roles are called, whatever the search_path of the role: the functions have one
+-- of their own. ("expiry" has none, so that it is inlined; its operands have the very types of PostgreSQL's operators.)
 
 -- One row a session. Without turns (count = 0) it is a tombstone. `touched` orders the sessions of one
--- principal by their newest turn, whatever the clock did. `fresh`: no deletion stands before the first turn.
+-- principal by their newest turn, whatever the clock did. `fresh`: no deletion stands before the first turn. `bytes`:
+-- the sum of the records that are kept. `opened`: the number of the newest turn that opens an exchange.
 -- Keys compare byte by byte (collation "C"), so that no upgrade of the system's collations damages an index.
 -- Every append writes its row anew: pages keep some room for that, and are cleaned up when a fiftieth has changed,
 -- not, as by default, a fifth.
@@ -18,6 +19,10 @@ CREATE TABLE {sessions} (
     count      bigint      NOT NULL,
     trimmed    bigint      NOT NULL,
     newest     uuid,
+    bytes      bigint      NOT NULL,
+    opened     bigint      NOT NULL,
+    model      text        COLLATE "C",
+    title      text        COLLATE "C",
     touched    bigint      NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
@@ -25,18 +30,21 @@ CREATE TABLE {sessions} (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 CREATE UNIQUE INDEX {.sessions_by_key} ON {sessions} (namespace, principal, id);
 CREATE INDEX {.sessions_by_touch} ON {sessions} (namespace, principal, touched) WHERE count > 0;
+CREATE INDEX {.sessions_by_age} ON {sessions} (namespace, touched) WHERE count > 0;
 CREATE INDEX {.sessions_by_expiry} ON {sessions} (expires_at);
 CREATE SEQUENCE {touches};
 
--- A trimmed turn keeps its id for a while and loses its record.
+-- A trimmed turn keeps its id for a while and loses its record. `opens`: it opens an exchange, so that a log may begin
+-- with it. The index of ids begins with the id: ids grow with time, so new ones go to its end.
 CREATE TABLE {turns} (
     session    bigint NOT NULL REFERENCES {sessions} ON DELETE CASCADE,
     seq        bigint NOT NULL,
     id         uuid   NOT NULL,
+    opens      boolean NOT NULL,
     record     bytea,
     CONSTRAINT {.turns_by_seq} PRIMARY KEY (session, seq)
 );
-CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (session, id);
+CREATE UNIQUE INDEX {.turns_by_id} ON {turns} (id, session);
 
 -- The session's row, locked; made if it is not there, as one that has expired. The statements of a function
 -- that is volatile each see what was committed before they began: after the lock is held, the newest.
@@ -51,9 +59,9 @@ BEGIN
         IF FOUND THEN
             RETURN s;
         END IF;
-        INSERT INTO {sessions} (namespace, principal, id, epoch, fresh, count, trimmed, touched,
+        INSERT INTO {sessions} (namespace, principal, id, epoch, fresh, count, trimmed, bytes, opened, touched,
                                 created_at, updated_at, expires_at)
-        VALUES (p_namespace, p_principal, p_id, p_epoch, true, 0, 0, 0,
+        VALUES (p_namespace, p_principal, p_id, p_epoch, true, 0, 0, 0, 0, 0,
                 clock_timestamp(), clock_timestamp(), '-infinity')
         ON CONFLICT (namespace, principal, id) DO NOTHING;
     END LOOP;
@@ -80,17 +88,19 @@ $function$;
 
 -- Adds a turn: 'appended', 'already there' or 'gone', and where the log ends. p_at is the epoch that the turn
 -- was built on (all zero: no session), p_epoch that of a log that begins with this turn. p_parent is null
--- unless the turn branches.
+-- unless the turn branches. Past the bounds the oldest turns go, in whole exchanges.
 CREATE FUNCTION {append}(
     p_namespace text, p_principal text, p_id text, p_at uuid, p_epoch uuid,
-    p_turn uuid, p_parent uuid, p_record bytea,
-    p_ttl float8, p_max_turns bigint, p_remembered bigint,
+    p_turn uuid, p_parent uuid, p_opens boolean, p_model text, p_title text, p_record bytea,
+    p_ttl float8, p_max_turns bigint, p_max_bytes bigint, p_remembered bigint,
     OUT o_outcome text, OUT o_epoch uuid, OUT o_count bigint, OUT o_newest uuid
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     s {sessions};
     t timestamptz;
     trimmed_before bigint;
+    oldest record;
+    passed bigint := 0;
 BEGIN
     o_outcome := 'gone';
     s := {lock}(p_namespace, p_principal, p_id, p_epoch);
@@ -113,17 +123,36 @@ BEGIN
         RETURN;
     ELSE
         DELETE FROM {turns} WHERE session = s.session;
-        s.epoch := p_epoch; s.fresh := true; s.count := 0; s.trimmed := 0;
+        s.epoch := p_epoch; s.fresh := true; s.count := 0; s.trimmed := 0; s.bytes := 0;
     END IF;
 
-    s.count := s.count + 1;
-    trimmed_before := s.trimmed;
-    IF p_max_turns IS NOT NULL THEN
-        s.trimmed := greatest(s.trimmed, s.count - p_max_turns);
+    IF s.count = 0 THEN
+        s.model := NULL; s.title := NULL;
     END IF;
-    INSERT INTO {turns} (session, seq, id, record) VALUES (s.session, s.count, p_turn, p_record);
+    IF s.count = 0 OR p_opens THEN
+        s.opened := s.count + 1;
+    END IF;
+    s.count := s.count + 1;
+    s.bytes := s.bytes + octet_length(p_record);
+    INSERT INTO {turns} (session, seq, id, opens, record) VALUES (s.session, s.count, p_turn, p_opens, p_record);
+    trimmed_before := s.trimmed;
+    IF s.opened > s.trimmed + 1 AND (s.count - s.trimmed > p_max_turns OR s.bytes > p_max_bytes) THEN
+        FOR oldest IN
+            SELECT seq, octet_length(record) AS bytes, opens FROM {turns}
+            WHERE session = s.session AND seq > s.trimmed AND seq <= s.opened ORDER BY seq
+        LOOP
+            -- The log may begin here.
+            IF oldest.opens OR oldest.seq = s.opened THEN
+                s.trimmed := oldest.seq - 1; s.bytes := s.bytes - passed;
+                passed := 0;
+                EXIT WHEN (s.count - s.trimmed > p_max_turns) IS NOT TRUE AND (s.bytes > p_max_bytes) IS NOT TRUE;
+            END IF;
+            passed := passed + oldest.bytes;
+        END LOOP;
+    END IF;
     UPDATE {sessions} SET
-        epoch = s.epoch, fresh = s.fresh, count = s.count, trimmed = s.trimmed, newest = p_turn,
+        epoch = s.epoch, fresh = s.fresh, count = s.count, trimmed = s.trimmed, newest = p_turn, bytes = s.bytes,
+        opened = s.opened, model = coalesce(p_model, s.model), title = coalesce(p_title, s.title),
         touched = nextval('{touches}'::regclass), updated_at = t, expires_at = {expiry}(p_ttl, t),
         created_at = CASE WHEN s.count = 1 THEN t ELSE created_at END
     WHERE session = s.session;
@@ -152,14 +181,88 @@ BEGIN
     IF o_deleted THEN
         DELETE FROM {turns} WHERE session = s.session;
         UPDATE {sessions} SET
-            epoch = p_epoch, fresh = false, count = 0, trimmed = 0, newest = NULL,
-            created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
+            epoch = p_epoch, fresh = false, count = 0, trimmed = 0, newest = NULL, bytes = 0, opened = 0,
+            model = NULL, title = NULL, created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
         WHERE session = s.session;
     END IF;
 END
 $function$;
 
--- Removes some of what expired, the longest expired first, and tells whether there may be more. What another
+-- Erases some of a principal's sessions, each as a deletion does, and answers how much and whether more is left.
+CREATE FUNCTION {erase}(
+    p_namespace text, p_principal text, p_ttl float8, p_sessions bigint, p_records bigint,
+    OUT o_sessions bigint, OUT o_records bigint, OUT o_bytes bigint, OUT o_next bigint
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    one bigint;
+    s {sessions};
+    t timestamptz;
+BEGIN
+    o_sessions := 0; o_records := 0; o_bytes := 0;
+    FOR one IN
+        SELECT session FROM {sessions}
+        WHERE namespace = p_namespace AND principal = p_principal AND count > 0
+        ORDER BY touched LIMIT p_sessions + 1
+    LOOP
+        IF o_sessions = p_sessions OR o_records >= p_records THEN
+            o_next := 0;
+            EXIT;
+        END IF;
+        SELECT * INTO s FROM {sessions} WHERE session = one AND count > 0 FOR UPDATE;
+        CONTINUE WHEN NOT FOUND;
+        t := clock_timestamp();
+        DELETE FROM {turns} WHERE session = one;
+        UPDATE {sessions} SET
+            epoch = gen_random_uuid(), fresh = false, count = 0, trimmed = 0, newest = NULL, bytes = 0, opened = 0,
+            model = NULL, title = NULL, created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
+        WHERE session = one;
+        o_sessions := o_sessions + 1; o_records := o_records + s.count - s.trimmed; o_bytes := o_bytes + s.bytes;
+    END LOOP;
+END
+$function$;
+
+-- Removes some of a namespace's sessions that were appended to last longer ago than p_age, from this place in the order of
+-- appends on, and answers how much and where to go on. That is the order of time, but for a clock that was set: so it
+-- ends where it finds none for a while.
+CREATE FUNCTION {expire}(
+    p_namespace text, p_age float8, p_after bigint, p_sessions bigint, p_records bigint, p_looks bigint,
+    OUT o_sessions bigint, OUT o_records bigint, OUT o_bytes bigint, OUT o_next bigint
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    one record;
+    s {sessions};
+    oldest timestamptz := clock_timestamp() - p_age * '1 second'::interval;
+    old boolean := false;
+    last bigint;
+BEGIN
+    o_sessions := 0; o_records := 0; o_bytes := 0;
+    FOR one IN
+        SELECT session, touched, updated_at FROM {sessions}
+        WHERE namespace = p_namespace AND count > 0 AND touched > p_after
+        ORDER BY touched LIMIT p_looks
+    LOOP
+        IF one.updated_at < oldest THEN
+            old := true;
+            EXIT WHEN o_sessions = p_sessions OR o_records >= p_records;
+            -- One that was appended to since is at another place.
+            SELECT * INTO s FROM {sessions}
+            WHERE session = one.session AND touched = one.touched AND count > 0 FOR UPDATE;
+            IF FOUND THEN
+                DELETE FROM {turns} WHERE session = one.session;
+                DELETE FROM {sessions} WHERE session = one.session;
+                o_sessions := o_sessions + 1; o_records := o_records + s.count - s.trimmed;
+                o_bytes := o_bytes + s.bytes;
+            END IF;
+        END IF;
+        last := one.touched;
+    END LOOP;
+    IF old THEN
+        o_next := last;
+    END IF;
+END
+$function$;
+
+-- Removes some of what expired, the longest expired first, and answers whether there may be more. What another
 -- replica is at is left to it.
 CREATE FUNCTION {sweep}(p_sessions bigint, p_turns bigint, OUT o_more boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$

@@ -1,11 +1,12 @@
--- KEYS: the log, and the listing where both are on one server.
+-- KEYS: the log, and the listings of sessions and of principals where all are on one server.
 -- ARGV: session, epoch of the cursor, turn, its parent or '', epoch of a new log, time to live in ms,
---       turns to keep or 0, record, session id, longest listing, whether to sweep the listing,
---       whether a turn that is there already is to be written for WAIT.
+--       turns to keep or 0, bytes to keep or 0, whether the turn opens an exchange, whether it names a model, and a
+--       title, record, session id, longest listing, whether to sweep the listings,
+--       whether a turn that is there already is to be written for WAIT, principal.
 -- Answers 0 (gone), or {1 added or 2 there, the turn before it if it was added, the header}.
-local key, index = KEYS[1], KEYS[2]
+local key, index, principals = KEYS[1], KEYS[2], KEYS[3]
 local session, cursor, turn, parent, epoch, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local keep, record = tonumber(ARGV[7]), ARGV[8]
+local keep, most, opens, record = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], ARGV[12]
 local UNBORN = string.rep('0', 32)
 local REMEMBERED = 1024
 
@@ -14,11 +15,11 @@ if problem then return redis.error_reply(problem) end
 
 local function answer(status, before)
   -- The turn counts; a listing that cannot be kept does not undo it.
-  if index then pcall(list, index, ARGV[9], h.at, ttl, ARGV[10], ARGV[11]) end
+  if index then pcall(list, index, principals, ARGV[17], ARGV[13], h.at, ttl, ARGV[14], ARGV[15]) end
   return { status, before, write(h) .. '}' }
 end
 
--- The place of a turn, from the end back to this place, or only among so many.
+-- The place of a turn, from the end back to this place, or only among the newest `most` turns.
 local function find(id, upto, most)
   local place = h.last
   while h.count > 0 and place >= upto and most > 0 do
@@ -50,7 +51,7 @@ if h then
     local place, damage = find(turn, h.base, REMEMBERED)
     if damage then return redis.error_reply(damage) end
     if place or remembered(turn) then
-      if ARGV[12] == '1' then again(key, h) end
+      if ARGV[16] == '1' then again(key, h) end
       return answer(2, NO_TURN)
     end
   end
@@ -73,8 +74,12 @@ local back = h.count > 0 and size - h.last or 0
 if back > 0 and (h.last < h.base or back < FRAME) then
   return redis.error_reply('SMCORRUPT the log is cut off')
 end
-local framed = frame_of(turn, record, back)
+local framed = frame_of(turn, record, back, opens)
 local before = h.newest
+if h.count == 0 then h.created = h.at end
+if h.count == 0 or opens == '1' then h.opened = size end
+if ARGV[10] == '1' then h.model = size end
+if ARGV[11] == '1' then h.title = size end
 h.count, h.newest, h.last = h.count + 1, turn, size
 if turn > h.highest then h.highest = turn end
 
@@ -84,10 +89,19 @@ if created then
 end
 
 redis.call('APPEND', key, framed)
-while keep > 0 and h.count - h.trimmed > keep do
-  local _, length = frame(key, h.first)
-  if not length then break end
-  h.first, h.trimmed = h.first + FRAME + length + 1, h.trimmed + 1
+local function is_within()
+  return (keep == 0 or h.count - h.trimmed <= keep) and (most == 0 or size + #framed - h.first <= most)
+end
+-- The oldest go in whole exchanges, and the newest exchange stays.
+local place, trimmed = h.first, h.trimmed
+while h.first < h.opened and not is_within() do
+  repeat
+    local _, length = frame(key, place)
+    if not length then return redis.error_reply('SMCORRUPT a frame of the log is damaged') end
+    place, trimmed = place + FRAME + length + 1, trimmed + 1
+    local _, _, _, begins = frame(key, place)
+  until begins or place >= h.opened
+  h.first, h.trimmed = place, trimmed
 end
 
 if h.first - h.base < size + #framed - h.first then
@@ -110,6 +124,9 @@ local known = #write(h)
 local newer = redis.call('GETRANGE', key, known, h.head - 1)
 local kept = redis.call('GETRANGE', key, h.first, -1)
 local moved = h.head + #ids - h.first
+-- A name in a turn that goes is forgotten.
+local function to(place) return place < h.first and 0 or place + moved end
+h.model, h.title, h.opened = to(h.model), to(h.title), to(h.opened)
 h.ids, h.base, h.first, h.last = #ids, h.head + #ids, h.first + moved, h.last + moved
 redis.call('SET', key, write(h) .. newer .. ids .. kept, 'PX', ttl)
 return answer(1, before)

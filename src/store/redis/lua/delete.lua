@@ -1,9 +1,9 @@
--- KEYS: the log, and the listing where both are on one server.
+-- KEYS: the log, and the listings of sessions and of principals where all are on one server.
 -- ARGV: session, epoch of the tombstone, its time to live in ms, session id, whether a tombstone that is there
---       already is to be written for WAIT.
+--       already is to be written for WAIT, principal.
 -- The same deletion sent twice deletes once: what began after it has its epoch.
 -- Answers the time of the tombstone, or '0' when there is one no more.
-local key, index = KEYS[1], KEYS[2]
+local key, index, principals = KEYS[1], KEYS[2], KEYS[3]
 local line = redis.pcall('GETRANGE', key, 0, 1023)
 local time = now()
 if type(line) == 'string' and string.match(line, HEADER) then
@@ -18,5 +18,5 @@ end
 -- A server whose memory is full refuses the tombstone unless something was deleted before it.
 redis.call('DEL', key)
 redis.call('SET', key, write(begin(ARGV[1], ARGV[2], false, time)) .. '}\n', 'PX', ARGV[3])
-if index then redis.pcall('ZREM', index, ARGV[4]) end
+if index then pcall(unlist, index, principals, ARGV[6], ARGV[4]) end
 return string.format('%.0f', time)

@@ -52,7 +52,7 @@ fn keyed(id: &str) -> SessionKey {
     SessionKey::new("test", Principal::anonymous(), id.parse().unwrap())
 }
 
-/// Adds so many turns at this time.
+/// Adds this number of turns at this time.
 fn add(
     connection: &Connection,
     key: &SessionKey,

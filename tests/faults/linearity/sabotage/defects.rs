@@ -10,9 +10,7 @@ use bytes::Bytes;
 use tower_session_memory::{
     history::{Item, Parent, Record, RecordId, TurnParts},
     session::{Principal, SessionKey},
-    store::{
-        Appended, Cursor, Durability, HistoryStore, Loaded, Page, RedisStore, Scope, SessionPage, StoreError,
-    },
+    store::{Appended, Cursor, HistoryStore, LoadOptions, Loaded, RedisStore, StoreError},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +83,13 @@ impl Defective {
 }
 
 impl HistoryStore for Defective {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        let after = options.into().after;
+        let after = after.as_ref();
         match self.defect {
             Defect::IntegerCursor => self.load_after_number(key, after).await,
             Defect::KeyWithoutPrincipal => self.inner.load(&everybodys(key), after).await,
@@ -142,17 +146,14 @@ impl HistoryStore for Defective {
         }
     }
 
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.inner.sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.inner.durability().await
-    }
-
     fn name(&self) -> &'static str {
         "defective"
     }
+
+    tower_session_memory::delegate_history_store!(
+        |this| this.inner;
+        read, sessions, principals, delete_principal, expire, durability, close
+    );
 }
 
 fn everybodys(key: &SessionKey) -> SessionKey {

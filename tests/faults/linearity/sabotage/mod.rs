@@ -107,10 +107,10 @@ fn defective(defect: Defect) -> OpenStore {
 }
 
 async fn redis(url: String) -> RedisStore {
-    RedisStore::builder(url).connect().await.unwrap()
+    RedisStore::builder(url).open().await.unwrap()
 }
 
-fn opening<S: HistoryStore, F: Future<Output = S> + Send + 'static>(
+fn opening<S: HistoryStore + 'static, F: Future<Output = S> + Send + 'static>(
     open: impl Fn(String) -> F + Clone + Send + Sync + 'static,
 ) -> OpenStore {
     Arc::new(move |url| {

@@ -1,5 +1,7 @@
 //! A small store in Redis, written as one writes it first: a list a session. One layout is right.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
@@ -7,8 +9,8 @@ use tower_session_memory::{
     history::{Record, RecordId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, Epoch, HistoryStore, Loaded, Page, Scope, SessionPage, StoreError,
-        StoreErrorKind,
+        Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
+        ReadOptions, RecordPage, Scope, SessionPage, StoreError, StoreErrorKind,
     },
 };
 
@@ -98,7 +100,7 @@ fn new_epoch() -> String {
 }
 
 impl HistoryStore for Naive {
-    async fn load(&self, key: &SessionKey, _: Option<&Cursor>) -> Result<Loaded, StoreError> {
+    async fn load(&self, key: &SessionKey, _: impl Into<LoadOptions> + Send) -> Result<Loaded, StoreError> {
         let last = match self.layout {
             Layout::TwoKeys => {
                 self.ask::<Option<i64>>(redis::cmd("GET").arg(counter(key))).await?.unwrap_or(0)
@@ -153,4 +155,22 @@ impl HistoryStore for Naive {
     fn name(&self) -> &'static str {
         "naive"
     }
+
+    async fn read(&self, _: &SessionKey, _: &ReadOptions) -> Result<RecordPage, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Other))
+    }
+
+    async fn principals(&self, _: &str, _: &Page) -> Result<PrincipalPage, StoreError> {
+        Ok(PrincipalPage::default())
+    }
+
+    async fn delete_principal(&self, _: &Scope, _: &Page) -> Result<Erased, StoreError> {
+        Ok(Erased::default())
+    }
+
+    async fn expire(&self, _: &str, _: Duration, _: &Page) -> Result<Erased, StoreError> {
+        Ok(Erased::default())
+    }
+
+    async fn close(&self) {}
 }

@@ -81,12 +81,12 @@ fn import(settings: &Settings, secrets: &Secrets, order: &Order) -> Result<ExitC
     runtime.block_on(async {
         let source = Source::open(&order.from).await?;
         let sessions = chosen(source.sessions().await?, &order.only)?;
-        let opened = build::open(settings, secrets, None).await?;
-        let store = Arc::clone(&opened.store);
+        let store = build::open(settings, secrets, None).await?;
+        let opened = Arc::clone(&store);
         let import = Import { settings, owner, source, store, dry_run: order.dry_run };
         let mut report = Report::default();
         let done = import.all(sessions, &mut report).await;
-        opened.close().await;
+        opened.close_dyn().await;
         report.print(order.dry_run);
         done.map(|()| report.code())
     })

@@ -34,7 +34,7 @@ pub(super) async fn write(
     dry_run: bool,
     patience: Patience,
 ) -> Result<Outcome, StoreError> {
-    let loaded = again(patience, async || store.load_dyn(key, None).await).await?;
+    let loaded = again(patience, async || store.load_dyn(key, None.into()).await).await?;
     let (first, skipped) = compare(&loaded, turns);
     let mut outcome = Outcome { present: count(&turns[..first]), skipped, ..Outcome::default() };
     if outcome.skipped.is_some() {

@@ -10,10 +10,7 @@ use std::{
 use tower_session_memory::{
     history::Record,
     session::SessionKey,
-    store::{
-        Appended, Cursor, Durability, HistoryStore, InMemoryStore, Loaded, Page, Scope, SessionPage,
-        StoreError, StoreErrorKind,
-    },
+    store::{Appended, Cursor, HistoryStore, InMemoryStore, LoadOptions, Loaded, StoreError, StoreErrorKind},
 };
 
 use super::{super::tests, Patience, write};
@@ -38,8 +35,12 @@ struct Eventful {
 }
 
 impl HistoryStore for Eventful {
-    async fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Result<Loaded, StoreError> {
-        self.store.load(key, after).await
+    async fn load(
+        &self,
+        key: &SessionKey,
+        options: impl Into<LoadOptions> + Send,
+    ) -> Result<Loaded, StoreError> {
+        self.store.load(key, options).await
     }
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
@@ -58,21 +59,14 @@ impl HistoryStore for Eventful {
         self.store.append(key, at, turn).await
     }
 
-    async fn delete(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.store.delete(key).await
-    }
-
-    async fn sessions(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
-        self.store.sessions(scope, page).await
-    }
-
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        self.store.durability().await
-    }
-
     fn name(&self) -> &'static str {
         "eventful"
     }
+
+    tower_session_memory::delegate_history_store!(
+        |this| this.store;
+        read, delete, sessions, principals, delete_principal, expire, durability, close
+    );
 }
 
 /// `count` turns of two messages each.

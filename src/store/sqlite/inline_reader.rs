@@ -1,9 +1,13 @@
-//! Loads that are answered on the spot, without a thread of the store's own.
+//! Loads that are answered on the caller's thread.
 //!
-//! To hand a load to a thread and to be woken with its answer takes several times what the load itself takes: a few
-//! pages, nearly always from memory. So a connection that is free is used where the load was asked for, as long as
-//! little is to be read. What cannot be answered so (no connection is free, more is to be read, another process is in
-//! the way, anything went wrong) goes to the threads.
+//! Saves: handing a load to a thread and being woken with its answer takes several times the 10 µs or so of the load
+//! itself, a few pages that are nearly always in memory.
+//! Without it: every load is answered by the reading threads, which is right as well.
+//! Held by: `a_load_that_waited_for_the_disk_keeps_the_next_ones_off_the_callers_thread`, below, and the conformance suite,
+//! whose loads go both ways.
+//!
+//! A connection that is free is used, as long as little is to be read. The threads get what cannot be answered so: no
+//! connection is free, more is to be read, another process is in the way, anything went wrong.
 //!
 //! A page that is not in memory makes the caller's thread wait for the disk. When that is noticed, loads go to the
 //! threads for a second, and for twice as long each time that it happens again, up to a minute: a runtime's thread
@@ -17,7 +21,7 @@ use std::{
 use super::reader::{Answer, Most, Reader};
 use crate::{session::SessionKey, store::Cursor};
 
-/// What is read on the spot at most: the turns of a request or two since the last load.
+/// What is read on the caller's thread at most: the turns of a request or two since the last load.
 const LITTLE: Most = Most { turns: 4, bytes: 64 * 1024 };
 
 /// A load that took longer has waited for the disk.
@@ -26,8 +30,8 @@ const SLOW: Duration = Duration::from_millis(1);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Connections for loads on the spot.
-pub(super) struct Spot {
+/// Connections for loads on the caller's thread.
+pub(super) struct InlineReader {
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -40,7 +44,7 @@ struct State {
     pause: Duration,
 }
 
-impl Spot {
+impl InlineReader {
     pub(super) fn new(readers: Vec<Reader>) -> Self {
         Self {
             state: Mutex::new(State {
@@ -83,7 +87,7 @@ impl Spot {
         }
         let reader = state.readers.pop()?;
         state.lent += 1;
-        Some(Lent { spot: self, reader: Some(reader), took: None })
+        Some(Lent { from: self, reader: Some(reader), took: None })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,7 +111,7 @@ impl State {
 
 /// A reader that goes back where it came from, whatever happens.
 struct Lent<'a> {
-    spot: &'a Spot,
+    from: &'a InlineReader,
     reader: Option<Reader>,
     took: Option<Duration>,
 }
@@ -120,7 +124,7 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let mut state = self.spot.state();
+        let mut state = self.from.state();
         state.readers.extend(self.reader.take());
         state.lent -= 1;
         if let Some(took) = self.took {
@@ -129,7 +133,7 @@ impl Drop for Lent<'_> {
         let closed = state.closed;
         drop(state);
         if closed {
-            self.spot.returned.notify_all();
+            self.from.returned.notify_all();
         }
     }
 }
@@ -140,10 +144,10 @@ mod tests {
 
     #[test]
     fn a_load_that_waited_for_the_disk_keeps_the_next_ones_off_the_callers_thread() {
-        let spot = Spot::new(Vec::new());
+        let inline = InlineReader::new(Vec::new());
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            let mut state = spot.state();
+            let mut state = inline.state();
             state.took(SLOW / 2);
             state.took(SLOW);
             let now = Instant::now();
@@ -152,7 +156,7 @@ mod tests {
             // As if the pause were over.
             state.not_before = Some(now);
             drop(state);
-            assert!(spot.lend(now - SLOW).is_none(), "before it is over");
+            assert!(inline.lend(now - SLOW).is_none(), "before it is over");
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }

@@ -1,0 +1,232 @@
+//! The erasure of a principal's sessions, and of those of an age.
+//!
+//! No index names every session: a listing has a longest length, and in a Cluster it may miss one. So the names of all keys
+//! are gone through with `SCAN`, some at a time, on one server after the other. Each session is erased by a script of
+//! its own. A server that takes over amid an erasure may number its keys otherwise: begin again then.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use redis::{FromRedisValue, Value};
+
+use super::{
+    Shared,
+    error::unexpected,
+    hex::hex,
+    layout::Log,
+    link::Ask,
+    millis, read,
+    script::{self, Invocation},
+    sessions::AT_ONCE,
+};
+use crate::{
+    session::SessionKey,
+    store::{Epoch, Erased, Page, Scope, StoreError, StoreErrorKind, erasure::UnknownPage},
+};
+
+/// Where the walk through all keys stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Walk {
+    /// A slot of the server; 0 outside of a Cluster.
+    slot: u16,
+    /// The server's own cursor; 0 is the start.
+    cursor: u64,
+}
+
+/// What is erased.
+enum Which<'a> {
+    /// All sessions, with a tombstone.
+    Of(&'a Scope),
+    /// Those whose newest turn was appended before this time, in microseconds since 1970.
+    Before(&'a str, u64),
+}
+
+/// Keys that a server goes through for one answer, and answers without a session of ours after which a step ends.
+const KEYS: usize = 64;
+const EMPTY_ANSWERS: usize = 64;
+
+/// Sessions that are erased at once: other calls come between their scripts.
+const ERASED_AT_ONCE: usize = 8;
+
+/// A header's line fits into this number of bytes.
+const HEADER_BYTES: usize = 1024;
+
+impl Shared {
+    pub(super) async fn delete_principal(&self, scope: &Scope, page: &Page) -> Result<Erased, StoreError> {
+        let erased = self.erase(&Which::Of(scope), page).await?;
+        if erased.next.is_none() {
+            // What is listed and is no more is taken off.
+            self.page(scope, &Page::new(1)).await?;
+        }
+        Ok(erased)
+    }
+
+    pub(super) async fn expire(
+        &self,
+        namespace: &str,
+        age: std::time::Duration,
+        page: &Page,
+    ) -> Result<Erased, StoreError> {
+        let (now, _) = self.link().call(&Ask::Command(&redis::cmd("TIME")), self.limits).await?;
+        let (seconds, micros): (u64, u64) = read(now)?;
+        let before = (seconds * 1_000_000 + micros).saturating_sub(millis(age).saturating_mul(1000));
+        self.erase(&Which::Before(namespace, before), page).await
+    }
+
+    async fn erase(&self, which: &Which<'_>, page: &Page) -> Result<Erased, StoreError> {
+        let most = Erased::sessions_of(page) as u64;
+        let servers = self.servers().await?;
+        let first = *servers.first().ok_or_else(unexpected)?;
+        let mut at = match &page.after {
+            Some(after) => Walk::read(after)?,
+            None => Walk { slot: first, cursor: 0 },
+        };
+        let mut erased = Erased::default();
+        for _ in 0..EMPTY_ANSWERS {
+            let (cursor, found) = self.names(which, at).await?;
+            let mut rest = found.as_slice();
+            while !rest.is_empty() {
+                if erased.sessions == most {
+                    // The server answers the same names again, less those that were erased.
+                    erased.next = Some(at.write());
+                    return Ok(erased);
+                }
+                let left = usize::try_from(most - erased.sessions).unwrap_or(usize::MAX);
+                let (now, later) = rest.split_at(rest.len().min(left));
+                self.erase_all(which, now, &mut erased).await?;
+                rest = later;
+            }
+            let next = match cursor {
+                0 => servers.iter().find(|slot| **slot > at.slot).map(|slot| Walk { slot: *slot, cursor: 0 }),
+                cursor => Some(Walk { cursor, ..at }),
+            };
+            let Some(next) = next else {
+                erased.next = None;
+                return Ok(erased);
+            };
+            at = next;
+            erased.next = Some(at.write());
+            if erased.sessions > 0 {
+                break;
+            }
+        }
+        Ok(erased)
+    }
+
+    /// One slot of each server that takes writes, in order.
+    async fn servers(&self) -> Result<Vec<u16>, StoreError> {
+        if !self.in_cluster {
+            return Ok(vec![0]);
+        }
+        let mut slots = redis::cmd("CLUSTER");
+        slots.arg("SLOTS");
+        let (value, _) = self.link().call(&Ask::Slot(0, &slots), self.limits).await?;
+        let mut servers: BTreeMap<(String, u16), u16> = BTreeMap::new();
+        for range in read::<Vec<Value>>(value)? {
+            let range: Vec<Value> = read(range)?;
+            let [first, _, master, ..] = range.as_slice() else { return Err(unexpected()) };
+            let first: u16 = from(first)?;
+            let master: Vec<Value> = from(master)?;
+            let [host, port, ..] = master.as_slice() else { return Err(unexpected()) };
+            let slot = servers.entry((from(host)?, from(port)?)).or_insert(first);
+            *slot = first.min(*slot);
+        }
+        let mut slots: Vec<u16> = servers.into_values().collect();
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    /// Some of a server's sessions that may be of the kind, and its cursor behind them.
+    async fn names(&self, which: &Which<'_>, at: Walk) -> Result<(u64, Vec<SessionKey>), StoreError> {
+        let pattern = match which {
+            Which::Of(scope) => self.keys.logs_of(&scope.namespace, Some(scope.principal.as_str())),
+            Which::Before(namespace, _) => self.keys.logs_of(namespace, None),
+        };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(at.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS);
+        let (value, _) = self.link().call(&Ask::Slot(at.slot, &scan), self.limits).await?;
+        let (cursor, names): (u64, Vec<Vec<u8>>) = read(value)?;
+        let names = names.iter().filter_map(|name| std::str::from_utf8(name).ok());
+        let keys: Vec<SessionKey> = names.filter_map(|name| self.keys.session(name)).collect();
+        let Which::Before(_, before) = which else { return Ok((cursor, keys)) };
+        let old: Vec<Option<SessionKey>> = stream::iter(keys)
+            .map(
+                |key| async move { Ok::<_, StoreError>(self.is_before(&key, *before).await?.then_some(key)) },
+            )
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok((cursor, old.into_iter().flatten().collect()))
+    }
+
+    /// Whether a session's newest turn is older, as far as can be read. The erasure looks again.
+    async fn is_before(&self, key: &SessionKey, before: u64) -> Result<bool, StoreError> {
+        let mut header = redis::cmd("GETRANGE");
+        header.arg(self.keys.log(key)).arg(0).arg(HEADER_BYTES - 1);
+        match self.link().call(&Ask::Command(&header), self.limits).await {
+            Ok((Value::BulkString(value), _)) => {
+                Ok(Log::read(&value, key.digest()).is_ok_and(|log| log.kept > 0 && log.at < before))
+            }
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn erase_all(
+        &self,
+        which: &Which<'_>,
+        keys: &[SessionKey],
+        erased: &mut Erased,
+    ) -> Result<(), StoreError> {
+        let mut erasures = stream::iter(keys.to_vec())
+            .map(|key| async move { self.erase_one(which, &key).await })
+            .buffered(ERASED_AT_ONCE);
+        while let Some(one) = erasures.try_next().await? {
+            if let Some((records, bytes)) = one {
+                erased.add(records, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Records and bytes of a session that was erased.
+    async fn erase_one(&self, which: &Which<'_>, key: &SessionKey) -> Result<Option<(u64, u64)>, StoreError> {
+        let erase =
+            Invocation::new(&script::ERASE, &self.written_keys(key)).arg(hex(key.digest().as_bytes()));
+        let erase = match which {
+            Which::Of(_) => erase.arg("").arg(hex(Epoch::random().as_bytes())),
+            Which::Before(_, before) => erase.arg(*before).arg(""),
+        };
+        let erase = erase
+            .arg(millis(self.retention.tombstone_ttl))
+            .arg(key.id().as_str())
+            .arg(key.principal().as_str());
+        let (time, records, bytes): (u64, u64, u64) = read(self.write(&erase).await?)?;
+        if time == 0 {
+            return Ok(None);
+        }
+        if self.in_cluster {
+            self.unlist(key, time).await;
+        }
+        Ok(Some((records, bytes)))
+    }
+}
+
+impl Walk {
+    fn read(next: &str) -> Result<Self, StoreError> {
+        let parts = next.split_once('-').map(|(slot, cursor)| (slot.parse(), cursor.parse()));
+        match parts {
+            Some((Ok(slot), Ok(cursor))) if slot < 16384 => Ok(Self { slot, cursor }),
+            _ => Err(StoreError::with_source(StoreErrorKind::Other, UnknownPage)),
+        }
+    }
+
+    fn write(self) -> String {
+        format!("{}-{}", self.slot, self.cursor)
+    }
+}
+
+fn from<T: FromRedisValue>(value: &Value) -> Result<T, StoreError> {
+    T::from_redis_value_ref(value).map_err(|_| unexpected())
+}
