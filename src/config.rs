@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, request};
 use crate::{
     body::Room,
     commit::{AppendQueue, Commits, Observers},
+    exchange::{LOOKUP_TIMEOUT, Lookup},
     history::Format,
     protocol::{self, Protocol, Route},
     reconcile::Instructions,
@@ -34,6 +35,9 @@ pub(crate) struct Config {
     pub(crate) room: Room,
     pub(crate) load_timeout: Duration,
     pub(crate) on_load_error: OnLoadError,
+    /// Asked in order.
+    pub(crate) lookups: Vec<Arc<dyn Lookup>>,
+    pub(crate) lookup_timeout: Duration,
     pub(crate) on_append_error: OnAppendError,
     pub(crate) on_disconnect: OnDisconnect,
     pub(crate) commit_wait: Duration,
@@ -62,6 +66,8 @@ impl Config {
             room: Room::new(Limits::default().max_buffered),
             load_timeout: Duration::from_secs(1),
             on_load_error: OnLoadError::default(),
+            lookups: Vec::new(),
+            lookup_timeout: LOOKUP_TIMEOUT,
             on_append_error: OnAppendError::default(),
             on_disconnect: OnDisconnect::default(),
             commit_wait: Duration::from_secs(2),

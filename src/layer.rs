@@ -7,6 +7,7 @@ use crate::{
     body::Room,
     commit::{AppendQueue, Commits, Observer},
     config::{Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
+    exchange::Lookup,
     protocol::Protocol,
     reconcile::Instructions,
     service::SessionMemory,
@@ -71,6 +72,16 @@ impl SessionMemoryLayer {
     #[must_use]
     pub fn with_observer(self, observer: impl Observer) -> Self {
         self.set(|config| config.observers = config.observers.and(Arc::new(observer)))
+    }
+
+    /// What is looked up between load and view, and how long a request may wait for all of it. Default: nothing, 50 ms.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_lookups(self, lookups: impl IntoIterator<Item = Arc<dyn Lookup>>, timeout: Duration) -> Self {
+        self.set(|config| {
+            config.lookups = lookups.into_iter().collect();
+            config.lookup_timeout = timeout;
+        })
     }
 
     /// Sessions of different namespaces never meet, even in one store. Default: `default`.

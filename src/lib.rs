@@ -130,6 +130,7 @@ pub use view::{Recipe, Window};
 #[doc(hidden)]
 pub mod unstable {
     pub use crate::{
+        exchange::{Found, Lookup, Question},
         reconcile::{Incoming, Mode, Plan, reconcile},
         view::valid,
     };

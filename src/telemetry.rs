@@ -159,6 +159,12 @@ pub(crate) fn store_timed_out(operation: &'static str, key: &SessionKey) {
     warn!({ CONVERSATION } = %key.digest(), operation, kind = "timeout", "the session store did not answer in time");
 }
 
+/// A request goes on without what a lookup would have found.
+pub(crate) fn lookup_timed_out(lookup: &'static str, key: &SessionKey) {
+    count!("session_memory_lookup_timeouts_total", "lookup" => lookup);
+    warn!({ CONVERSATION } = %key.digest(), lookup, "the lookup did not answer in time");
+}
+
 /// An event did not reach the observers, since too many wait for them.
 pub(crate) fn unobserved() {
     count!("session_memory_observer_dropped_total");

@@ -69,6 +69,7 @@ fn splice_into(body: &Bytes, log: &Log) -> Vec<Bytes> {
         instructions: &draft.instructions,
         items: &draft.items,
         log,
+        lead: &[],
         mode: Mode::Recognize,
         retried: false,
         remember: Instructions::Remember,

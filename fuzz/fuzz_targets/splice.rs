@@ -33,6 +33,7 @@ fn incoming<'a>(draft: &'a Draft, log: &'a Log, mode: Mode) -> Incoming<'a> {
         instructions: &draft.instructions,
         items: &draft.items,
         log,
+        lead: &[],
         mode,
         retried: draft.body.len() % 2 == 0,
         remember: Instructions::Remember,

@@ -1,7 +1,7 @@
 //! One request with a session, from its head to its reply. Read this first.
 //!
 //! ```text
-//! identify → collect body → read → load → translate → reconcile → view → edit → forward
+//! identify → collect body → read → load → translate → look up → reconcile → view → edit → forward
 //!          → tee + accumulate → commit turn → last bytes
 //! ```
 //!
@@ -11,12 +11,15 @@
 mod decision;
 mod head;
 mod identify;
+mod lookup;
 mod rejection;
 mod translate;
 
 pub use decision::{Decision, Remembered};
+pub use lookup::{Found, Lookup, Question};
 
 pub(crate) use identify::{Identity, in_head, unnamed};
+pub(crate) use lookup::LOOKUP_TIMEOUT;
 pub(crate) use rejection::Rejection;
 
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use self::{
     decision::SESSION_MEMORY,
     head::{SIGNED, attempt, idempotency_key, not_ours, rewrite, unrecorded},
     identify::{Control, consume, control, in_body, is_json},
+    lookup::look_up,
     translate::{Foreign, in_format},
 };
 use crate::{
@@ -257,7 +261,11 @@ impl Exchange {
             },
         };
         drop(collected);
-        let plan = plan(config, &**protocol, &identity, &parts, &draft, &log);
+        let lead = match config.lookups.is_empty() {
+            true => Vec::new(),
+            false => look_up(config, &identity.key, &log, &draft).await,
+        };
+        let plan = plan(config, &**protocol, &identity, &parts, &draft, &log, &lead);
         // The store or its cache adds the next turn to it in place, once nothing else reads it.
         drop(log);
         if plan.insertion().len() > config.limits.max_history {
@@ -520,11 +528,13 @@ fn plan(
     parts: &request::Parts,
     draft: &Draft,
     log: &Log,
+    lead: &[Bytes],
 ) -> Plan {
     let incoming = Incoming {
         instructions: &draft.instructions,
         items: &draft.items,
         log,
+        lead,
         mode: mode(identity),
         retried: attempt(&parts.headers).is_some_and(|attempt| attempt > 0),
         remember: config.instructions,

@@ -8,6 +8,8 @@ mod plan;
 
 pub use plan::{Instructions, Mode, Plan};
 
+use bytes::Bytes;
+
 use self::compare::{CanonicalOf, Comparison, Digests};
 use crate::{
     history::{Author, ClientCase, Item, Log, Parent, Path, TurnState},
@@ -23,6 +25,8 @@ pub struct Incoming<'a> {
     pub items: &'a [Item],
     /// What is stored.
     pub log: &'a Log,
+    /// What was looked up for it: stands before what is inserted of the history.
+    pub lead: &'a [Bytes],
     /// What the client says of its own items.
     pub mode: Mode,
     /// Whether the client says that it sends the request again (`x-stainless-retry-count` of 1 or more).
@@ -146,6 +150,7 @@ impl<'a> Incoming<'a> {
             sent: self.items.len(),
             recipe: Recipe::default(),
             instructions: None,
+            lead: Vec::new(),
             history: Vec::new(),
             new,
         }
@@ -174,6 +179,7 @@ impl<'a> Incoming<'a> {
         plan.recipe = view.recipe;
         plan.instructions =
             path.instructions().filter(|_| self.instructions.is_empty() && self.remembers()).cloned();
+        plan.lead = self.lead.to_vec();
         plan.history = view.pieces().collect();
         plan
     }

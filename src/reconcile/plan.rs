@@ -52,6 +52,8 @@ pub struct Plan {
     pub recipe: Recipe,
     /// Remembered instructions, where the client sends none: raw items joined by single commas.
     pub instructions: Option<Bytes>,
+    /// What was looked up: groups of raw items, as those of the view.
+    pub lead: Vec<Bytes>,
     /// The view: groups of raw items joined by single commas. Empty for a request that goes upstream as it was sent.
     pub history: Vec<Bytes>,
 }
@@ -60,7 +62,7 @@ impl Plan {
     /// What is inserted into the request.
     #[must_use]
     pub fn insertion(&self) -> Insertion<'_> {
-        Insertion { instructions: self.instructions.as_ref(), lead: &[], history: &self.history }
+        Insertion { instructions: self.instructions.as_ref(), lead: &self.lead, history: &self.history }
     }
 }
 

@@ -33,6 +33,7 @@ fn incoming<'a>(items: &'a [Item], log: &'a Log) -> Incoming<'a> {
         instructions,
         items,
         log,
+        lead: &[],
         mode: Mode::Recognize,
         retried: false,
         remember: Instructions::Remember,

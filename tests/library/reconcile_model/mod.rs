@@ -307,6 +307,7 @@ impl World {
             instructions: &draft.instructions,
             items: &draft.items,
             log: &self.log,
+            lead: &[],
             mode: request.mode,
             retried: request.retried,
             remember: Instructions::Remember,
