@@ -3,6 +3,7 @@
 //! ```text
 //! POST /lines  {"talk":"session id","lines":["#Be brief.","?What is up?"]}
 //!          →   {"said":["=Not much.","=And you?"],"end":"done"}
+//!          or  data: "=Not much."⏎⏎ data: "=And you?"⏎⏎ data: done⏎⏎
 //! ```
 //!
 //! A line is a JSON string. Its first character says what it is: `#` an instruction, `?` a question, `=` an answer,
@@ -12,6 +13,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary exports nothing")]
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use http::{Method, request::Parts};
 use serde::Deserialize;
@@ -20,7 +23,7 @@ use tower_session_memory::{
     history::{About, Author, Canonical, Format, Item},
     protocol::{
         Draft, ErrorBody, Insertion, Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Route, Skip,
-        Uneditable,
+        Uneditable, sse,
     },
 };
 
@@ -80,8 +83,14 @@ impl Protocol for Lines {
         pieces
     }
 
-    fn recorder(&self, _: ReplyKind, _: ReplyLimits) -> Box<dyn Recorder> {
-        Box::new(Listening { format: *self, heard: Vec::new() })
+    fn recorder(&self, kind: ReplyKind, limits: ReplyLimits) -> Box<dyn Recorder> {
+        match kind {
+            ReplyKind::Json => Box::new(Listening { format: *self, heard: Vec::new() }),
+            ReplyKind::EventStream => {
+                let parser = sse::Parser::new(limits.event);
+                Box::new(Following { format: *self, parser, said: Vec::new(), done: false })
+            }
+        }
     }
 
     fn item(&self, raw: Bytes) -> Option<Item> {
@@ -146,18 +155,57 @@ impl Recorder for Listening {
         let Answer { said, end } = serde_json::from_slice(&self.heard).map_err(|_| Skip::Unparseable)?;
         let items =
             said.into_iter().map(|line| self.format.item(Bytes::copy_from_slice(line.get().as_bytes())));
-        let items: Option<Vec<Item>> = items.collect();
-        let items = items.filter(|items| !items.is_empty()).ok_or(Skip::EmptyMessage)?;
-        Ok(Reply {
-            items,
-            id: Some("reply-1".to_owned()),
-            finish_reason: Some(end),
-            model: None,
-            usage: None,
-        })
+        reply(items.collect::<Option<_>>().unwrap_or_default(), Some(end))
     }
 
     fn interrupt(&mut self) -> Result<Reply, Skip> {
         Err(Skip::NoFinishReason)
     }
+}
+
+/// The recorder of a stream: each event is a line, and the last says that it is done.
+struct Following {
+    format: Lines,
+    parser: sse::Parser,
+    said: Vec<Item>,
+    done: bool,
+}
+
+impl Recorder for Following {
+    fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        let Self { format, parser, said, done } = self;
+        let mut terminal = None;
+        let fed = parser.feed(bytes, |item| {
+            match item {
+                sse::Item::Opens { data: b"done", at } => {
+                    *done = true;
+                    terminal = Some(at);
+                }
+                sse::Item::Event { data, .. } => said.extend(format.item(Bytes::copy_from_slice(data))),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        });
+        fed.unwrap();
+        terminal
+    }
+
+    fn is_finished(&self) -> bool {
+        self.done
+    }
+
+    fn finish(&mut self) -> Result<Reply, Skip> {
+        if self.done { reply(self.said.clone(), Some("done".to_owned())) } else { Err(Skip::NoFinishReason) }
+    }
+
+    fn interrupt(&mut self) -> Result<Reply, Skip> {
+        reply(self.said.clone(), None)
+    }
+}
+
+fn reply(items: Vec<Item>, finish_reason: Option<String>) -> Result<Reply, Skip> {
+    if items.is_empty() {
+        return Err(Skip::EmptyMessage);
+    }
+    Ok(Reply { items, id: Some("reply-1".to_owned()), finish_reason, model: None, usage: None })
 }

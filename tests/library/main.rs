@@ -5,12 +5,16 @@
 mod layer;
 #[path = "../common/lines.rs"]
 mod lines;
+mod lookups;
 mod observers;
 mod reconcile_model;
 mod records;
 mod replies;
 #[cfg(feature = "testing")]
 mod scripted_upstream;
+mod seam;
 mod second_format;
 mod splice;
+#[path = "../common/talk.rs"]
+mod talk;
 mod tower_http;

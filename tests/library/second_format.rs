@@ -1,108 +1,23 @@
 //! The seam of formats, by a format that is nothing like Chat Completions: `tests/common/lines.rs`.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex},
-};
+use std::{convert::Infallible, io::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_session_memory::{
-    Decision, OnMissing, RequestBody, SessionMemoryLayer,
-    history::{ClientCase, Parent, Turn},
-    protocol::{Protocol, openai_chat::OpenAiChat},
-    session::{Principal, SessionKey},
+    Decision, OnDisconnect, OnMissing, RequestBody, SessionMemoryLayer,
+    history::{ClientCase, Parent, Turn, TurnState},
+    session::SessionKey,
     store::{DynHistoryStore, InMemoryStore},
 };
 
-use crate::lines::{FORMAT, Lines};
-
-/// A model of the format that answers each request with the next of these lists of lines.
-struct Talk {
-    layer: SessionMemoryLayer,
-    store: Arc<dyn DynHistoryStore>,
-    answers: Arc<Mutex<Vec<Value>>>,
-    seen: Arc<Mutex<Vec<Value>>>,
-    decisions: Arc<Mutex<Vec<Decision>>>,
-    /// Whether each request still had our control header.
-    controls: Arc<Mutex<Vec<bool>>>,
-}
-
-fn key(session: &str) -> SessionKey {
-    SessionKey::new("default", Principal::anonymous(), session.parse().unwrap())
-}
-
-fn both(lines: Lines) -> [Arc<dyn Protocol>; 2] {
-    [Arc::new(OpenAiChat::new()), Arc::new(lines)]
-}
-
-impl Talk {
-    fn new(lines: Lines) -> Self {
-        let store: Arc<dyn DynHistoryStore> = Arc::new(InMemoryStore::new());
-        let layer = SessionMemoryLayer::from_arc(Arc::clone(&store)).with_protocols(both(lines));
-        let (answers, seen, decisions, controls) = Default::default();
-        Self { layer, store, answers, seen, decisions, controls }
-    }
-
-    fn will_say(&self, lines: &[&str]) {
-        self.answers.lock().unwrap().insert(0, json!({"said": lines, "end": "done"}));
-    }
-
-    async fn post(&self, path: &str, session: Option<&str>, body: Value) -> Response<Bytes> {
-        self.post_with(path, session, body, None).await
-    }
-
-    async fn post_with(
-        &self,
-        path: &str,
-        session: Option<&str>,
-        body: Value,
-        control: Option<&str>,
-    ) -> Response<Bytes> {
-        let (answers, seen, decisions) = (self.answers.clone(), self.seen.clone(), self.decisions.clone());
-        let controls = self.controls.clone();
-        let model = tower::service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
-            let (answers, seen, decisions) = (answers.clone(), seen.clone(), decisions.clone());
-            controls.lock().unwrap().push(request.headers().contains_key("session-memory"));
-            async move {
-                decisions.lock().unwrap().extend(request.extensions().get::<Decision>().cloned());
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                seen.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-                let answer = answers.lock().unwrap().pop().expect("an answer is left");
-                let response = Response::builder().header("content-type", "application/json");
-                Ok::<_, Infallible>(response.body(Full::new(Bytes::from(answer.to_string()))).unwrap())
-            }
-        });
-        let mut request = Request::post(path).header("content-type", "application/json");
-        if let Some(session) = session {
-            request = request.header("x-session-id", session);
-        }
-        if let Some(control) = control {
-            request = request.header("session-memory", control);
-        }
-        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
-        let (head, body) = self.layer.layer(model).oneshot(request).await.unwrap().into_parts();
-        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
-    }
-
-    async fn say(&self, session: &str, lines: &[&str]) -> Response<Bytes> {
-        self.post("/lines", None, json!({"talk": session, "lines": lines})).await
-    }
-
-    /// The lines of the newest request.
-    fn saw(&self) -> Vec<String> {
-        let seen = self.seen.lock().unwrap();
-        let lines = seen.last().unwrap()["lines"].as_array().unwrap();
-        lines.iter().map(|line| line.as_str().unwrap().to_owned()).collect()
-    }
-}
-
-fn told(response: &Response<Bytes>) -> &str {
-    response.headers().get("session-memory").map_or("", |value| value.to_str().unwrap())
-}
+use crate::{
+    lines::{FORMAT, Lines},
+    talk::{Answer, Talk, both, key, request, told},
+};
 
 #[tokio::test]
 async fn a_session_that_the_body_names_remembers_replies_of_several_items() {
@@ -174,12 +89,14 @@ async fn a_reply_may_answer_its_own_call() {
 async fn a_request_that_cannot_be_read_is_still_asked_for_a_session() {
     let mut talk = Talk::new(Lines::default());
     talk.will_say(&["=a1"]);
-    let off = talk.post_with("/lines", None, json!({"talk": "s", "lines": ["?u1"]}), Some("off")).await;
+    let off = talk.send(controlled("off", &json!({"talk": "s", "lines": ["?u1"]}))).await;
     assert_eq!((off.status().as_u16(), told(&off)), (200, ""));
     assert!(!talk.controls.lock().unwrap().iter().any(|named| *named), "our header stays here");
     talk.layer = talk.layer.on_missing_session(OnMissing::Reject);
     for (body, control) in [(json!({"lines": 5}), None), (json!({"lines": ["?u1"]}), Some("off"))] {
-        let refused = talk.post_with("/lines", None, body, control).await;
+        let request =
+            control.map_or_else(|| request("/lines", None, &body), |control| controlled(control, &body));
+        let refused = talk.send(request).await;
         assert_eq!(refused.status(), 400);
         let body: Value = serde_json::from_slice(refused.body()).unwrap();
         assert!(body["oops"].as_str().unwrap().starts_with("missing_session_id: "), "{body}");
@@ -257,7 +174,7 @@ fn chat(text: &str) -> Value {
 async fn chat_turn(talk: &Talk) {
     let message = json!({"role": "assistant", "content": "a1"});
     let reply = json!({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]});
-    talk.answers.lock().unwrap().insert(0, reply);
+    talk.will_answer(Answer::Json(reply));
     talk.post("/v1/chat/completions", Some("s"), chat("u1")).await;
 }
 
@@ -291,4 +208,82 @@ async fn a_layer_that_does_not_speak_a_sessions_format_names_it() {
     let body: Value = serde_json::from_slice(refused.body()).unwrap();
     assert_eq!(body["error"]["code"], "unreadable_session");
     assert!(body["error"]["message"].as_str().unwrap().contains("test.lines"), "{body}");
+}
+
+/// A request that says how it wants its session handled.
+fn controlled(control: &'static str, body: &Value) -> Request<Full<Bytes>> {
+    let mut request = request("/lines", None, body);
+    request.headers_mut().insert("session-memory", HeaderValue::from_static(control));
+    request
+}
+
+#[tokio::test]
+async fn a_session_that_the_body_names_is_read_without_being_recorded() {
+    let talk = Talk::new(Lines::default());
+    talk.will_say(&["=a1"]);
+    talk.say("s", &["?u1"]).await;
+    talk.will_say(&["=a2"]);
+    let read = talk.send(controlled("read", &json!({"talk": "s", "lines": ["?u2"]}))).await;
+    assert!(told(&read).starts_with("hit; client=delta; turns=1"), "{}", told(&read));
+    assert_eq!(talk.saw(), ["?u1", "=a1", "?u2"]);
+    talk.will_say(&["=a3"]);
+    talk.say("s", &["?u3"]).await;
+    assert_eq!(talk.saw(), ["?u1", "=a1", "?u3"], "what was only read is not in it");
+}
+
+#[tokio::test]
+async fn a_signed_request_whose_body_would_name_a_session_passes_untouched() {
+    let talk = Talk::new(Lines::default());
+    for session in ["s", "s"] {
+        talk.will_say(&["=a"]);
+        let mut request = request("/lines", None, &json!({"talk": session, "lines": ["?u"]}));
+        request.headers_mut().insert("x-amz-content-sha256", HeaderValue::from_static("0"));
+        let response = talk.send(request).await;
+        assert_eq!((response.status().as_u16(), told(&response)), (200, ""));
+        assert_eq!(talk.saw(), ["?u"]);
+    }
+    assert!(talk.store.load_dyn(&key("s"), None.into()).await.unwrap().records.is_empty());
+}
+
+#[tokio::test]
+async fn a_session_is_read_from_a_body_that_comes_compressed() {
+    let talk = Talk::new(Lines::default());
+    for (asked, expected) in [("?u1", vec!["?u1"]), ("?u2", vec!["?u1", "=a", "?u2"])] {
+        talk.will_say(&["=a"]);
+        let body = json!({"talk": "s", "lines": [asked]}).to_string();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(body.as_bytes()).unwrap();
+        let request = Request::post("/lines")
+            .header("content-type", "application/json")
+            .header("content-encoding", "gzip")
+            .body(Full::new(Bytes::from(gzip.finish().unwrap())))
+            .unwrap();
+        let response = talk.send(request).await;
+        assert_eq!(response.headers()["x-session-id"], "s");
+        let seen = talk.seen.lock().unwrap().last().cloned().unwrap();
+        assert_eq!(seen, json!({"talk": "s", "lines": expected}), "it goes upstream decoded");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_keeps_whole_lines_in_its_session() {
+    for (reaction, expected) in [
+        (OnDisconnect::Keep, Some(TurnState::Interrupted)),
+        (OnDisconnect::Drain, Some(TurnState::Complete)),
+        (OnDisconnect::Discard, None),
+    ] {
+        let mut talk = Talk::new(Lines::default());
+        talk.layer = talk.layer.on_disconnect(reaction);
+        talk.will_stream(&["=a1", "@call", "=a2"], reaction == OnDisconnect::Drain);
+        let asked = request("/lines", None, &json!({"talk": "s", "lines": ["?u1"]}));
+        let mut response = talk.begin(asked).await;
+        for _ in 0..2 {
+            response.frame().await.unwrap().unwrap();
+        }
+        drop(response);
+        talk.layer.commits().drain(Duration::from_secs(20)).await;
+        let loaded = talk.store.load_dyn(&key("s"), None.into()).await.unwrap();
+        let state = loaded.records.iter().next().map(|record| record.turn().unwrap().state());
+        assert_eq!(state, expected, "{reaction:?}");
+    }
 }

@@ -5,8 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../common/lines.rs"]
+mod lines;
 #[path = "../common/servers/mod.rs"]
 mod servers;
+#[path = "../common/talk.rs"]
+mod talk;
 #[path = "../common/turns.rs"]
 mod turns;
 
@@ -14,5 +18,6 @@ mod in_memory;
 mod postgres;
 mod redis;
 mod sabotage;
+mod second_format;
 mod sqlite;
 mod wrappers;

@@ -1,4 +1,4 @@
-//! Every wrapper, and all of them together, over every kind of store.
+//! Every wrapper, and all of them together.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -153,7 +153,7 @@ fn encrypted<S>(store: S) -> Encrypted<S> {
     Encrypted::new(store, ring(&[NEW_KEY, OLD_KEY]))
 }
 
-fn all<S>(store: S) -> Cached<Compressed<Encrypted<S>>> {
+pub(crate) fn all<S>(store: S) -> Cached<Compressed<Encrypted<S>>> {
     Cached::new(compressed(encrypted(store)))
 }
 
@@ -167,14 +167,12 @@ macro_rules! suites {
     )+};
 }
 
+// Each wrapper over the store in memory, whose clock is the test's, and all of them over a file.
 suites! {
     cached_in_memory: Cached::new, InMemory;
-    cached_sqlite: Cached::new, Sqlite;
     tiny_cache_in_memory: tiny_cache, InMemory;
     compressed_in_memory: compressed, InMemory;
-    compressed_sqlite: compressed, Sqlite;
     encrypted_in_memory: encrypted, InMemory;
-    encrypted_sqlite: encrypted, Sqlite;
     all_in_memory: all, InMemory;
     all_sqlite: all, Sqlite;
 }

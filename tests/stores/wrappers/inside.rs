@@ -23,7 +23,7 @@ pub(crate) use super::support::Shelf;
 /// A store, and a way past it. What is put in place of a log's records counts and names the newest of them right:
 /// an attacker that can change one byte can change more.
 pub(crate) trait Inside: Sized {
-    type Store: HistoryStore + Clone;
+    type Store: HistoryStore + Clone + 'static;
 
     /// In how many ways each byte is flipped, unless `SESSION_MEMORY_FLIPS` says otherwise.
     const FLIPS: usize = 1;

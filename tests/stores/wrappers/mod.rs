@@ -4,9 +4,9 @@
 
 mod cached;
 mod compressed;
-mod conformance;
+pub(crate) mod conformance;
 mod encrypted;
-mod inside;
+pub(crate) mod inside;
 mod support;
 mod traffic;
 mod versions;
