@@ -1,6 +1,6 @@
 use lru::LruCache;
 
-use super::{CacheStats, log::CachedLog};
+use super::{log::CachedLog, stats::CacheStats};
 use crate::session::SessionKey;
 
 /// Logs by key, in the order in which they were last used. The bound holds after every call.

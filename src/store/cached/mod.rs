@@ -2,6 +2,9 @@
 
 mod log;
 mod lru;
+mod stats;
+
+pub use stats::CacheStats;
 
 use std::{
     fmt,
@@ -66,22 +69,6 @@ use crate::{
 pub struct Cached<S> {
     inner: S,
     cache: Mutex<Lru>,
-}
-
-/// What a [`Cached`] store holds now, and what it was good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct CacheStats {
-    /// Logs that are kept.
-    pub sessions: u64,
-    /// Bytes of memory that they take.
-    pub bytes: u64,
-    /// Loads that took only what was new from the store.
-    pub hits: u64,
-    /// Loads that took a whole log from the store.
-    pub misses: u64,
-    /// Logs that went to make room.
-    pub evicted: u64,
 }
 
 impl<S> Cached<S> {

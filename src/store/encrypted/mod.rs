@@ -42,17 +42,17 @@
 
 mod keys;
 mod order;
+mod refused;
 mod seal;
 
 pub use keys::{InvalidKeyRing, KeyRing};
 
 use std::fmt;
 
-use super::{
-    Appended, Cursor, HistoryStore, LoadOptions, Loaded, ReadOptions, RecordPage, StoreError, StoreErrorKind,
-};
+use self::refused::Refused;
+use super::{Appended, Cursor, HistoryStore, LoadOptions, Loaded, ReadOptions, RecordPage, StoreError};
 use crate::{
-    history::{Record, RecordError, RecordId},
+    history::{Record, RecordId},
     session::SessionKey,
 };
 
@@ -67,27 +67,6 @@ pub struct Encrypted<S> {
     inner: S,
     ring: KeyRing,
     accepts_plain: bool,
-}
-
-/// Why a record was not sealed or opened.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("a stored record is not encrypted")]
-    Plain,
-    #[error("a stored record does not name its key")]
-    NoKey,
-    #[error("a stored record is encrypted with the key {0}, which is not in the key ring")]
-    UnknownKey(String),
-    #[error("a stored record does not open with the key {0}: it was changed or moved, or the key is another")]
-    Broken(String),
-    #[error(transparent)]
-    Record(RecordError),
-    #[error("the stored turns do not stand in the order in which they were appended")]
-    Misplaced,
-    #[error("the record is too large to be encrypted")]
-    TooLarge,
-    #[error("the operating system gave no random bytes")]
-    Randomness(#[source] getrandom::Error),
 }
 
 impl<S> Encrypted<S> {
@@ -172,18 +151,5 @@ impl<S: fmt::Debug> fmt::Debug for Encrypted<S> {
             .field("ring", &self.ring)
             .field("accepts_plain", &self.accepts_plain)
             .finish_non_exhaustive()
-    }
-}
-
-impl From<Refused> for StoreError {
-    fn from(refused: Refused) -> Self {
-        let kind = match refused {
-            Refused::Record(error) => return error.into(),
-            Refused::Plain | Refused::UnknownKey(_) => StoreErrorKind::Conflict,
-            Refused::TooLarge => StoreErrorKind::TooLarge,
-            Refused::Randomness(_) => StoreErrorKind::Unavailable,
-            Refused::NoKey | Refused::Broken(_) | Refused::Misplaced => StoreErrorKind::Corrupt,
-        };
-        Self::with_source(kind, refused)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Refused;
+use super::refused::Refused;
 use crate::{
     history::RecordId,
     store::{Cursor, Epoch, Loaded},

@@ -7,8 +7,8 @@ use chacha20poly1305::{
 };
 
 use super::{
-    Refused,
     keys::{KeyRing, Subkey, is_key_id},
+    refused::Refused,
 };
 use crate::{
     history::{Record, RecordId},

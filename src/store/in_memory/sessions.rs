@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use super::InMemoryStats;
+use super::stats::InMemoryStats;
 use crate::{
     history::{Log, Parent, Record, RecordId},
     session::SessionKey,

@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     dial::{Connection, Dialer, Dialled},
     error::{Verdict, damaged, is_noscript, store_error, verdict},
+    limits::Limits,
     script::Invocation,
 };
 use crate::{
@@ -46,17 +47,6 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// A call that was dropped later than this counts as one without an answer.
 const MISSED_AFTER: Duration = Duration::from_millis(400);
-
-/// The time limits of calls.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    /// Of dialling.
-    pub(super) connect: Duration,
-    /// Of one attempt.
-    pub(super) attempt: Duration,
-    /// Of a call, with all its attempts.
-    pub(super) call: Duration,
-}
 
 /// What is asked.
 pub(super) enum Ask<'a> {

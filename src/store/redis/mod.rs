@@ -83,12 +83,14 @@ mod error;
 mod hex;
 mod keys;
 mod layout;
+mod limits;
 mod link;
 mod load;
 mod log_ends;
 mod options;
 mod script;
 mod sentinels;
+mod server;
 mod sessions;
 mod settings;
 mod tls;
@@ -114,7 +116,8 @@ use self::{
     error::unexpected,
     hex::hex,
     keys::Keys,
-    link::{Ask, Limits, Link, Replicas},
+    limits::Limits,
+    link::{Ask, Link, Replicas},
     log_ends::LogEnds,
     script::Invocation,
 };
@@ -151,22 +154,6 @@ struct Shared {
     /// Ends the tasks that keep the connections.
     stop: CancellationToken,
     tasks: TaskTracker,
-}
-
-impl RedisStore {
-    /// Opens the store with the default settings.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenProblem`].
-    pub async fn open(url: impl AsRef<str>) -> Result<Self, OpenError> {
-        Self::builder(url).open().await
-    }
-
-    /// The settings, to begin with where the server is: see [`RedisUrl`].
-    pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
-        RedisBuilder::new(url.as_ref())
-    }
 }
 
 impl HistoryStore for RedisStore {

@@ -12,12 +12,29 @@ use super::{
     OpenError, OpenProblem, RedisStore, Shared,
     dial::Dialer,
     keys::Keys,
-    link::{Limits, Link, Replicas},
+    limits::Limits,
+    link::{Link, Replicas},
     log_ends::LogEnds,
     tls::{Certificates, Tls},
     url::{Place, RedisUrl},
 };
 use crate::store::{Retention, StoreError, StoreErrorKind};
+
+impl RedisStore {
+    /// Opens the store with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`].
+    pub async fn open(url: impl AsRef<str>) -> Result<Self, OpenError> {
+        Self::builder(url).open().await
+    }
+
+    /// The settings, to begin with where the server is: see [`RedisUrl`].
+    pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
+        RedisBuilder::new(url.as_ref())
+    }
+}
 
 /// The settings of a [`RedisStore`].
 ///
@@ -214,4 +231,17 @@ fn read(mut certificates: Certificates, url: &RedisUrl) -> Result<Certificates, 
         _ => return Err(OpenProblem::Settings("tls_cert and tls_key belong together")),
     }
     Ok(certificates)
+}
+
+#[cfg(all(test, not(feature = "redis-tls")))]
+mod tests {
+    use crate::store::RedisStore;
+
+    #[tokio::test]
+    async fn a_url_that_asks_for_tls_is_refused_with_the_name_of_the_missing_feature() {
+        for url in ["rediss://localhost", "rediss-cluster://localhost", "rediss-sentinel://localhost/main"] {
+            let error = RedisStore::builder(url).open().await.err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|error| error.contains("`redis-tls`")), "{url}: {error:?}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use redis::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    dial::{address, client, connect, info},
+    server::{address, client, connect, info},
     tls::Tls,
     url::Host,
 };

@@ -11,7 +11,8 @@ use super::{
     Shared,
     error::{damaged, unexpected},
     layout::Log,
-    link::{Ask, Limits},
+    limits::Limits,
+    link::Ask,
     millis, read,
     script::{self, Invocation},
 };

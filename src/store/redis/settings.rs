@@ -9,7 +9,8 @@ use super::{
     OpenProblem, Shared,
     error::is_in_cluster,
     hex,
-    link::{Ask, Limits},
+    limits::Limits,
+    link::Ask,
     script::{self, Invocation},
 };
 use crate::{

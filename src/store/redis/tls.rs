@@ -79,16 +79,3 @@ mod imp {
         }
     }
 }
-
-#[cfg(all(test, not(feature = "redis-tls")))]
-mod tests {
-    use crate::store::RedisStore;
-
-    #[tokio::test]
-    async fn a_url_that_asks_for_tls_is_refused_with_the_name_of_the_missing_feature() {
-        for url in ["rediss://localhost", "rediss-cluster://localhost", "rediss-sentinel://localhost/main"] {
-            let error = RedisStore::builder(url).open().await.err().map(|error| error.to_string());
-            assert!(error.as_ref().is_some_and(|error| error.contains("`redis-tls`")), "{url}: {error:?}");
-        }
-    }
-}
