@@ -95,8 +95,8 @@ impl fmt::Display for Said {
 
 impl Error for Said {}
 
-impl From<tokio_postgres::Error> for Said {
-    fn from(error: tokio_postgres::Error) -> Self {
+impl Said {
+    fn of(error: &tokio_postgres::Error) -> Self {
         let Some(refusal) = error.as_db_error() else {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
             return Self(format!("{error}{cause}"));
@@ -110,18 +110,27 @@ impl From<tokio_postgres::Error> for Said {
     }
 }
 
-impl From<tokio_postgres::Error> for OpenProblem {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Server(error.into())
+/// An [`OpenProblem`] on its way to the caller. Private, so that the driver's own errors are no part of the public API.
+pub(super) struct OpenFailure(pub(super) OpenProblem);
+
+impl From<OpenProblem> for OpenFailure {
+    fn from(problem: OpenProblem) -> Self {
+        Self(problem)
     }
 }
 
-impl From<PoolError> for OpenProblem {
+impl From<tokio_postgres::Error> for OpenFailure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self(OpenProblem::Server(Said::of(&error)))
+    }
+}
+
+impl From<PoolError> for OpenFailure {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Backend(error) => error.into(),
-            PoolError::Timeout(_) => Self::Timeout,
-            other => Self::Server(Said(other.to_string())),
+            PoolError::Timeout(_) => Self(OpenProblem::Timeout),
+            other => Self(OpenProblem::Server(Said(other.to_string()))),
         }
     }
 }
@@ -136,7 +145,7 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
                 Some(StoreErrorKind::Conflict) => StoreErrorKind::Conflict,
                 _ => StoreErrorKind::Unavailable,
             };
-            StoreError::with_source(kind, Said::from(error))
+            StoreError::with_source(kind, Said::of(&error))
         }
         other => StoreError::with_source(StoreErrorKind::Other, Said(other.to_string())),
     }
@@ -154,12 +163,12 @@ pub(super) fn store_error(error: tokio_postgres::Error) -> StoreError {
         None if is_lost(&error) => StoreErrorKind::Timeout,
         None => StoreErrorKind::Other,
     };
-    StoreError::with_source(kind, Said::from(error))
+    StoreError::with_source(kind, Said::of(&error))
 }
 
 /// The answer cannot be read.
 pub(super) fn unreadable(error: tokio_postgres::Error) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Corrupt, Said::from(error))
+    StoreError::with_source(StoreErrorKind::Corrupt, Said::of(&error))
 }
 
 pub(super) fn damaged(error: RecordError) -> StoreError {

@@ -5,7 +5,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
-use super::{OpenProblem, names::Names, pool::Connections};
+use super::{
+    error::{OpenFailure, OpenProblem},
+    names::Names,
+    pool::Connections,
+};
 
 /// Each brings the schema from the version before to its own, in a transaction of its own; the first begins with
 /// nothing. A migration that has been released is never changed.
@@ -26,7 +30,7 @@ const PATIENCE: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_ti
 type Client = deadpool_postgres::ClientWrapper;
 
 /// Brings the schema up to date; the version that was found.
-pub(super) async fn migrate(connections: &Connections, names: &Names) -> Result<i32, OpenProblem> {
+pub(super) async fn migrate(connections: &Connections, names: &Names) -> Result<i32, OpenFailure> {
     // Not one of the pool's: should this be dropped on the way, the connection ends, and the transaction with it.
     let client = connections.apart().await?;
     let found = look(connections, &client, names).await?;
@@ -37,7 +41,7 @@ pub(super) async fn migrate(connections: &Connections, names: &Names) -> Result<
 }
 
 /// Brings the schema from wherever it is to the newest version; where it was.
-async fn raise(client: &Client, names: &Names) -> Result<i32, OpenProblem> {
+async fn raise(client: &Client, names: &Names) -> Result<i32, OpenFailure> {
     let found = step(client, names).await?;
     // Another replica may take some of them meanwhile.
     for _ in found + 1..NEWEST {
@@ -47,7 +51,7 @@ async fn raise(client: &Client, names: &Names) -> Result<i32, OpenProblem> {
 }
 
 /// Takes the next step, if there is one; the version before it.
-async fn step(client: &Client, names: &Names) -> Result<i32, OpenProblem> {
+async fn step(client: &Client, names: &Names) -> Result<i32, OpenFailure> {
     client.batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {PATIENCE}")).await?;
     let (class, name) = (LOCK, names.full(""));
     client
@@ -70,16 +74,16 @@ async fn step(client: &Client, names: &Names) -> Result<i32, OpenProblem> {
 }
 
 /// Fails unless the schema is up to date.
-pub(super) async fn verify(connections: &Connections, names: &Names) -> Result<(), OpenProblem> {
+pub(super) async fn verify(connections: &Connections, names: &Names) -> Result<(), OpenFailure> {
     let client = connections.apart().await?;
     match look(connections, &client, names).await? {
         NEWEST => Ok(()),
-        found => Err(OpenProblem::NeedsMigration { found, known: NEWEST }),
+        found => Err(OpenProblem::NeedsMigration { found, known: NEWEST }.into()),
     }
 }
 
 /// The schema's version, on a server that can be used.
-async fn look(connections: &Connections, client: &Client, names: &Names) -> Result<i32, OpenProblem> {
+async fn look(connections: &Connections, client: &Client, names: &Names) -> Result<i32, OpenFailure> {
     let look = async {
         check_server(client).await?;
         version(client, names).await
@@ -88,17 +92,17 @@ async fn look(connections: &Connections, client: &Client, names: &Names) -> Resu
     timeout(connections.connect_timeout(), look).await.map_err(|_| OpenProblem::Timeout)?
 }
 
-async fn check_server(client: &Client) -> Result<(), OpenProblem> {
+async fn check_server(client: &Client) -> Result<(), OpenFailure> {
     let sql = "SELECT pg_catalog.current_setting('server_version_num')::int4,
                       pg_catalog.current_setting('server_version'),
                       pg_catalog.current_setting('server_encoding')";
     for row in client.query_typed(sql, &[]).await? {
         if row.try_get::<_, i32>(0)? < 140_000 {
-            return Err(OpenProblem::TooOld(row.try_get(1)?));
+            return Err(OpenProblem::TooOld(row.try_get(1)?).into());
         }
         let encoding: String = row.try_get(2)?;
         if encoding != "UTF8" {
-            return Err(OpenProblem::Encoding(encoding));
+            return Err(OpenProblem::Encoding(encoding).into());
         }
     }
     Ok(())
@@ -108,7 +112,7 @@ async fn check_server(client: &Client) -> Result<(), OpenProblem> {
 ///
 /// The catalogue is read like any table. `to_regclass` would answer from a cache that may, within a transaction,
 /// not know yet what another replica made while this one waited for the lock.
-async fn version(client: &Client, names: &Names) -> Result<i32, OpenProblem> {
+async fn version(client: &Client, names: &Names) -> Result<i32, OpenFailure> {
     let (schema, table) = (names.schema(), names.plain("schema_version"));
     let sql = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = $1 AND c.relname = $2";
@@ -119,14 +123,14 @@ async fn version(client: &Client, names: &Names) -> Result<i32, OpenProblem> {
     let found = client.query_typed(&sql, &[]).await?;
     let found = found.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
     match found > NEWEST {
-        true => Err(OpenProblem::NewerSchema { found, known: NEWEST }),
+        true => Err(OpenProblem::NewerSchema { found, known: NEWEST }.into()),
         false => Ok(found),
     }
 }
 
 /// `CREATE SCHEMA IF NOT EXISTS` alone would ask for the right to create schemas although there is nothing to
 /// create.
-async fn create_schema(client: &Client, names: &Names) -> Result<(), OpenProblem> {
+async fn create_schema(client: &Client, names: &Names) -> Result<(), OpenFailure> {
     let schema = names.schema();
     let found = client
         .query_typed("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", &[(&schema, Type::TEXT)])

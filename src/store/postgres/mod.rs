@@ -165,20 +165,6 @@ struct Handle {
 }
 
 impl PostgresStore {
-    /// Opens the store with the default settings.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenProblem`].
-    pub async fn open(url: impl Into<String>) -> Result<Self, OpenError> {
-        Self::builder(url).open().await
-    }
-
-    /// The settings, to begin with the URL. It is read when the store is [opened](PostgresBuilder::open).
-    pub fn builder(url: impl Into<String>) -> PostgresBuilder {
-        PostgresBuilder::new(url.into())
-    }
-
     /// Notices a record that belongs to another session: the connection that brought it is not to be trusted.
     fn checked<T>(&self, key: &SessionKey, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if answer.as_ref().is_err_and(StoreError::is_foreign) {

@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Handle, OpenError, OpenProblem, PostgresStore,
+    error::OpenFailure,
     log::Statements,
     migrate::{self, NEWEST},
     names::Names,
@@ -12,6 +13,22 @@ use super::{
     url::Target,
 };
 use crate::store::Retention;
+
+impl PostgresStore {
+    /// Opens the store with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`].
+    pub async fn open(url: impl Into<String>) -> Result<Self, OpenError> {
+        Self::builder(url).open().await
+    }
+
+    /// The settings, to begin with the URL. It is read when the store is [opened](PostgresBuilder::open).
+    pub fn builder(url: impl Into<String>) -> PostgresBuilder {
+        PostgresBuilder::new(url.into())
+    }
+}
 
 /// The settings of a [`PostgresStore`].
 ///
@@ -131,7 +148,7 @@ impl PostgresBuilder {
     ///
     /// When it is dropped its connection is closed, and the server undoes what was not finished.
     pub async fn open(self) -> Result<PostgresStore, OpenError> {
-        self.connect().await.map_err(OpenError)
+        self.connect().await.map_err(|OpenFailure(problem)| OpenError(problem))
     }
 
     /// Makes the tables or brings them up to date, and does nothing else. Takes no longer than
@@ -150,10 +167,10 @@ impl PostgresBuilder {
             let found = migrate::migrate(&connections, &names).await?;
             Ok(Migrated { from: found, to: NEWEST })
         };
-        migrated.await.map_err(OpenError)
+        migrated.await.map_err(|OpenFailure(problem)| OpenError(problem))
     }
 
-    async fn connect(self) -> Result<PostgresStore, OpenProblem> {
+    async fn connect(self) -> Result<PostgresStore, OpenFailure> {
         let (connections, names) = self.prepare()?;
         match self.migrate {
             true => migrate::migrate(&connections, &names).await.map(drop)?,

@@ -20,8 +20,10 @@ use tokio_postgres::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    OpenProblem,
-    error::{is_passing, is_read_only, is_unknown, no_connection, store_error, unavailable},
+    error::{
+        OpenFailure, OpenProblem, is_passing, is_read_only, is_unknown, no_connection, store_error,
+        unavailable,
+    },
     url::{Target, Tls},
 };
 use crate::store::{StoreError, StoreErrorKind};
@@ -66,7 +68,7 @@ impl Connections {
                 Manager::from_config(config, super::tls::connector(roots.as_deref())?, way)
             }
             #[cfg(not(feature = "postgres-tls"))]
-            Tls::Verified { .. } => return Err(ConnectProblem::NoTls),
+            Tls::Verified { .. } => return Err(OpenProblem::NoTls),
         };
         let pool = Pool::builder(manager)
             .max_size(setup.connections.get())
@@ -84,7 +86,7 @@ impl Connections {
     }
 
     /// A connection that does not come back: for what takes several statements.
-    pub(super) async fn apart(&self) -> Result<deadpool_postgres::ClientWrapper, OpenProblem> {
+    pub(super) async fn apart(&self) -> Result<deadpool_postgres::ClientWrapper, OpenFailure> {
         Ok(Object::take(self.pool.get().await?))
     }
 

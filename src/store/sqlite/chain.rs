@@ -22,7 +22,7 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::log::Session;
+use super::session::Session;
 use crate::{
     history::{Record, RecordId},
     store::{Retention, trim::opens_exchange},

@@ -41,6 +41,10 @@ pub(super) struct Limits {
     pub(super) wait: u64,
 }
 
+/// Pages of a write-ahead log that is moved into the file: 16 MiB. Pages that were written more than once are moved
+/// once, and the file is synced as rarely. It grows to about 64 MiB, and what one transaction or one long read holds.
+pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
+
 /// What stands in the way of a checkpoint. The log still holds what was not moved.
 pub(super) type Trouble = Box<dyn Error + Send + Sync>;
 
@@ -210,7 +214,7 @@ pub(super) mod tests {
     use tempfile::TempDir;
 
     use super::{
-        super::{Synchronous, schema::Setup},
+        super::setup::{Setup, Synchronous},
         *,
     };
 

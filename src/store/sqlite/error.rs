@@ -99,15 +99,22 @@ impl Error for OpenError {
     }
 }
 
-impl From<rusqlite::Error> for OpenProblem {
+/// An [`OpenProblem`] on its way to the caller. Private, so that SQLite's own errors are no part of the public API.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct OpenFailure(#[from] pub(super) OpenProblem);
+
+impl From<rusqlite::Error> for OpenFailure {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => Self::NotADatabase,
-            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt(Said(error)),
-            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked(Said(error)),
-            _ => Self::Sqlite(Said(error)),
-        }
+        Self(match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => OpenProblem::NotADatabase,
+            Some(ErrorCode::DatabaseCorrupt) => OpenProblem::Corrupt(Said(error)),
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                OpenProblem::ReadOnly
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenProblem::Locked(Said(error)),
+            _ => OpenProblem::Sqlite(Said(error)),
+        })
     }
 }
 

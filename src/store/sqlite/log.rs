@@ -3,51 +3,25 @@
 //! They are few and plain, since they are what an append costs: SQLite prepares a statement with an `ON CONFLICT` and
 //! a partial index anew for each execution, which took a quarter of the time.
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
+use rusqlite::{Connection, ToSql, params, params_from_iter};
 
 use super::{
     chain::{self, Oldest},
     error::store_error,
     schema::SLOT,
+    session::{self, Session, count, find},
 };
 use crate::{
     history::{Parent, Record, RecordId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Epoch, Erased, Page, Retention, Scope, StoreError, StoreErrorKind,
+        Appended, Cursor, Erased, Page, Retention, Scope, StoreError, StoreErrorKind,
         erasure::{FURTHER, UnknownPage},
         head::Head,
         trim::{self, Excess, Kept},
     },
 };
 
-/// A log or tombstone, expired or not.
-pub(super) struct Session {
-    pub(super) row: i64,
-    pub(super) head: Head,
-    /// The highest id of all its turns: ids grow with time, so a higher one was never here.
-    highest: Option<RecordId>,
-    /// The place of its newest turn.
-    touched: i64,
-    pub(super) expires: i64,
-    sweep: i64,
-    /// Bytes of the records that are kept.
-    bytes: u64,
-    /// The number of the newest turn that opens an exchange.
-    opened: u64,
-}
-
-impl Session {
-    /// Place and number of its newest turn.
-    pub(super) fn newest(&self) -> Option<(i64, u64)> {
-        (self.head.count > 0).then_some((self.touched, self.head.count))
-    }
-}
-
-/// What an append executes.
-const FIND: &str = "
-    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
-    FROM sessions WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
 /// What no index is made of. Its parameters, and those of the two that follow, are [`write()`]'s.
 const TOUCH: &str = "
     UPDATE sessions SET count = ?3, trimmed = ?4, newest = ?5, highest = ?6, touched = ?7, updated_at = ?9,
@@ -72,13 +46,6 @@ const LOOKED_THROUGH: i64 = 256;
 /// What one round of the sweep removes at most.
 const SWEPT_SESSIONS: i64 = 64;
 const SWEPT_TURNS: u64 = 2048;
-
-pub(super) fn find(connection: &Connection, key: &SessionKey) -> rusqlite::Result<Option<Session>> {
-    connection
-        .prepare_cached(FIND)?
-        .query_row(params![key.namespace(), key.principal().as_str(), key.id().as_str()], session)
-        .optional()
-}
 
 /// Adds a turn. After an error a part of it may be written: the caller rolls back.
 pub(super) fn append(
@@ -200,7 +167,7 @@ pub(super) fn delete_principal(
             "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
              FROM sessions WHERE namespace = ?1 AND principal = ?2 AND slot IS NOT NULL LIMIT ?3",
         )?
-        .query_map(params![scope.namespace, scope.principal.as_str(), most as i64 + 1], session)?
+        .query_map(params![scope.namespace, scope.principal.as_str(), most as i64 + 1], session::read)?
         .collect::<Result<_, _>>()?;
     let mut erased = Erased::default();
     for session in &found {
@@ -249,7 +216,7 @@ pub(super) fn expire(
              ORDER BY slot, row LIMIT ?4",
         )?
         .query_map(params![namespace, after.slot, after.row, LOOKED_THROUGH], |row| {
-            Ok((session(row)?, row.get::<_, i64>(12)?, row.get::<_, i64>(13)?))
+            Ok((session::read(row)?, row.get::<_, i64>(12)?, row.get::<_, i64>(13)?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let mut erased = Erased::default();
@@ -450,36 +417,6 @@ fn clear(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
         chain::remove_broken(connection, &[session.row], u64::MAX)?;
     }
     Ok(())
-}
-
-fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
-    let id =
-        |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(RecordId::from_bytes));
-    let head = Head {
-        epoch: Epoch::from_bytes(row.get(1)?),
-        fresh: row.get(2)?,
-        count: count(row, 3)?,
-        trimmed: count(row, 4)?,
-        newest: id(5)?,
-    };
-    if head.trimmed > head.count || head.newest.is_none() != (head.count == 0) {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(4, head.trimmed as i64));
-    }
-    Ok(Session {
-        row: row.get(0)?,
-        head,
-        highest: id(6)?,
-        touched: row.get(7)?,
-        expires: row.get(8)?,
-        sweep: row.get(9)?,
-        bytes: count(row, 10)?,
-        opened: count(row, 11)?,
-    })
-}
-
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let value: i64 = row.get(column)?;
-    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
 
 #[cfg(test)]

@@ -58,15 +58,17 @@ mod options;
 mod queue;
 mod reader;
 mod schema;
+mod session;
+mod setup;
 mod transaction;
 mod writer;
 
 pub use error::{OpenError, OpenProblem, Said};
-pub use options::{SqliteBuilder, Synchronous};
+pub use options::SqliteBuilder;
+pub use setup::Synchronous;
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -76,9 +78,9 @@ use tokio::sync::{oneshot, watch};
 use self::{
     inline_reader::InlineReader,
     log::OldestFirst,
-    queue::Queue,
+    queue::{Queue, closed},
     reader::{Question, Read},
-    writer::{Done, Work, Write, closed},
+    writer::{Done, Work, Write},
 };
 use super::{
     Appended, Cursor, Durability, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
@@ -108,20 +110,6 @@ struct Handle {
 }
 
 impl SqliteStore {
-    /// Opens the file with the default settings; creates it if it does not exist.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenProblem`].
-    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        Self::builder(path).open().await
-    }
-
-    /// The settings, to begin with the path of the file. Its directory must exist.
-    pub fn builder(path: impl Into<PathBuf>) -> SqliteBuilder {
-        SqliteBuilder::new(path.into())
-    }
-
     async fn write(&self, work: Work) -> Result<Done, StoreError> {
         let (answer, answered) = oneshot::channel();
         let write = Write { work, deadline: self.handle.deadline(), answer };

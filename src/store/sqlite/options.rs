@@ -11,26 +11,32 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Handle, OpenError, OpenProblem, SqliteStore,
-    checkpoints::Checkpoints,
+    checkpoints::{self, Checkpoints},
+    error::OpenFailure,
     file::FileId,
     inline_reader::InlineReader,
     queue::Queue,
     reader::Reader,
-    schema::{self, Setup},
+    schema,
+    setup::{Setup, Synchronous},
     writer::{Batch, Writer},
 };
 use crate::store::{Retention, retention::Clock};
 
-/// When SQLite waits for the disk: <https://www.sqlite.org/pragma.html#pragma_synchronous>.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Synchronous {
-    /// At every commit: an acknowledged turn survives the death of the machine.
-    #[default]
-    Full,
-    /// At checkpoints only: faster, and the newest acknowledged turns may be lost with the machine, though
-    /// not with the process. Never damages the file.
-    Normal,
+impl SqliteStore {
+    /// Opens the file with the default settings; creates it if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenProblem`].
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        Self::builder(path).open().await
+    }
+
+    /// The settings, to begin with the path of the file. Its directory must exist.
+    pub fn builder(path: impl Into<PathBuf>) -> SqliteBuilder {
+        SqliteBuilder::new(path.into())
+    }
 }
 
 /// The settings of an [`SqliteStore`].
@@ -131,7 +137,7 @@ impl SqliteBuilder {
                     writer.run();
                     drop(running);
                 }
-                Err(problem) => drop(answer.send(Err(problem))),
+                Err(OpenFailure(problem)) => drop(answer.send(Err(problem))),
             }
         });
         let opened = match started {
@@ -141,7 +147,7 @@ impl SqliteBuilder {
         opened.map_err(|problem| OpenError::new(&path, problem))
     }
 
-    fn start(self) -> Result<(SqliteStore, Writer, watch::Receiver<()>), OpenProblem> {
+    fn start(self) -> Result<(SqliteStore, Writer, watch::Receiver<()>), OpenFailure> {
         schema::prepare(&self.path)?;
         let connection = schema::open_writer(&self.path, &self.setup)?;
         let file = FileId::of(&self.path);
@@ -181,7 +187,7 @@ impl SqliteBuilder {
             clock: self.clock,
             patience: self.setup.busy_timeout,
             sweep_interval: self.sweep_interval,
-            checkpoints: Checkpoints::new(self.path, file.clone(), schema::WAL),
+            checkpoints: Checkpoints::new(self.path, file.clone(), checkpoints::WAL),
             file,
             failed: false,
             last: Batch::default(),
@@ -189,7 +195,7 @@ impl SqliteBuilder {
         Ok((store, writer, ends))
     }
 
-    fn open_readers(&self, file: &FileId) -> Result<Vec<Reader>, OpenProblem> {
+    fn open_readers(&self, file: &FileId) -> Result<Vec<Reader>, OpenFailure> {
         let open = |_| {
             let connection = schema::open_reader(&self.path, &self.setup)?;
             let (retention, clock) = (self.retention, self.clock.clone());

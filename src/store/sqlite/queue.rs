@@ -6,6 +6,8 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+use crate::store::{StoreError, StoreErrorKind};
+
 /// A bounded queue from tasks to threads. A push waits for room without blocking its thread; a pop blocks.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -26,6 +28,11 @@ pub(super) enum Popped<T> {
 #[derive(Debug, thiserror::Error)]
 #[error("the store is closed: by its owner, or by itself after the disk failed it (the log tells)")]
 pub(super) struct Closed;
+
+/// The error of everything that a closed store is asked for.
+pub(super) fn closed() -> StoreError {
+    StoreError::with_source(StoreErrorKind::Other, Closed)
+}
 
 struct State<T> {
     jobs: VecDeque<T>,

@@ -15,11 +15,10 @@ use super::{
     chain::{self, Records},
     error::{damaged, store_error},
     file::FileId,
-    log,
-    queue::{Popped, Queue},
+    queue::{Popped, Queue, closed},
     schema::SLOT,
+    session::{self, Session},
     transaction::at_one_moment,
-    writer::closed,
 };
 use crate::{
     history::{Record, RecordId},
@@ -123,7 +122,7 @@ impl Reader {
         let now = self.clock.now();
         // So that the head and the turns are of one moment.
         at_one_moment(&self.connection, |connection| {
-            let found = log::find(connection, key).map_err(store_error)?;
+            let found = session::find(connection, key).map_err(store_error)?;
             let Some(session) = found.filter(|session| session.expires > now) else {
                 return Ok(Some(Answer { loaded: Loaded::unknown(after), refresh: None }));
             };
@@ -141,7 +140,7 @@ impl Reader {
         self.is_still_there()?;
         let now = self.clock.now();
         at_one_moment(&self.connection, |connection| {
-            let found = log::find(connection, key).map_err(store_error)?;
+            let found = session::find(connection, key).map_err(store_error)?;
             let Some(session) = found.filter(|session| session.expires > now) else {
                 return Ok(RecordPage::unknown());
             };
@@ -301,7 +300,7 @@ impl Listed {
 fn turns(
     connection: &Connection,
     key: &SessionKey,
-    session: &log::Session,
+    session: &Session,
     after: Option<&Cursor>,
     most: Most,
 ) -> Result<Option<(bool, Vec<Record>)>, StoreError> {
@@ -333,7 +332,7 @@ struct Newer {
 fn newer(
     connection: &Connection,
     key: &SessionKey,
-    session: &log::Session,
+    session: &Session,
     skipped: u64,
     most: Most,
 ) -> Result<Option<Newer>, StoreError> {

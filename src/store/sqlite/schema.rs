@@ -8,7 +8,10 @@ use std::{
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
 
-use super::{OpenProblem, Synchronous, checkpoints::Limits, error::is_busy};
+use super::{
+    error::{OpenFailure, OpenProblem, is_busy},
+    setup::{Setup, Synchronous},
+};
 use crate::store::Durability;
 
 /// `PRAGMA application_id`: "TSM1".
@@ -73,13 +76,6 @@ pub(super) const SCHEMA: &str = "
 /// sorts at most this number of sessions to find those of one page.
 pub(super) const SLOT: i64 = 1 << 14;
 
-/// How connections are set up.
-pub(super) struct Setup {
-    pub(super) synchronous: Synchronous,
-    pub(super) busy_timeout: Duration,
-    pub(super) max_bytes: Option<u64>,
-}
-
 /// Checks what can be checked without opening the file, and creates it if it is not there, for its owner's
 /// eyes only: it will hold conversations.
 pub(super) fn prepare(path: &Path) -> Result<(), OpenProblem> {
@@ -104,7 +100,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenProblem> {
 }
 
 /// Opens the connection that writes, and makes the schema where there is none.
-pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
+pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, OpenFailure> {
     let mut connection = connect(path, setup.busy_timeout)?;
     // In one transaction: another process may be creating the schema between two looks.
     let look = connection.transaction()?;
@@ -143,7 +139,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
 }
 
 /// Opens a connection that reads. The writer's must be open.
-pub(super) fn open_reader(path: &Path, setup: &Setup) -> Result<Connection, OpenProblem> {
+pub(super) fn open_reader(path: &Path, setup: &Setup) -> Result<Connection, OpenFailure> {
     let connection = connect(path, setup.busy_timeout)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
@@ -152,7 +148,7 @@ pub(super) fn open_reader(path: &Path, setup: &Setup) -> Result<Connection, Open
 }
 
 /// Opens a connection that moves the log into the file. The writer's must be open.
-pub(super) fn open_beside(path: &Path) -> Result<Connection, OpenProblem> {
+pub(super) fn open_beside(path: &Path) -> Result<Connection, OpenFailure> {
     let connection = connect(path, Duration::ZERO)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -169,7 +165,7 @@ pub(super) fn durability(connection: &Connection) -> rusqlite::Result<Durability
     })
 }
 
-fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenProblem> {
+fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenFailure> {
     // Absolute, so that nothing in it is taken for one of SQLite's URIs.
     let path = std::path::absolute(path).map_err(OpenProblem::CannotCreate)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -177,7 +173,7 @@ fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenProble
     connection.busy_timeout(busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(32);
     if connection.is_readonly(MAIN_DB)? {
-        return Err(OpenProblem::ReadOnly);
+        return Err(OpenProblem::ReadOnly.into());
     }
     Ok(connection)
 }
@@ -190,29 +186,29 @@ enum Known {
 }
 
 /// Whether the file holds our schema; an empty file holds none. Any other is refused before it is touched.
-fn identify(connection: &Connection) -> Result<Known, OpenProblem> {
+fn identify(connection: &Connection) -> Result<Known, OpenFailure> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (application, version) {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(Known::Current),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
-            Err(OpenProblem::NewerSchema { found, known: SCHEMA_VERSION })
+            Err(OpenProblem::NewerSchema { found, known: SCHEMA_VERSION }.into())
         }
         (0, 0) if objects == 0 => Ok(Known::Nothing),
-        _ => Err(OpenProblem::OtherProgram),
+        _ => Err(OpenProblem::OtherProgram.into()),
     }
 }
 
 /// SQLite does not wait for a lock while it changes the journal mode, so this does.
-fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), OpenProblem> {
+fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), OpenFailure> {
     let deadline = Instant::now() + patience;
     loop {
         let mode =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
         match mode {
             Ok(mode) if mode == "wal" => return Ok(()),
-            Ok(_) => return Err(OpenProblem::NoWal),
+            Ok(_) => return Err(OpenProblem::NoWal.into()),
             Err(error) if is_busy(&error) && Instant::now() < deadline => {
                 #[expect(clippy::disallowed_methods, reason = "this thread is the store's own")]
                 thread::sleep(Duration::from_millis(5));
@@ -223,7 +219,7 @@ fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), Open
 }
 
 /// Makes the schema; another process may have done so since, or be about it.
-fn create(connection: &mut Connection) -> Result<(), OpenProblem> {
+fn create(connection: &mut Connection) -> Result<(), OpenFailure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if identify(&transaction)? == Known::Current {
         return Ok(());
@@ -237,10 +233,6 @@ fn create(connection: &mut Connection) -> Result<(), OpenProblem> {
 
 /// A larger write-ahead log is cut back to this when it starts over.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
-
-/// Pages of a write-ahead log that is moved into the file: 16 MiB. Pages that were written more than once are moved
-/// once, and the file is synced as rarely. It grows to about 64 MiB, and what one transaction or one long read holds.
-pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
 
 /// Pages that a connection keeps in memory. The system keeps them, too, and a reader's are forgotten at each commit.
 const WRITER_CACHE_KIB: i64 = 4 * 1024;

@@ -16,7 +16,7 @@ use super::{
     file::FileId,
     inline_reader::InlineReader,
     log::{self, OldestFirst},
-    queue::{Closed, Popped, Queue},
+    queue::{Popped, Queue, closed},
     reader::Read,
     transaction::{Failed, apart, together, within},
 };
@@ -254,11 +254,6 @@ impl Writer {
             }
         }
     }
-}
-
-/// The error of everything that a closed store is asked for.
-pub(super) fn closed() -> StoreError {
-    StoreError::with_source(StoreErrorKind::Other, Closed)
 }
 
 impl Write {

@@ -2,7 +2,7 @@
 
 use rusqlite::ffi;
 
-use super::{super::schema, *};
+use super::*;
 use crate::session::Principal;
 
 fn deletion() -> (Write, oneshot::Receiver<Result<Done, StoreError>>) {
@@ -24,7 +24,7 @@ fn writer() -> Writer {
 }
 
 fn writer_and_file() -> (tempfile::TempDir, Writer) {
-    let (directory, connection, checkpoints) = checkpoints::tests::file(schema::WAL);
+    let (directory, connection, checkpoints) = checkpoints::tests::file(checkpoints::WAL);
     let writer = Writer {
         connection,
         checkpoints,
