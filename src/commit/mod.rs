@@ -256,12 +256,9 @@ impl Commits {
         self.0.tracker.spawn_on(task, runtime);
     }
 
-    /// Runs a task that reports to observers.
-    fn report<F>(&self, runtime: &Handle, task: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.0.reports.spawn_on(task, runtime);
+    /// Tasks that report to observers.
+    pub(crate) fn reports(&self) -> &TaskTracker {
+        &self.0.reports
     }
 
     /// Runs an exchange in a task that a shutdown waits for, and that goes on when its caller is dropped.
@@ -372,7 +369,7 @@ impl Commits {
                     telemetry::committed(&commit.key, appended, started.elapsed());
                     return match appended {
                         Appended::Appended { .. } | Appended::AlreadyThere(_) => {
-                            commit.observers.committed(self, &commit.key, &commit.turn);
+                            commit.observers.committed(self.reports(), &commit.key, &commit.turn);
                             Outcome::Stored
                         }
                         Appended::Gone => Outcome::Gone,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
-use super::Commits;
 use crate::{exchange::Decision, history::Record, session::SessionKey, telemetry};
 
 /// Takes note of decisions and commits, for a metric, a listing, or a live view.
@@ -72,15 +72,15 @@ impl Observers {
         Self(Some(Arc::new(Inner { observers, waiting: Mutex::default() })))
     }
 
-    pub(crate) fn decided(&self, commits: &Commits, key: &SessionKey, decision: &Decision) {
-        self.report(commits, || Event::Decided(key.clone(), decision.clone()));
+    pub(crate) fn decided(&self, tasks: &TaskTracker, key: &SessionKey, decision: &Decision) {
+        self.report(tasks, || Event::Decided(key.clone(), decision.clone()));
     }
 
-    pub(crate) fn committed(&self, commits: &Commits, key: &SessionKey, record: &Record) {
-        self.report(commits, || Event::Committed(key.clone(), record.clone()));
+    pub(crate) fn committed(&self, tasks: &TaskTracker, key: &SessionKey, record: &Record) {
+        self.report(tasks, || Event::Committed(key.clone(), record.clone()));
     }
 
-    fn report(&self, commits: &Commits, event: impl FnOnce() -> Event) {
+    fn report(&self, tasks: &TaskTracker, event: impl FnOnce() -> Event) {
         let Some(inner) = &self.0 else { return };
         let event = event();
         let bytes = event.bytes();
@@ -97,7 +97,7 @@ impl Observers {
             waiting.reported = true;
             let reporting = Reporting(Arc::clone(inner));
             drop(waiting);
-            commits.report(&runtime, async move { reporting.0.report_all().await });
+            tasks.spawn_on(async move { reporting.0.report_all().await }, &runtime);
         }
     }
 }

@@ -249,7 +249,7 @@ impl Exchange {
         let log = match mode(&identity) {
             // What was said before is not looked at.
             Mode::Reset => log,
-            Mode::Recognize | Mode::Append => match in_format(log, &self, &identity.key) {
+            Mode::Recognize | Mode::Append => match in_format(log, &**protocol, config, &identity.key) {
                 Ok(log) => log,
                 Err(Foreign::Unknown(format)) => {
                     return Ok(self.reject(Rejection::unreadable_session(format)));
@@ -282,7 +282,11 @@ impl Exchange {
         let attempt = (attempt(&parts.headers), idempotency_key(&parts.headers));
         let remembered = remembered(&self, &base, &draft, &plan);
         announce(&mut parts.extensions, &identity, Decision::Remembered(remembered.clone()));
-        config.observers.decided(&config.commits, &identity.key, &Decision::Remembered(remembered.clone()));
+        config.observers.decided(
+            config.commits.reports(),
+            &identity.key,
+            &Decision::Remembered(remembered.clone()),
+        );
         let request = Request::from_parts(parts, RequestBody::pieces(pieces));
         failpoint::hit(Point::Forwarded);
         let response = service.call(request).await?;
@@ -320,7 +324,7 @@ impl Exchange {
     {
         telemetry::bypassed(decision.word(), decision.reason());
         announce(request.extensions_mut(), identity, decision.clone());
-        self.config.observers.decided(&self.config.commits, &identity.key, &decision);
+        self.config.observers.decided(self.config.commits.reports(), &identity.key, &decision);
         let mut response = service.call(request).await?;
         decision.write(response.headers_mut());
         if identity.control != Control::Off {

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Exchange;
 use crate::{
+    config::Config,
     history::{Format, Item, Log, Record, Turn, TurnParts},
     protocol::Protocol,
     session::SessionKey,
@@ -21,14 +21,18 @@ pub(super) enum Foreign {
 
 /// The log as the request's format can replay it: as it is, if its path has no other format; else that path alone,
 /// translated.
-pub(super) fn in_format(log: Arc<Log>, exchange: &Exchange, key: &SessionKey) -> Result<Arc<Log>, Foreign> {
-    let protocol = &*exchange.protocol;
+pub(super) fn in_format(
+    log: Arc<Log>,
+    protocol: &dyn Protocol,
+    config: &Config,
+    key: &SessionKey,
+) -> Result<Arc<Log>, Foreign> {
     let own = protocol.format();
     if log.has_only(own) {
         return Ok(log);
     }
     let path = log.path();
-    if let Some(unknown) = path.formats().find(|format| !exchange.config.speaks(*format)) {
+    if let Some(unknown) = path.formats().find(|format| !config.speaks(*format)) {
         return Err(Foreign::Unknown(unknown));
     }
     if path.formats().all(|format| format == own) {

@@ -5,13 +5,13 @@
 //! a `pub mod`, and a line in [`all`].
 
 mod draft;
+mod formats;
 mod json;
 pub mod openai_chat;
 pub mod sse;
 
 pub use draft::{Draft, Insertion, Uneditable};
-
-use std::sync::Arc;
+pub use formats::all;
 
 use bytes::Bytes;
 use http::{StatusCode, request};
@@ -19,12 +19,6 @@ use serde_json::value::RawValue;
 
 pub use crate::history::Canonical;
 use crate::history::{Format, Item};
-
-/// The formats that a layer speaks unless it is set up otherwise.
-#[must_use]
-pub fn all() -> Vec<Arc<dyn Protocol>> {
-    vec![Arc::new(openai_chat::OpenAiChat::new())]
-}
 
 /// A wire format.
 ///

@@ -22,9 +22,11 @@
 
 mod model;
 mod reply;
+mod seen;
 
 pub use model::{echo, refuse_unanswered_calls};
 pub use reply::{Chunk, Gate, Reply, Step};
+pub use seen::Seen;
 
 use std::{
     collections::VecDeque,
@@ -33,8 +35,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -55,21 +56,6 @@ pub struct Upstream {
     shared: Arc<Shared>,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// One request, as it came.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// The method.
-    pub method: Method,
-    /// The path with its query.
-    pub uri: Uri,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body without its transfer coding.
-    pub body: Bytes,
-    /// Which connection it came on, counted from 0.
-    pub connection: usize,
 }
 
 type Model = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
@@ -205,29 +191,6 @@ impl Drop for Upstream {
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("addr", &self.addr).finish_non_exhaustive()
-    }
-}
-
-impl Seen {
-    /// The first value of a header, if it is visible ASCII.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The body as JSON; `Null` when it is none.
-    #[must_use]
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
-    /// The `messages` of the body; empty when there are none.
-    #[must_use]
-    pub fn messages(&self) -> Vec<serde_json::Value> {
-        match self.json().get_mut("messages").map(serde_json::Value::take) {
-            Some(serde_json::Value::Array(messages)) => messages,
-            _ => Vec::new(),
-        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{fmt, ops::ControlFlow};
 
 use super::{
-    OpenAiChat,
     again::Around,
     assembly::{Assembly, is_zero},
     envelope::{Choice, Envelope},
@@ -17,19 +16,6 @@ use crate::protocol::{
 /// What the last line of a stream says, and nothing that is JSON begins with. Clients differ in how exact they
 /// are about what follows it.
 const DONE: &[u8] = b"[DONE]";
-
-impl OpenAiChat {
-    /// Takes `data: [DONE]` for the proof that a streamed reply is complete. Default: off.
-    ///
-    /// A `finish_reason` is the proof otherwise, since servers send `[DONE]` after a failure, too (vLLM does,
-    /// `chat_completion_stream_generator`). Some hosts never send a `finish_reason`: with them nothing is
-    /// recorded until this is on, and with it a reply that was cut may be recorded as if it were whole.
-    #[must_use]
-    pub fn with_accept_done_without_finish_reason(mut self, accept: bool) -> Self {
-        self.accept_done = accept;
-        self
-    }
-}
 
 /// Assembles the message of choice 0 from a stream of `chat.completion.chunk`s.
 ///

@@ -3,7 +3,10 @@ use std::collections::HashSet;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Chunk, Reply, Seen, reply::text_chunks};
+use super::{
+    reply::{Chunk, Reply, text_chunks},
+    seen::Seen,
+};
 
 /// The default model: it tells how many user messages it saw and repeats the last one, so that the answer
 /// proves that the history arrived.

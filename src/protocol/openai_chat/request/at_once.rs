@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Found, MAX_MESSAGES};
+use super::found::{Found, MAX_MESSAGES};
 use crate::{
     history::Item,
     protocol::json::{

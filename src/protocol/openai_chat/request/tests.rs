@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::*;
+use crate::protocol::openai_chat::budget::Budget;
 
 fn read_str(body: &str) -> Result<Draft, Uneditable> {
     read(&Bytes::copy_from_slice(body.as_bytes()))
