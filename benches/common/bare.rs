@@ -8,7 +8,7 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::{BoxError, child};
+use crate::{child, error::BoxError};
 
 /// The argument that makes this program a proxy; the next one is the upstream's address.
 pub(crate) const ROLE: &str = "as-bare-proxy";

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::AsyncReadExt;
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// What a proxy says when it listens, before its address.
 const READY: &str = "listening on http://";

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);

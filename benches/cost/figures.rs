@@ -11,7 +11,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 const UPDATE: &str = "bash tests/costs.sh --update";
 

@@ -5,9 +5,11 @@ use std::env;
 use stats_alloc::{Region, Stats};
 
 use crate::{
-    ALLOCATOR, BoxError, Options,
+    allocator::ALLOCATOR,
+    error::BoxError,
     figures::{Figures, Unit},
     operations::{self, Operation},
+    options::Options,
     process::Program,
     tools,
 };

@@ -12,15 +12,19 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod allocator;
 #[path = "../common/bare.rs"]
 mod bare;
 #[path = "../common/child.rs"]
 mod child;
 mod conversation;
+#[path = "../common/error.rs"]
+mod error;
 mod figures;
 mod library;
 #[path = "../operations/mod.rs"]
 mod operations;
+mod options;
 mod process;
 mod proxies;
 #[path = "../../tests/common/servers/mod.rs"]
@@ -30,37 +34,11 @@ mod tools;
 #[path = "../../tests/common/turns.rs"]
 mod turns;
 
-use std::{alloc::System, collections::BTreeSet, env, path::PathBuf, process::ExitCode, time::Instant};
+use std::{env, process::ExitCode, time::Instant};
 
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-
+use error::BoxError;
 use figures::{Committed, Figures};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What the command line asks for.
-pub(crate) struct Options {
-    update: bool,
-    /// Figures of another commit on this machine, instead of the committed ones.
-    against: Option<PathBuf>,
-    /// Only figures whose name contains this.
-    only: Option<String>,
-    /// Of them only these, which are counted once more.
-    again: Option<BTreeSet<String>>,
-    /// A factor for the longer one of two runs of a program: for profiles, in which its start shall vanish.
-    pub(crate) times: usize,
-}
-
-impl Options {
-    pub(crate) fn wants(&self, name: &str) -> bool {
-        // A command's name begins with that of the turn which calls it.
-        let again = |names: &BTreeSet<String>| names.iter().any(|wanted| wanted.starts_with(name));
-        self.only.as_ref().is_none_or(|only| name.contains(only)) && self.again.as_ref().is_none_or(again)
-    }
-}
+use options::Options;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -72,7 +50,7 @@ fn main() -> ExitCode {
             println!("cost: nothing is measured by a test run; use cargo bench");
             Ok(())
         }
-        _ => options(&words).and_then(run),
+        _ => options::read(&words).and_then(run),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,28 +59,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn options(words: &[&str]) -> Result<Options, BoxError> {
-    let mut options = Options { update: false, against: None, only: None, again: None, times: 1 };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--bench" => {}
-            "--update" => options.update = true,
-            "--against" => options.against = Some(words.next().ok_or("--against takes a file")?.into()),
-            "--times" => {
-                options.times = words.next().ok_or("--times takes a number")?.parse::<usize>()?.max(1);
-            }
-            only if !only.starts_with('-') => options.only = Some(only.to_owned()),
-            other => {
-                return Err(
-                    format!("{other}: there are --update, --against FILE, --times N and a filter").into()
-                );
-            }
-        }
-    }
-    Ok(options)
 }
 
 /// What a machine may set for all builds.

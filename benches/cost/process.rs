@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{BoxError, child, servers};
+use crate::{child, error::BoxError, servers};
 
 /// How long a process may take to do something.
 const PATIENCE: Duration = Duration::from_secs(60);

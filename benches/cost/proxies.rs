@@ -5,9 +5,11 @@ use std::{env, net::SocketAddr};
 use tempfile::TempDir;
 
 use crate::{
-    BoxError, Options, bare,
+    bare,
     conversation::{Conversation, Reply, Session},
+    error::BoxError,
     figures::{Figures, Unit},
+    options::Options,
     process::Program,
     servers::Redis,
     tools::{self, Counts},

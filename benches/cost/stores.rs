@@ -11,9 +11,11 @@ use tower_session_memory::{
 };
 
 use crate::{
-    ALLOCATOR, BoxError, Options,
+    allocator::ALLOCATOR,
+    error::BoxError,
     figures::{Figures, Unit},
     library::add_allocations,
+    options::Options,
     servers::{Postgres, Redis, Relay},
     turns,
 };

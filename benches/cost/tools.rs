@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    BoxError,
+    error::BoxError,
     process::{Program, read_when_written},
 };
 

@@ -16,8 +16,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_session_memory::{RequestBody, SessionMemoryLayer, store::InMemoryStore};
 
 use super::{
-    Operation,
     fixtures::delta,
+    operation::Operation,
     reply::{events, json},
 };
 

@@ -5,8 +5,8 @@ use std::hint::black_box;
 use tower_session_memory::{Window, history::Log};
 
 use super::{
-    Operation,
     fixtures::{log, turns},
+    operation::Operation,
 };
 
 pub(super) fn all() -> Vec<Operation> {

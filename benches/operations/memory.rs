@@ -7,8 +7,8 @@ use tokio::runtime::Runtime;
 use tower_session_memory::store::{Cached, Cursor, Epoch, HistoryStore, InMemoryStore};
 
 use super::{
-    Operation,
     fixtures::{key, parts, said, turns},
+    operation::Operation,
 };
 
 pub(super) fn all() -> Vec<Operation> {

@@ -5,8 +5,8 @@ use std::hint::black_box;
 use tower_session_memory::history::Record;
 
 use super::{
-    Operation,
     fixtures::{key, parts, said, turns},
+    operation::Operation,
 };
 
 pub(super) fn all() -> Vec<Operation> {

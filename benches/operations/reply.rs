@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use tower_session_memory::protocol::{Protocol, Recorder, ReplyKind, ReplyLimits, openai_chat::OpenAiChat};
 
-use super::Operation;
+use super::operation::Operation;
 
 const LIMITS: ReplyLimits = ReplyLimits { reply: 8 << 20, event: 4 << 20 };
 

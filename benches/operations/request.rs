@@ -13,8 +13,8 @@ use tower_session_memory::{
 };
 
 use super::{
-    Operation,
     fixtures::{body, delta, exchanges, log, message},
+    operation::Operation,
 };
 
 /// Turns that a client with a window of its own still sends.

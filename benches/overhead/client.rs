@@ -19,8 +19,8 @@ use memchr::memmem;
 use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
-    BoxError,
     chat::{Ask, Manner, SEEN_BYTES, SEEN_MESSAGES},
+    error::BoxError,
 };
 
 /// Load of one target: a number of conversations, each from one depth to another.

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
-use crate::{BoxError, process::Process, servers};
+use crate::{error::BoxError, process::Process, servers};
 
 /// Not everybody has `sbin` in the search path.
 const PLACES: [&str; 4] =

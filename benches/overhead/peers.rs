@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
-use crate::{BoxError, process::Process, python, servers};
+use crate::{error::BoxError, process::Process, python, servers};
 
 /// The peers, for all of a run: they take half a minute to start.
 pub(crate) struct Peers {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{BoxError, bare, child, common::cpu, servers, upstream};
+use crate::{bare, child, common::cpu, error::BoxError, servers, upstream};
 
 /// How long a process may take to get ready. LiteLLM takes a minute where others work beside it.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/overhead");
 

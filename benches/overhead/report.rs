@@ -8,9 +8,11 @@ use std::{
 };
 
 use crate::{
-    BoxError, Options,
     common::{machine::Machine, stats::shown},
-    goals, python,
+    error::BoxError,
+    goals,
+    options::Options,
+    python,
     rows::{Figure, Rows},
     scenarios::Group,
     targets::Target,

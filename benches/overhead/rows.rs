@@ -145,3 +145,7 @@ impl Rows {
         lines
     }
 }
+
+pub(crate) fn mebibytes(kibibytes: u64) -> f64 {
+    kibibytes as f64 / 1024.0
+}

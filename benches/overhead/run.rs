@@ -8,13 +8,14 @@ use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 
 use crate::{
-    BoxError, Options,
     chat::{self, Ask},
     client::{self, Expected, Load},
     common::machine::Machine,
+    error::BoxError,
+    options::Options,
     process::Process,
     report,
-    rows::{Block, Row, Rows},
+    rows::{Block, Row, Rows, mebibytes},
     saturation,
     scenarios::{self, Scenario},
     streams,
@@ -207,8 +208,4 @@ impl Turn<'_> {
             false => Err(format!("upstream saw {seen:?} requests and messages, not {due:?}").into()),
         }
     }
-}
-
-pub(crate) fn mebibytes(kibibytes: u64) -> f64 {
-    kibibytes as f64 / 1024.0
 }

@@ -8,12 +8,12 @@ use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 
 use crate::{
-    BoxError, Options,
     chat::{self, Manner, TEXT},
     client::{self, Measured, PATH, Sample, Sender},
+    error::BoxError,
+    options::Options,
     process::Process,
-    rows::{Block, Row},
-    run::mebibytes,
+    rows::{Block, Row, mebibytes},
     scenarios::Group,
     targets::{
         Target::{self, Bare, Limited, Memory},

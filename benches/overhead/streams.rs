@@ -8,11 +8,11 @@ use hyper::body::Incoming;
 use tokio::task::JoinSet;
 
 use crate::{
-    BoxError, Options,
     chat::{self, Ask, Manner, SEEN_BYTES, SEEN_MESSAGES, TEXT},
     client::{self, Expected, Load, PATH, Sender},
-    rows::{Block, Row},
-    run::mebibytes,
+    error::BoxError,
+    options::Options,
+    rows::{Block, Row, mebibytes},
     scenarios::Group,
     targets::{
         Target::{self, Bare, Memory, Nginx, Pass, Postgres, Redis, Sqlite, Uncached},

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 use tempfile::TempDir;
 
 use crate::{
-    BoxError, Options,
     common::cpu,
+    error::BoxError,
     nginx,
+    options::Options,
     peers::Peers,
     process::Process,
     servers::{Postgres, Redis},

@@ -24,9 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    BoxError,
     chat::{self, Manner},
     child,
+    error::BoxError,
 };
 
 /// The argument that makes this program an upstream.

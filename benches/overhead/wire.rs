@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
-    BoxError,
     client::{Measured, Sample},
+    error::BoxError,
     rows::Block,
 };
 

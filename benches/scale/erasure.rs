@@ -16,12 +16,13 @@ use tower_session_memory::{
 };
 
 use crate::{
-    BoxError, Options,
     common::{
         machine::Machine,
         stats::{quantile, shown, sorted},
     },
-    fill::{Filled, Store},
+    error::BoxError,
+    fill::{ERASED, Filled, Store},
+    options::Options,
     turns,
 };
 
@@ -35,7 +36,6 @@ const ALONE: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 /// What was filled is older than this, and what speaks is younger.
 pub(crate) const AGE: Duration = Duration::from_secs(5);
-pub(crate) const ERASED: &str = "erased";
 
 const COMMAND: &str = "cargo bench --features postgres,redis,sqlite --bench scale";
 

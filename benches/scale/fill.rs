@@ -13,12 +13,14 @@ use tower_session_memory::{
 };
 
 use crate::{
-    BoxError,
     common::cpu,
-    erasure::ERASED,
+    error::BoxError,
     servers::{Postgres, Redis},
     turns,
 };
+
+/// The principal of every second session: its sessions are what is erased.
+pub(crate) const ERASED: &str = "erased";
 
 /// Sessions that are filled in at once.
 const FILLERS: usize = 64;

@@ -9,13 +9,14 @@ use tower_session_memory::{
 };
 
 use crate::{
-    BoxError, Options,
     common::{
         cpu,
         machine::Machine,
         stats::{median, quantile, shown, sorted},
     },
+    error::BoxError,
     fill::{Filled, Store},
+    options::Options,
     turns,
 };
 

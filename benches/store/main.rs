@@ -13,6 +13,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/error.rs"]
+mod error;
+mod operation;
+mod options;
 mod report;
 mod run;
 #[path = "../../tests/common/servers/mod.rs"]
@@ -23,15 +27,6 @@ mod turns;
 
 use std::process::ExitCode;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What the command line asks for.
-struct Options {
-    repetitions: usize,
-    /// A divisor of the number of sessions.
-    smaller: usize,
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -39,28 +34,11 @@ fn main() -> ExitCode {
         println!("store: nothing is measured by a test run; use cargo bench");
         return ExitCode::SUCCESS;
     }
-    match options(&words).and_then(|options| run::run(&options)) {
+    match options::read(&words).and_then(|options| run::run(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("store: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn options(words: &[&str]) -> Result<Options, BoxError> {
-    let mut options = Options { repetitions: 5, smaller: 1 };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--bench" => {}
-            "--quick" => (options.repetitions, options.smaller) = (1, 20),
-            "--repetitions" => {
-                let count = words.next().ok_or("--repetitions takes a number")?;
-                options.repetitions = count.parse::<usize>()?.max(1);
-            }
-            other => return Err(format!("{other}: there are --quick and --repetitions N").into()),
-        }
-    }
-    Ok(options)
 }

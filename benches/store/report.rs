@@ -3,9 +3,9 @@
 use std::{fmt::Write, time::Duration};
 
 use crate::{
-    BoxError,
     common::stats::{median, quantile, shown, sorted},
-    run::Operation,
+    error::BoxError,
+    operation::Operation,
     servers::Traffic,
 };
 

@@ -7,8 +7,8 @@ use tower_session_memory::store::{
 };
 
 use crate::{
-    BoxError,
     common::cpu,
+    error::BoxError,
     servers::{Postgres, Redis, Relay},
 };
 
