@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{LIMIT, proxy::Proxy, within};
+use super::wait::{LIMIT, within};
 
 /// A request that is not sent yet.
 #[derive(Clone)]
@@ -148,16 +148,6 @@ impl Post {
     /// The request as it goes out.
     pub fn bytes(&self) -> Vec<u8> {
         [self.head(), self.framed_body()].concat()
-    }
-
-    /// Sends it on a connection of its own and reads the whole answer.
-    pub async fn send(&self, proxy: &Proxy) -> Answer {
-        self.try_send(proxy.addr()).await.expect("the proxy answers")
-    }
-
-    /// Sends it and reads the head of the answer.
-    pub async fn start(&self, proxy: &Proxy) -> Exchange {
-        Exchange::start(proxy.addr(), &self.bytes()).await.expect("the proxy answers")
     }
 
     /// Sends it; an error when no whole head came back.

@@ -10,29 +10,25 @@
 
 pub mod client;
 pub mod http2;
+pub mod messages;
 pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod servers;
 pub mod store;
 pub mod turns;
+pub mod wait;
 pub mod wire;
 
 use std::time::Duration;
 
 pub use client::{Answer, End, Exchange, Post};
+pub use messages::{assistant, body, calls, result, stream_body, system, texts, user};
 pub use proxy::{Launch, Proxy};
-use serde_json::{Value, json};
+use serde_json::json;
 pub use store::Stored;
 pub use tower_session_memory::testing::upstream::{Chunk, Gate, Reply, Seen, Step, Upstream, echo};
-
-/// How long anything may take before the test fails.
-pub const LIMIT: Duration = Duration::from_secs(60);
-
-/// The future's output, or a failure that says what was waited for.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("waited {LIMIT:?} for {what}"))
-}
+pub use wait::{LIMIT, within};
 
 /// Waits until the store holds `count` turns of this session, and gives them.
 pub async fn stored_turns(proxy: &Proxy, session: &str, count: usize) -> Vec<Stored> {
@@ -59,50 +55,6 @@ pub async fn pair_with(change: impl FnOnce(Launch) -> Launch) -> (Upstream, Prox
     let upstream = Upstream::start().await.unwrap();
     let proxy = change(Launch::new(&upstream.url())).start().await;
     (upstream, proxy)
-}
-
-/// A user message.
-pub fn user(text: &str) -> Value {
-    json!({"role": "user", "content": text})
-}
-
-/// An assistant message.
-pub fn assistant(text: &str) -> Value {
-    json!({"role": "assistant", "content": text})
-}
-
-/// A system message.
-pub fn system(text: &str) -> Value {
-    json!({"role": "system", "content": text})
-}
-
-/// An assistant message that calls tools without arguments.
-pub fn calls(ids: &[&str]) -> Value {
-    let calls: Vec<_> = ids
-        .iter()
-        .map(|id| json!({"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}}))
-        .collect();
-    json!({"role": "assistant", "content": null, "tool_calls": calls})
-}
-
-/// The result of a tool call.
-pub fn result(id: &str, text: &str) -> Value {
-    json!({"role": "tool", "tool_call_id": id, "content": text})
-}
-
-/// A request body with these messages, answered as JSON.
-pub fn body(messages: &[Value]) -> String {
-    json!({"model": "m", "messages": messages}).to_string()
-}
-
-/// A request body with these messages, answered as a stream.
-pub fn stream_body(messages: &[Value]) -> String {
-    json!({"model": "m", "stream": true, "messages": messages}).to_string()
-}
-
-/// The content of each message, `null` as an empty text: enough to compare conversations at a glance.
-pub fn texts(messages: &[Value]) -> Vec<String> {
-    messages.iter().map(|m| m["content"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 /// A model that adds with the tool `add`, refuses an invalid history, and otherwise echoes.

@@ -14,10 +14,10 @@ use tokio::sync::OnceCell;
 use tower_session_memory::store::Scope;
 
 use super::{
-    client::{Answer, Post},
+    client::{Answer, Exchange, Post},
     process::{self, Process},
     store::{self, AnyStore, NAMESPACE, Stored},
-    within,
+    wait::within,
 };
 
 /// How long a load and the end of a reply wait for the store: that the machine is busy is no fault of the store's.
@@ -292,4 +292,16 @@ async fn ended(mut process: Process) -> Ended {
     })
     .await;
     Ended { status, log: process.log() }
+}
+
+impl Post {
+    /// Sends it on a connection of its own and reads the whole answer.
+    pub async fn send(&self, proxy: &Proxy) -> Answer {
+        self.try_send(proxy.addr()).await.expect("the proxy answers")
+    }
+
+    /// Sends it and reads the head of the answer.
+    pub async fn start(&self, proxy: &Proxy) -> Exchange {
+        Exchange::start(proxy.addr(), &self.bytes()).await.expect("the proxy answers")
+    }
 }

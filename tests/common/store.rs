@@ -12,6 +12,8 @@ use tower_session_memory::{
     },
 };
 
+use super::{messages::texts, wait::LIMIT};
+
 /// A store of any kind.
 pub type AnyStore = Arc<dyn DynHistoryStore>;
 
@@ -43,7 +45,7 @@ impl Stored {
 
     /// The text of each message.
     pub fn texts(&self) -> Vec<String> {
-        super::texts(&self.messages)
+        texts(&self.messages)
     }
 
     pub fn is_complete(&self) -> bool {
@@ -62,15 +64,12 @@ pub async fn open_url(url: &str, keys: Option<&str>) -> AnyStore {
     match url.split_once(':').expect("a store has a scheme") {
         ("sqlite", path) => wrapped(open(path.as_ref()).await, keys),
         ("postgres", _) => {
-            let store =
-                PostgresStore::builder(url).with_timeout(super::LIMIT).with_connect_timeout(super::LIMIT);
+            let store = PostgresStore::builder(url).with_timeout(LIMIT).with_connect_timeout(LIMIT);
             wrapped(store.open().await.unwrap(), keys)
         }
         ("memory", _) => panic!("no other process can look into memory"),
         _ => {
-            let store = RedisStore::builder(url)
-                .with_timeouts(super::LIMIT, super::LIMIT)
-                .with_connect_timeout(super::LIMIT);
+            let store = RedisStore::builder(url).with_timeouts(LIMIT, LIMIT).with_connect_timeout(LIMIT);
             wrapped(store.open().await.unwrap(), keys)
         }
     }

@@ -4,8 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 
 use tower_session_memory::store::DynHistoryStore;
 
-use super::world::Note;
 use crate::common::{Stored, store};
+
+/// What a client knows of one of its turns.
+#[derive(Debug, Clone)]
+pub(crate) struct Note {
+    pub(crate) session: String,
+    pub(crate) text: String,
+    /// Whether the client saw the turn's end.
+    pub(crate) ended: bool,
+    /// Whether the model was then shown fewer turns than the client had seen to end.
+    pub(crate) forgotten: bool,
+}
 
 /// What the comparison found.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 use tower_session_memory::store::DynHistoryStore;
 
-use super::findings::compare;
+use super::findings::{Note, compare};
 use crate::common::*;
 
 /// Clients at work at the same time.
@@ -37,17 +37,6 @@ pub(crate) struct World {
     stop: Arc<AtomicBool>,
     clients: tokio::sync::Mutex<JoinSet<()>>,
     deaths: AtomicUsize,
-}
-
-/// What a client knows of one of its turns.
-#[derive(Debug, Clone)]
-pub(crate) struct Note {
-    pub(crate) session: String,
-    pub(crate) text: String,
-    /// Whether the client saw the turn's end.
-    pub(crate) ended: bool,
-    /// Whether the model was then shown fewer turns than the client had seen to end.
-    pub(crate) forgotten: bool,
 }
 
 impl World {

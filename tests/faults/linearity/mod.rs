@@ -5,6 +5,7 @@ mod backend;
 mod checker;
 mod client;
 mod history;
+mod one_run;
 mod replica;
 mod runs;
 mod sabotage;

@@ -9,8 +9,9 @@ use crate::linearity::{
     backend::Backend,
     checker,
     history::{Kind, Outcome},
+    one_run::{Run, run},
     replica::Build,
-    world::{Plan, Run, run},
+    world::Plan,
 };
 
 pub const CLIENTS: usize = 8;

@@ -1,4 +1,4 @@
-//! One history: replicas on a store, clients that use them, an upstream, and faults.
+//! What the clients, the upstream and the faults of one history share.
 
 use std::{
     collections::BTreeSet,
@@ -12,22 +12,17 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::sync::watch;
 use tower_session_memory::{
     history::{Item, Record, TurnState},
     session::{Principal, SessionKey},
     store::DynHistoryStore,
 };
 
-use crate::linearity::{
-    backend::{Backend, REPLICAS, peace},
-    client::Client,
-    history::{History, Op, Role, Said, Session, Shown, Span, Stored, Time},
-    replica::{Build, Replica},
-};
+use crate::linearity::history::{History, Op, Role, Said, Session, Shown, Span, Stored, Time};
 use crate::{
     common::random::Random,
-    common::{self, LIMIT, Launch, Reply, Seen, Step, Upstream, within},
+    common::{self, Reply, Seen, Step, within},
 };
 
 /// What happens in a history.
@@ -56,93 +51,8 @@ pub struct World {
     shown: Mutex<Vec<Shown>>,
 }
 
-/// A history, and how much happened in it.
-pub struct Run {
-    pub history: History,
-    pub faults: usize,
-    pub kills: usize,
-}
-
-/// Runs one history.
-pub async fn run(plan: &Plan, backend: &Backend, build: &Build) -> Run {
-    let direct = match build {
-        Build::Binary => Arc::clone(&backend.direct),
-        Build::Local(open) => open(backend.direct_url()).await,
-    };
-    let world = Arc::new(World::new(plan, direct));
-    let model = Arc::clone(&world);
-    let upstream = Upstream::start_with(move |seen| model.answer(seen)).await.unwrap();
-    let launch = Launch::new(&upstream.url()).with_default_limits();
-    let mut replicas = Vec::new();
-    for index in 0..REPLICAS {
-        let url = backend.url(index);
-        replicas.push(Some(Replica::start(build, &launch, upstream.addr(), &url).await));
-    }
-    world.replicas.send_replace(replicas.iter().map(|r| r.as_ref().map(Replica::addr)).collect());
-
-    let mut clients = JoinSet::new();
-    for number in 0..plan.clients {
-        clients.spawn(Client::new(number, Arc::clone(&world)).run());
-    }
-    let (mut faults, mut kills, mut rewinds) = (0, 0, Vec::new());
-    let mut dice = Random::of(plan.seed, 1_000_000);
-    let until = Instant::now() + 10 * LIMIT;
-    loop {
-        let wait = tokio::time::timeout(peace(&mut dice), clients.join_next()).await;
-        match wait {
-            Ok(None) => break,
-            Ok(Some(client)) => {
-                client.unwrap();
-                continue;
-            }
-            Err(_) => assert!(Instant::now() < until, "the clients do not finish"),
-        }
-        faults += 1;
-        if dice.one_in(4) {
-            kills += 1;
-            let index = dice.below(REPLICAS);
-            world.replicas.send_modify(|all| all[index] = None);
-            replicas[index].take().unwrap().kill().await;
-            backend.clear();
-            let url = backend.url(index);
-            let replica = Replica::start(build, &launch, upstream.addr(), &url).await;
-            world.replicas.send_modify(|all| all[index] = Some(replica.addr()));
-            replicas[index] = Some(replica);
-        } else if rewinds.len() < plan.rewinds {
-            rewinds.push(rewind(&world, backend).await);
-        } else {
-            backend.fault(&mut dice).await;
-        }
-    }
-    backend.heal().await;
-    for replica in replicas.into_iter().flatten() {
-        replica.drain().await;
-    }
-    let history = world.close(rewinds).await;
-    Run { history, faults, kills }
-}
-
-/// The server's state of a moment ago comes back, as from a replica that lagged behind.
-async fn rewind(world: &World, backend: &Backend) -> Span {
-    let client = redis::Client::open(backend.direct_url()).unwrap();
-    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
-    let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
-    let dump = "local all = {} for _, key in ipairs(redis.call('KEYS', '*')) do \
-                all[#all + 1] = key all[#all + 1] = redis.call('DUMP', key) end return all";
-    let all: Vec<Vec<u8>> = redis::cmd("EVAL").arg(dump).arg(0).query_async(&mut connection).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    let mut restore = redis::pipe();
-    restore.atomic().cmd("FLUSHALL").ignore();
-    for pair in all.chunks(2) {
-        restore.cmd("RESTORE").arg(&pair[0]).arg(0).arg(&pair[1]).ignore();
-    }
-    let from = world.now();
-    restore.query_async::<()>(&mut connection).await.unwrap();
-    Span { from, to: world.now() }
-}
-
 impl World {
-    fn new(plan: &Plan, direct: Arc<dyn DynHistoryStore>) -> Self {
+    pub fn new(plan: &Plan, direct: Arc<dyn DynHistoryStore>) -> Self {
         Self {
             plan: plan.clone(),
             replicas: watch::Sender::new(Vec::new()),
@@ -188,7 +98,7 @@ impl World {
 
     /// Notes what it is shown, and answers with a number of its own, some words, and where it belongs; now and
     /// then it fails.
-    fn answer(&self, seen: &Seen) -> Reply {
+    pub fn answer(&self, seen: &Seen) -> Reply {
         let op: usize = seen.header("x-op").unwrap().parse().unwrap();
         let session = seen.header("x-tag").unwrap();
         let mut dice = Random::of(self.plan.seed, 2_000_000 + op as u64);
@@ -222,7 +132,7 @@ impl World {
     }
 
     /// Everything that happened, with what the store holds now.
-    async fn close(&self, rewinds: Vec<Span>) -> History {
+    pub async fn close(&self, rewinds: Vec<Span>) -> History {
         let mut ops = std::mem::take(&mut *self.ops.lock().unwrap());
         ops.sort_by_key(|op| op.number);
         let shown = std::mem::take(&mut *self.shown.lock().unwrap());

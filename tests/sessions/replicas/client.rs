@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io, sync::Arc};
 
 use super::{
-    Counts, Shared, answer,
+    shared::{Counts, Shared, answer},
     talk::{Going, Request, Talk},
 };
 use crate::common::{random::Random, *};

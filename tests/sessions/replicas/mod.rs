@@ -5,21 +5,17 @@
 //! `SESSION_MEMORY_TURNS` sets how many turns each test holds on each store; 30 by default.
 
 mod client;
+mod shared;
 mod talk;
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::sync::{Arc, Mutex, atomic::AtomicUsize};
 
-use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 
-use self::client::Client;
+use self::{
+    client::Client,
+    shared::{Counts, Shared},
+};
 use crate::{
     common::{
         random::{Random, seed},
@@ -58,36 +54,6 @@ struct World {
     shared: Arc<Shared>,
     random: Random,
     place: Place,
-}
-
-/// What clients know of the world.
-struct Shared {
-    /// The replicas that are there.
-    addresses: Mutex<Vec<Option<SocketAddr>>>,
-    /// What the model was asked, by the number of the request.
-    seen: Mutex<HashMap<usize, Vec<Value>>>,
-    /// To look into the store.
-    launch: Launch,
-    numbers: AtomicUsize,
-    /// Turns whose end was seen.
-    ended: watch::Sender<usize>,
-    wanted: usize,
-    /// What the store calls itself.
-    store: &'static str,
-}
-
-/// What happened.
-#[derive(Debug, Default)]
-struct Counts {
-    sessions: usize,
-    ended: usize,
-    broken: usize,
-    stored: usize,
-}
-
-/// The model's answer to a request of this number. Some are long, for the wrappers.
-fn answer(number: usize) -> String {
-    format!("answer {number}{}", " and so on".repeat(number % 3 * 40))
 }
 
 impl World {
@@ -175,26 +141,5 @@ impl World {
         self.shared.addresses.lock().unwrap()[index] = Some(replica.addr());
         self.replicas[index] = Some(replica);
         way
-    }
-}
-
-impl Shared {
-    /// Notes what the model is asked, and answers it slowly enough for deaths to fall in between.
-    fn reply(&self, seen: &Seen) -> Reply {
-        let number = seen.header("x-number").and_then(|number| number.parse().ok()).expect("it has a number");
-        let twice = self.seen.lock().unwrap().insert(number, seen.messages());
-        assert!(twice.is_none(), "request {number} reached the model twice");
-        let text = answer(number);
-        let reply = if seen.json()["stream"] == true { Reply::stream(&text) } else { Reply::text(&text) };
-        reply.after(Step::Pause(std::time::Duration::from_millis(number as u64 % 4)))
-    }
-
-    fn a_replica(&self, random: &mut Random) -> SocketAddr {
-        let alive: Vec<_> = self.addresses.lock().unwrap().iter().flatten().copied().collect();
-        *random.pick(&alive)
-    }
-
-    fn next_number(&self) -> usize {
-        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::answer;
+use super::shared::answer;
 use crate::common::{assistant, random::Random, system, user};
 
 /// A turn of the history.

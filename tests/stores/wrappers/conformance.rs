@@ -20,7 +20,7 @@ use tower_session_memory::{
 
 use super::{
     inside::{POSTGRES, redis_server, unused},
-    support::{NEW_KEY, OLD_KEY, ring},
+    support::{NEW_KEY, OLD_KEY, PATIENCE, ring},
 };
 use crate::servers::Redis;
 
@@ -73,9 +73,6 @@ impl Base for Sqlite {
         self.clock.advance(time);
     }
 }
-
-/// How long a call may take on a machine that has other things to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 struct OnRedis(Arc<Redis>);
 

@@ -15,7 +15,7 @@ use tower_session_memory::{
 };
 use uuid::Uuid;
 
-use super::conformance::PATIENCE;
+use super::support::PATIENCE;
 use crate::servers::{Postgres, Redis};
 
 pub(crate) use super::support::Shelf;

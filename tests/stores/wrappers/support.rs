@@ -21,6 +21,9 @@ use crate::turns::{add, message, parts};
 
 pub(crate) use crate::turns::{after, key, records};
 
+/// How long a call may take on a machine that has other things to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 pub(crate) fn turn(key: &SessionKey, text: &str) -> Record {
     turn_from(key, text, Parent::Previous)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tower_session_memory::history::Parent;
 
-use super::{Case, What, parted};
+use super::case::{Case, What, parted};
 use crate::linearity::history::{Kind, Op, Outcome, Said, Shown, Stored, Time};
 
 pub(super) fn check(case: &mut Case<'_>) {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use tower_session_memory::history::Parent;
 
-use super::{Case, Facts, What, parted};
+use super::case::{Case, Facts, What, parted};
 use crate::linearity::history::{Kind, Op, Outcome, Shown, Span, Time};
 
 pub(super) fn check(case: &mut Case<'_>) {

@@ -39,7 +39,7 @@ pub struct Defective {
 
 impl Defective {
     pub async fn over(url: String, defect: Defect) -> Self {
-        let inner = Arc::new(super::redis(url).await);
+        let inner = Arc::new(redis(url).await);
         Self { inner, defect, kept: Mutex::default() }
     }
 
@@ -195,4 +195,9 @@ fn remade(
         ..TurnParts::new(turn.format(), sent, reply)
     };
     parts.into_record(key)
+}
+
+/// The right store.
+pub async fn redis(url: String) -> RedisStore {
+    RedisStore::builder(url).open().await.unwrap()
 }

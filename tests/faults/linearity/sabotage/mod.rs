@@ -7,18 +7,19 @@ mod naive;
 
 use std::sync::Arc;
 
-use tower_session_memory::store::{Cached, DynHistoryStore, HistoryStore, RedisStore};
+use tower_session_memory::store::{Cached, DynHistoryStore, HistoryStore};
 
 use self::{
-    defects::{Defect, Defective},
+    defects::{Defect, Defective, redis},
     naive::{Layout, Naive},
 };
 use crate::linearity::{
     backend::Backend,
     checker::{check, kinds},
+    one_run::run,
     replica::{Build, OpenStore},
     runs::{CLIENTS, figures, first_seed, size},
-    world::{Plan, run},
+    world::Plan,
 };
 
 /// Number of histories within which a sabotaged store must be caught.
@@ -104,10 +105,6 @@ fn right() -> OpenStore {
 
 fn defective(defect: Defect) -> OpenStore {
     opening(move |url| Defective::over(url, defect))
-}
-
-async fn redis(url: String) -> RedisStore {
-    RedisStore::builder(url).open().await.unwrap()
 }
 
 fn opening<S: HistoryStore + 'static, F: Future<Output = S> + Send + 'static>(
