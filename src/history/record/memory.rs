@@ -3,7 +3,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Decoded, Record,
+    encoded::{Decoded, Record},
     header::{Content, Entry, Header, More, TurnHeader},
 };
 use crate::history::About;

@@ -3,38 +3,20 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Decoded, Parent, Place, Record, RecordError, RecordId,
+    encoded::{Decoded, Record},
     header::{self, Content, Entry, Header, More, TurnHeader},
+    id::RecordId,
+    parts::{TurnParts, TurnState},
+    place::Place,
     sum,
 };
 use crate::{
     history::{About, ClientCase, Format, Item},
     session::SessionKey,
 };
-
-/// How much of the reply a turn holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TurnState {
-    /// The reply ended by itself.
-    Complete,
-    /// The client left first; the reply is what it was sent.
-    Interrupted,
-}
-
-impl TurnState {
-    /// Name in records.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
 
 /// One turn: the client's new items and the reply's, whole or not at all.
 ///
@@ -45,70 +27,7 @@ pub struct Turn<'a> {
     header: &'a TurnHeader,
 }
 
-/// What a turn is made of; see [`TurnParts::into_record`].
-#[derive(Debug, Clone)]
-pub struct TurnParts {
-    /// Id of the turn.
-    pub id: RecordId,
-    /// Place that it continues.
-    pub parent: Parent,
-    /// When it was made; informative, orders nothing.
-    pub at: SystemTime,
-    /// Format of its items.
-    pub format: Format,
-    /// The client's instructions, if they differ from those of the path; else empty.
-    pub instructions: Vec<Item>,
-    /// The client's new items.
-    pub sent: Vec<Item>,
-    /// Items of the reply.
-    pub reply: Vec<Item>,
-    /// Whole, or cut by the client's leaving.
-    pub state: TurnState,
-    /// How the client's items continued the session.
-    pub client: Option<ClientCase>,
-    /// What the provider gave as the reason for ending.
-    pub finish_reason: Option<String>,
-    /// The model that the reply names.
-    pub model: Option<String>,
-    /// The reply's `usage` member, as raw JSON.
-    pub usage: Option<Box<RawValue>>,
-    /// The id that the upstream gave the reply.
-    pub response_id: Option<String>,
-    /// Number of the client's attempt, from 0, where its SDK counts them.
-    pub attempt: Option<u32>,
-    /// Digest of the request's idempotency key.
-    pub idempotency_key: Option<String>,
-    /// What the upstream was shown of the path, as raw JSON; see [`Recipe`](crate::Recipe).
-    pub view: Option<Box<RawValue>>,
-    /// A title of the conversation.
-    pub title: Option<String>,
-}
-
 impl TurnParts {
-    /// A complete turn of now that continues the one before it.
-    #[must_use]
-    pub fn new(format: Format, sent: Vec<Item>, reply: Vec<Item>) -> Self {
-        Self {
-            id: RecordId::new(),
-            parent: Parent::Previous,
-            at: SystemTime::now(),
-            format,
-            instructions: Vec::new(),
-            sent,
-            reply,
-            state: TurnState::Complete,
-            client: None,
-            finish_reason: None,
-            model: None,
-            usage: None,
-            response_id: None,
-            attempt: None,
-            idempotency_key: None,
-            view: None,
-            title: None,
-        }
-    }
-
     /// Builds the turn's record for this session.
     #[must_use]
     pub fn into_record(mut self, key: &SessionKey) -> Record {
@@ -172,11 +91,18 @@ impl TurnParts {
 const HEADER: usize = 256 + sum::LEN;
 const ENTRY: usize = 36;
 
-impl<'a> Turn<'a> {
-    pub(super) fn new(record: &'a Record, header: &'a TurnHeader) -> Self {
-        Self { record, header }
+impl Record {
+    /// The turn that the record holds, if it is of that kind.
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn<'_>> {
+        match &self.0.header.content {
+            Content::Turn(header) => Some(Turn { record: self, header }),
+            Content::Envelope(_) | Content::Other(_) => None,
+        }
     }
+}
 
+impl<'a> Turn<'a> {
     /// The record that holds it.
     #[must_use]
     pub fn record(self) -> &'a Record {
@@ -337,24 +263,6 @@ fn join<'a>(into: &mut Vec<u8>, items: impl IntoIterator<Item = &'a Item>) {
         }
         into.extend_from_slice(item.raw());
     }
-}
-
-/// The joined bytes that these entries describe, with every comma in its place.
-pub(super) fn section(record: &Bytes, at: usize, entries: &[Entry]) -> Result<Bytes, RecordError> {
-    let mut end = at;
-    for (index, entry) in entries.iter().enumerate() {
-        if index > 0 {
-            if record.get(end) != Some(&b',') {
-                return Err(RecordError::Malformed("an item is longer or shorter than it says"));
-            }
-            end += 1;
-        }
-        end = end.checked_add(entry.len).ok_or(RecordError::Malformed("a length is out of range"))?;
-    }
-    if end > record.len() || at > end {
-        return Err(RecordError::Malformed("it ends early"));
-    }
-    Ok(record.slice(at..end))
 }
 
 fn slices<'a>(joined: &'a Bytes, entries: &'a [Entry]) -> impl ExactSizeIterator<Item = Item> + use<'a> {
