@@ -7,7 +7,7 @@
 //! Held by: `a_header_says_what_is_read_from_it`, below, and `a_log_is_the_same_whoever_worked_it_out` in
 //! `tests/store_redis/server.rs`.
 
-use std::ops::Range;
+use std::{iter, ops::Range};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -221,18 +221,11 @@ pub(super) fn frame_of(turn: &Record, back: usize) -> Vec<u8> {
 }
 
 /// A number with blanks before it.
-fn padded(line: &mut Vec<u8>, mut number: u64, width: usize) {
-    let mut digits = [b' '; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    line.extend_from_slice(&digits[first.min(digits.len() - width)..]);
+fn padded(line: &mut Vec<u8>, number: u64, width: usize) {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(number);
+    line.extend(iter::repeat_n(b' ', width.saturating_sub(digits.len())));
+    line.extend_from_slice(digits.as_bytes());
 }
 
 /// A turn as headers name it; zeros for none.
