@@ -41,8 +41,8 @@ const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 pub enum Item<'a> {
     /// The first `data` line of an event has ended; the event itself may have more lines, or never end.
     ///
-    /// It serves those who must act on a line before its blank line comes: some servers end a stream after
-    /// `data: [DONE]` and one line end.
+    /// For readers that act on a line before its blank line comes: some servers end a stream after `data: [DONE]`
+    /// and one line end.
     Opens {
         /// The value of the line.
         data: &'a [u8],

@@ -26,7 +26,7 @@ pub(crate) fn elements(json: &RawValue) -> Option<Vec<&RawValue>> {
     is_array(json).then(|| serde_json::from_str(json.get()).ok()).flatten()
 }
 
-/// The elements, if this is an array of at most so many.
+/// The elements, if this is an array and has at most `max` of them.
 pub(crate) fn elements_up_to(json: &RawValue, max: usize) -> Option<Vec<&RawValue>> {
     let read = || serde_json::Deserializer::from_str(json.get()).deserialize_seq(Elements(max)).ok();
     is_array(json).then(read).flatten()

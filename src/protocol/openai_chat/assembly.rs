@@ -105,8 +105,8 @@ impl Assembly {
         self.reply()
     }
 
-    /// The message of a reply that nobody waits for any more: text and thoughts as far as they came. A call
-    /// stays only if it cannot have gone on, and audio does not, since an id stands for the whole of it.
+    /// The message of a reply whose client left: text and thoughts as far as they came. A call stays only if it is
+    /// complete. Audio does not stay, since its id stands for the whole of it.
     pub(super) fn interrupt(&mut self) -> Result<Reply, Skip> {
         if let Content::Text(text) = &mut self.content {
             trim_cut(text);

@@ -155,7 +155,7 @@ impl<'a> BodyFragment<'a> {
     }
 }
 
-/// Merges members that nobody knows.
+/// Merges members whose names have no meaning here.
 pub(super) fn merge_deep(fields: &mut Fields, new: &[Member<'_>], budget: &mut Budget) -> Result<(), Full> {
     new.iter().try_for_each(|member| fields.merge(member, Join::Deep, budget))
 }
