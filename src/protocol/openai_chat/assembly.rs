@@ -106,7 +106,7 @@ impl Assembly {
     }
 
     /// The message of a reply whose client left: text and thoughts as far as they came. A call stays only if it is
-    /// complete. Audio does not stay, since its id stands for the whole of it.
+    /// certainly complete. Audio does not stay, since its id stands for the whole of it.
     pub(super) fn interrupt(&mut self) -> Result<Reply, Skip> {
         if let Content::Text(text) = &mut self.content {
             trim_cut(text);

@@ -2,9 +2,9 @@
 //!
 //! * The first 24 bytes tell HTTP/2 with prior knowledge from HTTP/1, and are read again by hyper.
 //! * A head may take `header_read_timeout` from its first byte. hyper's own limit also runs between two requests,
-//!   where `keep_alive_timeout` counts. `tests/proxy_slow.rs` holds both.
+//!   where `keep_alive_timeout` counts. `tests/proxy/slow.rs` holds both.
 //! * A client that takes nothing for `send_timeout` is disconnected. hyper has no limit for writes.
-//!   `tests/proxy_slow.rs` holds it.
+//!   `tests/proxy/slow.rs` holds it.
 
 use std::{
     io,

@@ -4,7 +4,7 @@
 //!   server on the way (RFC 9112, section 6.3). The gate refuses it with 400.
 //! * Without it: hyper reads such a request as chunked, removes the length before any code of ours sees it, and ends
 //!   the connection after its reply. No extension or option of hyper 1.12 shows that there was a length.
-//! * What holds it: `tests/proxy_hostile.rs`, and below a property that the watcher and hyper's server count the
+//! * What holds it: `tests/proxy/hostile.rs`, and below a property that the watcher and hyper's server count the
 //!   same requests, in pieces of any size.
 //!
 //! The watcher only marks a request as ambiguous; all else about a request is decided by hyper. A watcher that cannot

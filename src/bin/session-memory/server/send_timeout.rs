@@ -4,7 +4,7 @@
 //!   connections keep every other client out.
 //! * Without it: hyper waits for the window without a limit. Neither hyper nor h2 offers one for a stream; a
 //!   connection that takes nothing at all, as in HTTP/1, is ended by [`ClientSocket`](super::client_socket).
-//! * What holds it: `tests/proxy_slow.rs`, and the tests below.
+//! * What holds it: `tests/proxy/slow.rs`, and the tests below.
 //!
 //! hyper polls a reply's body for its next frame once the client's window has taken a part of the last one. So the
 //! stream's task records how its body answered last. After a frame, a body that is not polled again within the limit

@@ -5,7 +5,7 @@
 //! * Without it: hyper's pooled client runs each connection in its own task, and two tasks wake each other for each
 //!   request and each piece of a reply. Pieces that came together go out one by one, each with a system call. And where
 //!   a reply breaks off, hyper's server drops the frames, and the head, that it has not written yet.
-//! * What holds it: `tests/proxy_upstream.rs`; `upstream/tests.rs` switches it off, and compares both ways.
+//! * What holds it: `tests/proxy/upstream.rs`; `upstream/tests.rs` switches it off, and compares both ways.
 //!
 //! The task that waits for a head or a frame runs the connection itself, until it has one or must wait for the socket.
 
