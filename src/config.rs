@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, request};
 
 use crate::{
-    body::Room,
+    body::BufferBudget,
     commit::{AppendQueue, Commits, Observers},
     exchange::{LOOKUP_TIMEOUT, Lookup},
     history::Format,
@@ -32,7 +32,7 @@ pub(crate) struct Config {
     pub(crate) window: Window,
     pub(crate) limits: Limits,
     /// Of `limits.max_buffered`.
-    pub(crate) room: Room,
+    pub(crate) room: BufferBudget,
     pub(crate) load_timeout: Duration,
     pub(crate) on_load_error: OnLoadError,
     /// Asked in order.
@@ -63,7 +63,7 @@ impl Config {
             instructions: Instructions::default(),
             window: Window::default(),
             limits: Limits::default(),
-            room: Room::new(Limits::default().max_buffered),
+            room: BufferBudget::new(Limits::default().max_buffered),
             load_timeout: Duration::from_secs(1),
             on_load_error: OnLoadError::default(),
             lookups: Vec::new(),

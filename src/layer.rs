@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
 use crate::{
-    body::Room,
+    body::BufferBudget,
     commit::{AppendQueue, Commits, Observer},
     config::{Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
     exchange::Lookup,
@@ -141,7 +141,7 @@ impl SessionMemoryLayer {
     pub fn with_limits(self, limits: Limits) -> Self {
         self.set(|config| {
             config.limits = limits;
-            config.room = Room::new(limits.max_buffered);
+            config.room = BufferBudget::new(limits.max_buffered);
         })
     }
 

@@ -6,7 +6,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
-use super::room::{NoRoom, Room};
+use super::buffer_budget::{BufferBudget, BufferFull};
 use crate::config::Limits;
 
 /// A request body, whole.
@@ -29,13 +29,17 @@ pub(crate) enum CollectError {
     Broken,
     /// There is no room for it beside the bodies of other requests.
     NoRoom,
-    /// There is no room for it even if there are no others.
+    /// Larger than the whole buffer.
     NeverRoom,
 }
 
 /// Reads a body within the limits, as long as there is room for it. One that finds no room is read to its end all the
 /// same, and dropped, so that its connection can be used on.
-pub(crate) async fn collect<B>(body: B, limits: &Limits, room: &Room) -> Result<Collected, CollectError>
+pub(crate) async fn collect<B>(
+    body: B,
+    limits: &Limits,
+    room: &BufferBudget,
+) -> Result<Collected, CollectError>
 where
     B: Body<Data = Bytes>,
 {
@@ -60,7 +64,7 @@ where
             Err(_) if end.is_some_and(|end| end <= Instant::now()) => return Err(CollectError::TooLate),
             Err(_) => return Err(CollectError::TooSlow),
             Ok(None) => {
-                let body = held.map_err(|NoRoom| CollectError::NoRoom)?.keep(data.into_bytes());
+                let body = held.map_err(|BufferFull| CollectError::NoRoom)?.keep(data.into_bytes());
                 return Ok(Collected { body, trailers });
             }
             Ok(Some(Err(_))) => return Err(CollectError::Broken),
@@ -76,7 +80,7 @@ where
                 held = held.and_then(|mut held| held.grow(limit - left).map(|()| held));
                 match &held {
                     Ok(_) => data.push(piece),
-                    Err(NoRoom) => data = Data::Nothing,
+                    Err(BufferFull) => data = Data::Nothing,
                 }
             }
             Err(frame) => trailers = frame.into_trailers().ok().map(Box::new),
@@ -200,7 +204,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_in_has_a_limit_and_one_that_comes_in_time_does_not_feel_it() {
-        let room = Room::new(1 << 20);
+        let room = BufferBudget::new(1 << 20);
         let limits = Limits::default();
         let (pause, deadline) = (limits.body_read_timeout, limits.body_deadline);
         let second = Duration::from_secs(1);
@@ -223,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_for_which_there_can_never_be_room_is_told_from_one_that_comes_at_a_bad_time() {
-        let room = Room::new(4096);
+        let room = BufferBudget::new(4096);
         let limits = patient(1 << 20);
         let refused = |body| async { collect(body, &limits, &room).await.map(|_| ()).unwrap_err() };
         assert_eq!(refused(Bytewise(4097)).await, CollectError::NeverRoom);
@@ -245,7 +249,7 @@ mod tests {
         }
         let held = data.into_bytes().try_into_mut().unwrap().capacity();
         assert!(held < 400_000, "{held} bytes are held for a body of 100,000");
-        let room = Room::new(1 << 20);
+        let room = BufferBudget::new(1 << 20);
         let limits = patient(100_000);
         assert_eq!(collect(Bytewise(100_000), &limits, &room).await.unwrap().body.len(), 100_000);
         let over = collect(Bytewise(100_001), &limits, &room).await;
@@ -258,7 +262,7 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-checksum", http::HeaderValue::from_static("abc"));
         let body = Full::new(sent.clone()).with_trailers(std::future::ready(Some(Ok(trailers))));
-        let collected = collect(body, &patient(2), &Room::new(1024)).await.unwrap();
+        let collected = collect(body, &patient(2), &BufferBudget::new(1024)).await.unwrap();
         assert_eq!(collected.body.as_ptr(), sent.as_ptr());
         assert_eq!(collected.trailers.unwrap()["x-checksum"], "abc");
     }

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::room::Room;
+use super::buffer_budget::BufferBudget;
 use crate::history::Item;
 
 /// Items of at most this number of bytes together are copied, whatever the size of their body: its buffer may be
@@ -10,7 +10,7 @@ const SMALL: usize = 8 * 1024;
 /// Copies items that are kept until a reply has ended, which may take minutes, so that their body need not stay.
 ///
 /// They are left as they are where they make up most of the body, or where there is no room for both.
-pub(crate) fn detached(items: &[Item], body: usize, room: &Room) -> Vec<Item> {
+pub(crate) fn detached(items: &[Item], body: usize, room: &BufferBudget) -> Vec<Item> {
     if items.is_empty() {
         return Vec::new();
     }
@@ -31,7 +31,7 @@ pub(crate) fn detached(items: &[Item], body: usize, room: &Room) -> Vec<Item> {
 mod tests {
     use super::*;
     use crate::{
-        body::room::NoRoom,
+        body::buffer_budget::BufferFull,
         history::{About, Author},
     };
 
@@ -51,26 +51,26 @@ mod tests {
 
     #[test]
     fn copies_have_room_of_their_own_until_the_last_is_gone() {
-        let room = Room::new(4 * KIB);
+        let room = BufferBudget::new(4 * KIB);
         let sent = items(&[KIB, 2 * KIB]);
         let mut kept = detached(&sent, 100 * KIB, &room);
         assert!(are_copies(&kept, &sent));
-        assert_eq!(room.hold().grow(2 * KIB), Err(NoRoom), "nobody counts them");
+        assert_eq!(room.hold().grow(2 * KIB), Err(BufferFull), "nobody counts them");
         kept.remove(0);
-        assert_eq!(room.hold().grow(2 * KIB), Err(NoRoom), "the other one is there");
+        assert_eq!(room.hold().grow(2 * KIB), Err(BufferFull), "the other one is there");
         drop(kept);
         room.hold().grow(4 * KIB).unwrap();
     }
 
     #[test]
     fn what_would_free_little_or_finds_no_room_stays_as_it_is() {
-        let room = Room::new(1 << 20);
+        let room = BufferBudget::new(1 << 20);
         let most = items(&[100 * KIB, KIB]);
         assert!(!are_copies(&detached(&most, 150 * KIB, &room), &most), "most of the body");
         assert!(are_copies(&detached(&most, 250 * KIB, &room), &most), "less than half of it");
         let small = items(&[SMALL]);
         assert!(are_copies(&detached(&small, SMALL, &room), &small), "a buffer may be behind it");
-        assert!(!are_copies(&detached(&small, SMALL, &Room::new(KIB)), &small), "there is no room");
+        assert!(!are_copies(&detached(&small, SMALL, &BufferBudget::new(KIB)), &small), "there is no room");
         assert!(detached(&[], KIB, &room).is_empty());
     }
 }

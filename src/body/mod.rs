@@ -1,19 +1,19 @@
 //! Bodies: the request's, collected and rebuilt; the response's, listened to on its way out.
 
+mod buffer_budget;
 mod collect;
 mod detached;
 pub(crate) mod encoding;
 pub(crate) mod recording;
 mod request;
 mod response;
-mod room;
 mod tee;
 
+pub(crate) use buffer_budget::BufferBudget;
 pub(crate) use collect::{CollectError, Collected, collect};
 pub(crate) use detached::detached;
 pub use request::RequestBody;
 pub use response::ResponseBody;
-pub(crate) use room::Room;
 pub(crate) use tee::{Reactions, Tee};
 
 /// The error of a response body: the inner body's, or [`ReplyWithheld`].

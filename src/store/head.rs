@@ -17,7 +17,7 @@ pub(crate) struct Head {
 
 /// Which part of a log answers a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum CursorPlace {
     /// The cursor is of another log, or of a part that is no longer kept.
     Unknown,
     /// The cursor stands at the start of the log.
@@ -48,14 +48,16 @@ impl Head {
     }
 
     /// Where the turns begin that a load after this cursor asks for.
-    pub(crate) fn place(&self, after: Option<&Cursor>) -> Place {
+    pub(crate) fn place(&self, after: Option<&Cursor>) -> CursorPlace {
         match after {
             Some(at) if at.epoch == self.epoch => match at.newest {
-                None if at.count == 0 && self.trimmed == 0 => Place::Start,
-                Some(id) if at.count > self.trimmed && at.count <= self.count => Place::After(at.count, id),
-                _ => Place::Unknown,
+                None if at.count == 0 && self.trimmed == 0 => CursorPlace::Start,
+                Some(id) if at.count > self.trimmed && at.count <= self.count => {
+                    CursorPlace::After(at.count, id)
+                }
+                _ => CursorPlace::Unknown,
             },
-            _ => Place::Unknown,
+            _ => CursorPlace::Unknown,
         }
     }
 

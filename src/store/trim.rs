@@ -37,7 +37,7 @@ const LONGEST_NAME: usize = 256;
 
 /// A log that may be past its bounds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kept {
+pub(crate) struct KeptRecords {
     /// Records that it holds.
     pub(crate) records: u64,
     /// Bytes of these.
@@ -53,7 +53,7 @@ pub(crate) struct Excess {
     pub(crate) bytes: u64,
 }
 
-impl Kept {
+impl KeptRecords {
     /// What goes by these bounds. `look` answers the bytes of a record, and whether it opens an exchange, by the number of
     /// records before it. It is asked from the oldest on, for each record at most twice in a row.
     pub(crate) fn excess<E>(
@@ -87,7 +87,7 @@ mod tests {
     /// Records as their sizes; a negative one belongs to the record before it.
     fn excess(log: &[i64], turns: usize, bytes: u64) -> u64 {
         let retention = Retention::new().with_max_turns(NonZeroUsize::new(turns)).with_max_bytes(Some(bytes));
-        let kept = Kept {
+        let kept = KeptRecords {
             records: log.len() as u64,
             bytes: log.iter().map(|size| size.unsigned_abs()).sum(),
             before_newest_exchange: log.iter().rposition(|size| *size > 0).unwrap() as u64,

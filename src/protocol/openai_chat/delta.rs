@@ -3,9 +3,9 @@
 use std::{fmt, ops::ControlFlow};
 
 use super::{
-    again::Around,
     assembly::{Assembly, is_zero},
     envelope::{Choice, Envelope},
+    repeated_event::RepeatedEvent,
 };
 use crate::protocol::json::text;
 use crate::protocol::{
@@ -24,7 +24,7 @@ const DONE: &[u8] = b"[DONE]";
 pub(super) struct StreamReply {
     parser: Parser,
     state: Result<Assembly, Skip>,
-    around: Around,
+    around: RepeatedEvent,
     accept_done: bool,
     done: bool,
 }
@@ -34,7 +34,7 @@ impl StreamReply {
         Self {
             parser: Parser::new(limits.event),
             state: Ok(Assembly::new(limits.reply)),
-            around: Around::default(),
+            around: RepeatedEvent::default(),
             accept_done,
             done: false,
         }
@@ -43,7 +43,7 @@ impl StreamReply {
     fn fail(&mut self, skip: Skip) {
         self.state = Err(skip);
         self.parser = Parser::new(0);
-        self.around = Around::default();
+        self.around = RepeatedEvent::default();
     }
 }
 
@@ -102,7 +102,7 @@ impl fmt::Debug for StreamReply {
 }
 
 /// Takes what the parser found; answers where the terminal line starts, if this is it.
-fn take(assembly: &mut Assembly, around: &mut Around, item: Item<'_>) -> Result<Option<usize>, Skip> {
+fn take(assembly: &mut Assembly, around: &mut RepeatedEvent, item: Item<'_>) -> Result<Option<usize>, Skip> {
     match item {
         Item::Opens { data, at } if data.trim_ascii_start().starts_with(DONE) => return Ok(Some(at)),
         // llama.cpp before September 2025 sent errors as a field of this name.
@@ -116,7 +116,7 @@ fn take(assembly: &mut Assembly, around: &mut Around, item: Item<'_>) -> Result<
     Ok(None)
 }
 
-fn chunk(assembly: &mut Assembly, around: &mut Around, json: &str) -> Result<(), Skip> {
+fn chunk(assembly: &mut Assembly, around: &mut RepeatedEvent, json: &str) -> Result<(), Skip> {
     if let Some(text) = around.text(json)
         && assembly.merge_text(text)?
     {

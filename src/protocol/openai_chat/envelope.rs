@@ -28,12 +28,12 @@ pub(super) struct Envelope<'a> {
 pub(super) struct Choice<'a> {
     pub(super) index: Option<&'a str>,
     pub(super) finish_reason: Option<&'a str>,
-    pub(super) said: Said<'a>,
+    pub(super) said: ChoiceMessage<'a>,
 }
 
 /// The message of a choice, or its delta.
 #[derive(Default)]
-pub(super) enum Said<'a> {
+pub(super) enum ChoiceMessage<'a> {
     #[default]
     Nothing,
     Members(Members<'a>),
@@ -78,14 +78,14 @@ impl<'a> Choice<'a> {
     fn read(json: &'a str, said: &'static str) -> Option<Self> {
         let [index, finish_reason, said] = members::pick(json, members_of_choice(said))?;
         let said = match said.filter(|said| !text::is_null(said)) {
-            None => Said::Nothing,
-            Some(said) => Members::read(said).map_or(Said::Other, Said::Members),
+            None => ChoiceMessage::Nothing,
+            Some(said) => Members::read(said).map_or(ChoiceMessage::Other, ChoiceMessage::Members),
         };
         Some(Self { index, finish_reason, said })
     }
 }
 
-impl<'a> Said<'a> {
+impl<'a> ChoiceMessage<'a> {
     /// Its members, if it says anything.
     ///
     /// # Errors
@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for OneChoice<'de> {
                 Some(1) => choice.finish_reason = Some(map.next_value::<&RawValue>()?.get()),
                 Some(_) => {
                     let members = map.next_value_seed(MembersOf(self.0.json))?;
-                    choice.said = members.map_or(Said::Nothing, Said::Members);
+                    choice.said = members.map_or(ChoiceMessage::Nothing, ChoiceMessage::Members);
                 }
                 None => {
                     map.next_value::<IgnoredAny>()?;

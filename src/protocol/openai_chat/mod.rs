@@ -1,6 +1,5 @@
 //! OpenAI Chat Completions, as OpenAI, Azure, vLLM, Ollama, llama.cpp, LiteLLM and others speak it.
 
-mod again;
 mod assembly;
 mod budget;
 mod canonical;
@@ -11,6 +10,7 @@ mod envelope;
 mod error;
 mod fields;
 mod insert;
+mod repeated_event;
 mod reply;
 mod request;
 mod role;

@@ -6,7 +6,7 @@
 //! do not count. The work is linear in the body's length and needs no stack for its depth.
 
 mod at_once;
-mod found;
+mod message_members;
 
 use std::{mem, str};
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use self::found::{Found, MAX_MESSAGES};
+use self::message_members::{MAX_MESSAGES, MessageMembers};
 use super::chat::OpenAiChat;
 use crate::{
     history::{About, Author, Item},
@@ -65,7 +65,7 @@ fn step_by_step(body: &Bytes, json: &str) -> Result<Vec<Item>, Uneditable> {
 
 /// What must be known of a message; `None` if it is none.
 pub(super) fn about(message: &str) -> Option<About> {
-    let mut found = Found::default();
+    let mut found = MessageMembers::default();
     members(message, |key, value| found.take(&name(key), value))?;
     found.about()
 }

@@ -2,7 +2,7 @@ use std::{mem, slice, sync::Arc, time::SystemTime};
 
 use super::super::{
     Cursor, Loaded, Records,
-    head::{Head, Place},
+    head::{CursorPlace, Head},
 };
 use crate::history::{Log, Record, RecordId};
 
@@ -112,9 +112,9 @@ impl CachedLog {
         let head =
             Head { epoch: cursor.epoch, fresh: false, count: cursor.count, trimmed, newest: cursor.newest };
         let known = match head.place(after) {
-            Place::Unknown => None,
-            Place::Start => Some(0),
-            Place::After(count, id) => {
+            CursorPlace::Unknown => None,
+            CursorPlace::Start => Some(0),
+            CursorPlace::After(count, id) => {
                 let known = usize::try_from(count - trimmed).unwrap_or(usize::MAX);
                 self.log.records().get(known - 1).filter(|turn| turn.id() == id).map(|_| known)
             }

@@ -42,14 +42,14 @@
 
 mod keys;
 mod order;
-mod refused;
 mod seal;
+mod seal_error;
 
 pub use keys::{InvalidKeyRing, KeyRing};
 
 use std::fmt;
 
-use self::refused::Refused;
+use self::seal_error::SealError;
 use super::{Appended, Cursor, HistoryStore, LoadOptions, Loaded, ReadOptions, RecordPage, StoreError};
 use crate::{
     history::{Record, RecordId},
@@ -85,7 +85,7 @@ impl<S> Encrypted<S> {
         self
     }
 
-    fn open(&self, key: &SessionKey, turn: Record) -> Result<(Record, Option<Cursor>), Refused> {
+    fn open(&self, key: &SessionKey, turn: Record) -> Result<(Record, Option<Cursor>), SealError> {
         let sealed = turn.envelope().is_some_and(|envelope| envelope.coding == seal::CODING);
         if !sealed && self.accepts_plain {
             return Ok((turn, None));
@@ -94,7 +94,12 @@ impl<S> Encrypted<S> {
         Ok((opened.turn, Some(opened.base)))
     }
 
-    fn open_all(&self, key: &SessionKey, after: Option<&Cursor>, loaded: Loaded) -> Result<Loaded, Refused> {
+    fn open_all(
+        &self,
+        key: &SessionKey,
+        after: Option<&Cursor>,
+        loaded: Loaded,
+    ) -> Result<Loaded, SealError> {
         let mut opened: Vec<(RecordId, Option<Cursor>)> = Vec::with_capacity(loaded.records.len());
         let Loaded { cursor, records: turns, from_start, trimmed } = loaded;
         let turns = turns.into_iter().map(|turn| {
@@ -102,7 +107,7 @@ impl<S> Encrypted<S> {
             opened.push((plain.id(), base));
             Ok(plain)
         });
-        let turns = turns.collect::<Result<_, Refused>>()?;
+        let turns = turns.collect::<Result<_, SealError>>()?;
         let loaded = Loaded { cursor, records: turns, from_start, trimmed };
         order::check(&loaded, after, &opened)?;
         Ok(loaded)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::refused::Refused;
+use super::seal_error::SealError;
 use crate::{
     history::RecordId,
     store::{Cursor, Epoch, Loaded},
@@ -17,24 +17,24 @@ pub(super) fn check(
     loaded: &Loaded,
     after: Option<&Cursor>,
     opened: &[(RecordId, Option<Cursor>)],
-) -> Result<(), Refused> {
-    let before = loaded.cursor.count.checked_sub(opened.len() as u64).ok_or(Refused::Misplaced)?;
+) -> Result<(), SealError> {
+    let before = loaded.cursor.count.checked_sub(opened.len() as u64).ok_or(SealError::Misplaced)?;
     let mut places = HashMap::with_capacity(opened.len() + 1);
     let newest = after.filter(|_| !loaded.from_start).and_then(|after| after.newest);
     places.extend(newest.map(|newest| (newest, before)));
     let start = Start { before, known: newest.is_some() };
     for (place, (id, _)) in (before + 1..).zip(opened) {
         if places.insert(*id, place).is_some() {
-            return Err(Refused::Misplaced);
+            return Err(SealError::Misplaced);
         }
     }
     if opened.last().is_some_and(|(id, _)| loaded.cursor.newest != Some(*id)) {
-        return Err(Refused::Misplaced);
+        return Err(SealError::Misplaced);
     }
     for (place, (_, base)) in (before + 1..).zip(opened) {
         match base {
             Some(base) if !stands(base, place, start, loaded.cursor.epoch, &places) => {
-                return Err(Refused::Misplaced);
+                return Err(SealError::Misplaced);
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use chacha20poly1305::{
 
 use super::{
     keys::{KeyRing, Subkey, is_key_id},
-    refused::Refused,
+    seal_error::SealError,
 };
 use crate::{
     history::{Record, RecordId},
@@ -29,35 +29,35 @@ pub(super) fn seal(
     session: &SessionKey,
     at: &Cursor,
     turn: &Record,
-) -> Result<Record, Refused> {
+) -> Result<Record, SealError> {
     let (id, key) = ring.sealing(session);
     turn.enclose(CODING, Some(id), |head| {
         let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(Refused::Randomness)?;
+        getrandom::fill(&mut nonce).map_err(SealError::Randomness)?;
         let mut plain = Vec::with_capacity(BASE + turn.bytes().len() + TAG);
         plain.extend_from_slice(&base_to_bytes(at));
         plain.extend_from_slice(turn.bytes());
         let sealed = cipher(&key)
             .encrypt(&nonce.into(), Payload { msg: &plain, aad: head })
-            .map_err(|_| Refused::TooLarge)?;
+            .map_err(|_| SealError::TooLarge)?;
         Ok([&nonce[..], &sealed].concat())
     })
 }
 
 /// Opens an envelope of ours. Everything in the record is either authenticated or what authenticates: the header
 /// line is associated data.
-pub(super) fn open(ring: &KeyRing, session: &SessionKey, turn: &Record) -> Result<Opened, Refused> {
-    let envelope = turn.envelope().filter(|envelope| envelope.coding == CODING).ok_or(Refused::Plain)?;
-    let id = envelope.key.filter(|id| is_key_id(id)).ok_or(Refused::NoKey)?;
-    let key = ring.opening(id, session).ok_or_else(|| Refused::UnknownKey(id.to_owned()))?;
-    let broken = || Refused::Broken(id.to_owned());
+pub(super) fn open(ring: &KeyRing, session: &SessionKey, turn: &Record) -> Result<Opened, SealError> {
+    let envelope = turn.envelope().filter(|envelope| envelope.coding == CODING).ok_or(SealError::Plain)?;
+    let id = envelope.key.filter(|id| is_key_id(id)).ok_or(SealError::NoKey)?;
+    let key = ring.opening(id, session).ok_or_else(|| SealError::UnknownKey(id.to_owned()))?;
+    let broken = || SealError::Broken(id.to_owned());
     let (nonce, sealed) = envelope.body.split_first_chunk::<NONCE>().ok_or_else(broken)?;
     let plain = cipher(&key)
         .decrypt(nonce.into(), Payload { msg: sealed, aad: envelope.head })
         .map_err(|_| broken())?;
     let base = base_from_bytes(plain.first_chunk().ok_or_else(broken)?);
     let record = Bytes::from(plain).slice(BASE..);
-    Ok(Opened { turn: turn.disclose(record, session.digest()).map_err(Refused::Record)?, base })
+    Ok(Opened { turn: turn.disclose(record, session.digest()).map_err(SealError::Record)?, base })
 }
 
 fn cipher(key: &Subkey) -> XChaCha20Poly1305 {

@@ -12,9 +12,9 @@ use crate::{
         Appended, Cursor, Erased, Loaded, PrincipalPage, PrincipalSummary, ReadOptions, RecordPage, Records,
         Retention, Scope, SessionPage, SessionSummary,
         erasure::FURTHER,
-        head::{Head, Place},
+        head::{CursorPlace, Head},
         retention::{expiry_time, system_time},
-        trim::{self, Kept},
+        trim::{self, KeptRecords},
     },
 };
 
@@ -330,9 +330,9 @@ impl Session {
 
     pub(super) fn load(&self, after: Option<&Cursor>) -> Loaded {
         let skip = match self.head.place(after) {
-            Place::Unknown => None,
-            Place::Start => Some(0),
-            Place::After(count, id) => {
+            CursorPlace::Unknown => None,
+            CursorPlace::Start => Some(0),
+            CursorPlace::After(count, id) => {
                 let skip = (count - self.head.trimmed) as usize;
                 self.log.records().get(skip - 1).filter(|turn| turn.id() == id).map(|_| skip)
             }
@@ -385,7 +385,7 @@ impl Session {
     /// How many of the oldest records are past the bounds.
     fn excess(&self, retention: &Retention) -> u64 {
         let (records, bytes) = self.size();
-        let kept = Kept { records, bytes, before_newest_exchange: self.before_newest_exchange() };
+        let kept = KeptRecords { records, bytes, before_newest_exchange: self.before_newest_exchange() };
         let turns = self.log.records();
         let look = |at: u64| {
             let record = turns.get(at as usize);

@@ -37,7 +37,7 @@ pub enum OpenProblem {
     Timeout,
     /// No connection could be made, or the server refused something.
     #[error("{0}")]
-    Server(#[source] Said),
+    Server(#[source] PostgresError),
     /// The server is older than PostgreSQL 14.
     #[error("the server is PostgreSQL {0}; 14 or newer is needed")]
     TooOld(String),
@@ -65,7 +65,7 @@ pub enum OpenProblem {
 /// What the server or the connection said, without what may hold a session's data: a database error's
 /// details, hints and queries are left out.
 #[derive(Debug)]
-pub struct Said(String);
+pub struct PostgresError(String);
 
 impl OpenError {
     /// What is wrong.
@@ -87,15 +87,15 @@ impl Error for OpenError {
     }
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Error for Said {}
+impl Error for PostgresError {}
 
-impl Said {
+impl PostgresError {
     fn of(error: &tokio_postgres::Error) -> Self {
         let Some(refusal) = error.as_db_error() else {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -121,7 +121,7 @@ impl From<OpenProblem> for OpenFailure {
 
 impl From<tokio_postgres::Error> for OpenFailure {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self(OpenProblem::Server(Said::of(&error)))
+        Self(OpenProblem::Server(PostgresError::of(&error)))
     }
 }
 
@@ -130,7 +130,7 @@ impl From<PoolError> for OpenFailure {
         match error {
             PoolError::Backend(error) => error.into(),
             PoolError::Timeout(_) => Self(OpenProblem::Timeout),
-            other => Self(OpenProblem::Server(Said(other.to_string()))),
+            other => Self(OpenProblem::Server(PostgresError(other.to_string()))),
         }
     }
 }
@@ -145,15 +145,15 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
                 Some(StoreErrorKind::Conflict) => StoreErrorKind::Conflict,
                 _ => StoreErrorKind::Unavailable,
             };
-            StoreError::with_source(kind, Said::of(&error))
+            StoreError::with_source(kind, PostgresError::of(&error))
         }
-        other => StoreError::with_source(StoreErrorKind::Other, Said(other.to_string())),
+        other => StoreError::with_source(StoreErrorKind::Other, PostgresError(other.to_string())),
     }
 }
 
 /// The error for callers when an attempt did nothing, and why.
 pub(super) fn unavailable(why: &str) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Unavailable, Said(why.to_owned()))
+    StoreError::with_source(StoreErrorKind::Unavailable, PostgresError(why.to_owned()))
 }
 
 /// The error for callers whose statement failed.
@@ -163,12 +163,12 @@ pub(super) fn store_error(error: tokio_postgres::Error) -> StoreError {
         None if is_lost(&error) => StoreErrorKind::Timeout,
         None => StoreErrorKind::Other,
     };
-    StoreError::with_source(kind, Said::of(&error))
+    StoreError::with_source(kind, PostgresError::of(&error))
 }
 
 /// The answer cannot be read.
 pub(super) fn unreadable(error: tokio_postgres::Error) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Corrupt, Said::of(&error))
+    StoreError::with_source(StoreErrorKind::Corrupt, PostgresError::of(&error))
 }
 
 pub(super) fn damaged(error: RecordError) -> StoreError {

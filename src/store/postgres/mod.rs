@@ -134,7 +134,7 @@ mod sweep;
 mod tls;
 mod url;
 
-pub use error::{OpenError, OpenProblem, Said};
+pub use error::{OpenError, OpenProblem, PostgresError};
 pub use options::{Migrated, PostgresBuilder};
 
 use std::{fmt, sync::Arc, time::Duration};

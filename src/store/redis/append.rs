@@ -9,8 +9,8 @@ use super::{
     Shared,
     error::{damaged, unexpected},
     hex::hex,
-    layout::{CREATED, HEAD, Log, TIME, frame_of, head_line, turn_id},
-    log_ends::{End, Rest},
+    layout::{CREATED, HEAD, LogHeader, TIME, frame_of, head_line, turn_id},
+    log_ends::{HeaderRest, LogEnd},
     millis, read,
     script::{self, Invocation},
 };
@@ -30,13 +30,13 @@ struct Next {
     frame: Vec<u8>,
     cursor: Cursor,
     /// What else the header says; nothing for no log.
-    rest: Option<Rest>,
+    rest: Option<HeaderRest>,
 }
 
 impl Next {
     fn of_none(key: &SessionKey, turn: &Record) -> Self {
         let cursor = Cursor { epoch: Epoch::random(), count: 1, newest: Some(turn.id()) };
-        let log = Rest {
+        let log = HeaderRest {
             fresh: true,
             trimmed: 0,
             at: 0,
@@ -52,7 +52,7 @@ impl Next {
         Self { known: Vec::new(), size: 0, header, frame: frame_of(turn, 0), cursor, rest: None }
     }
 
-    fn of(key: &SessionKey, at: &Cursor, turn: &Record, end: End, rest: &Rest) -> Self {
+    fn of(key: &SessionKey, at: &Cursor, turn: &Record, end: LogEnd, rest: &HeaderRest) -> Self {
         let cursor = Cursor { count: at.count + 1, newest: Some(turn.id()), ..*at };
         let next = rest.with(turn, end.end);
         Self {
@@ -66,7 +66,7 @@ impl Next {
     }
 }
 
-impl Rest {
+impl HeaderRest {
     /// What the header says with one more turn, which begins there.
     fn with(self, turn: &Record, place: usize) -> Self {
         let (opens, model, title) =
@@ -93,7 +93,7 @@ impl Shared {
             let time = u64::try_from(time).map_err(|_| unexpected())?;
             if let Some(rest) = next.rest {
                 let (last, end) = (next.size, next.size + next.frame.len());
-                let end = End { head: HEAD, last, end, rest: Some(Rest { at: time, ..rest }) };
+                let end = LogEnd { head: HEAD, last, end, rest: Some(HeaderRest { at: time, ..rest }) };
                 self.ends.put(turn.id(), end, at.newest);
             }
             self.list_apart(key, time).await;
@@ -105,7 +105,7 @@ impl Shared {
             return Ok(Appended::Gone);
         }
         let (status, before, header): (u8, String, Vec<u8>) = read(value)?;
-        let log = Log::read(&header, key.digest()).map_err(damaged)?;
+        let log = LogHeader::read(&header, key.digest()).map_err(damaged)?;
         self.list_apart(key, log.at).await;
         if status != 1 {
             return Ok(Appended::AlreadyThere(log.cursor));
@@ -132,7 +132,7 @@ impl Shared {
             Parent::At(place) => place.turn == newest,
         };
         let kept = at.count.checked_sub(rest.trimmed)?;
-        let bytes = end.end.checked_sub(rest.first)? + Log::FRAME + turn.bytes().len() + 1;
+        let bytes = end.end.checked_sub(rest.first)? + LogHeader::FRAME + turn.bytes().len() + 1;
         let fits = !self.retention.is_exceeded_by(kept + 1, bytes as u64);
         // Ids grow with time: one that is higher than every other was never here.
         (continues && fits && turn.id() > newest).then(|| Next::of(key, at, turn, end, &rest))

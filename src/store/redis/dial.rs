@@ -15,7 +15,7 @@ use super::{
     sentinels::{Master, Sentinels},
     server::{address, client, connect, info, tcp},
     tls::Tls,
-    url::{Host, Place, Query, RedisUrl},
+    url::{Deployment, Host, Query, RedisUrl},
 };
 
 /// A connection that any number of calls share. Its driver task owns the socket, so that a call that is
@@ -80,19 +80,19 @@ impl Dialer {
     pub(super) fn new(url: &RedisUrl, tls: Option<Tls>, limits: Limits) -> RedisResult<Self> {
         let settings = settings(url.user.as_deref(), url.password.as_deref(), url.db);
         match &url.place {
-            Place::Server(host) => {
+            Deployment::Server(host) => {
                 let info = info(address(host, tls.is_some()), settings)?;
                 Ok(Self::Server(Box::new(client(info, tls.as_ref())?)))
             }
-            Place::Socket(path) => {
+            Deployment::Socket(path) => {
                 let info = info(ConnectionAddr::Unix(path.clone()), settings)?;
                 Ok(Self::Server(Box::new(client(info, None)?)))
             }
-            Place::Cluster(hosts) => {
+            Deployment::Cluster(hosts) => {
                 let client = cluster(hosts, settings, tls, limits)?;
                 Ok(Self::Cluster(Box::new(client), limits.attempt))
             }
-            Place::Sentinel { sentinels, master } => {
+            Deployment::Sentinel { sentinels, master } => {
                 let Query { sentinel_user, sentinel_password, .. } = &url.query;
                 let ask = self::settings(sentinel_user.as_deref(), sentinel_password.as_deref(), 0);
                 let sentinels = sentinels

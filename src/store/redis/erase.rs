@@ -13,8 +13,8 @@ use super::{
     Shared,
     error::unexpected,
     hex::hex,
-    layout::Log,
-    link::Ask,
+    layout::LogHeader,
+    link::RedisCall,
     millis, read,
     script::{self, Invocation},
     sessions::AT_ONCE,
@@ -67,7 +67,7 @@ impl Shared {
         age: std::time::Duration,
         page: &Page,
     ) -> Result<Erased, StoreError> {
-        let (now, _) = self.link().call(&Ask::Command(&redis::cmd("TIME")), self.limits).await?;
+        let (now, _) = self.link().call(&RedisCall::Command(&redis::cmd("TIME")), self.limits).await?;
         let (seconds, micros): (u64, u64) = read(now)?;
         let before = (seconds * 1_000_000 + micros).saturating_sub(millis(age).saturating_mul(1000));
         self.erase(&Which::Before(namespace, before), page).await
@@ -120,7 +120,7 @@ impl Shared {
         }
         let mut slots = redis::cmd("CLUSTER");
         slots.arg("SLOTS");
-        let (value, _) = self.link().call(&Ask::Slot(0, &slots), self.limits).await?;
+        let (value, _) = self.link().call(&RedisCall::Slot(0, &slots), self.limits).await?;
         let mut servers: BTreeMap<(String, u16), u16> = BTreeMap::new();
         for range in read::<Vec<Value>>(value)? {
             let range: Vec<Value> = read(range)?;
@@ -144,7 +144,7 @@ impl Shared {
         };
         let mut scan = redis::cmd("SCAN");
         scan.arg(at.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS);
-        let (value, _) = self.link().call(&Ask::Slot(at.slot, &scan), self.limits).await?;
+        let (value, _) = self.link().call(&RedisCall::Slot(at.slot, &scan), self.limits).await?;
         let (cursor, names): (u64, Vec<Vec<u8>>) = read(value)?;
         let names = names.iter().filter_map(|name| std::str::from_utf8(name).ok());
         let keys: Vec<SessionKey> = names.filter_map(|name| self.keys.session(name)).collect();
@@ -163,9 +163,9 @@ impl Shared {
     async fn is_before(&self, key: &SessionKey, before: u64) -> Result<bool, StoreError> {
         let mut header = redis::cmd("GETRANGE");
         header.arg(self.keys.log(key)).arg(0).arg(HEADER_BYTES - 1);
-        match self.link().call(&Ask::Command(&header), self.limits).await {
+        match self.link().call(&RedisCall::Command(&header), self.limits).await {
             Ok((Value::BulkString(value), _)) => {
-                Ok(Log::read(&value, key.digest()).is_ok_and(|log| log.kept > 0 && log.at < before))
+                Ok(LogHeader::read(&value, key.digest()).is_ok_and(|log| log.kept > 0 && log.at < before))
             }
             Ok(_) => Ok(false),
             Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(false),

@@ -5,7 +5,7 @@
 //! server's time of the one that reads the log's header itself.
 //! Without it: every turn goes through `lua/append.lua`, which is right as well, and this file only reads.
 //! Held by: `a_header_says_what_is_read_from_it`, below, and `a_log_is_the_same_whoever_worked_it_out` in
-//! `tests/store_redis/server.rs`.
+//! `tests/stores/redis/server.rs`.
 
 use std::{iter, ops::Range};
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     hex::{Hex, hex, unhex},
-    log_ends::{End, Rest},
+    log_ends::{HeaderRest, LogEnd},
 };
 use crate::{
     history::{Record, RecordError, RecordId},
@@ -45,7 +45,7 @@ struct Header<'a> {
 }
 
 /// A header that was read and is of the session that was asked for.
-pub(super) struct Log {
+pub(super) struct LogHeader {
     pub(super) cursor: Cursor,
     pub(super) kept: u64,
     /// Microseconds since 1970.
@@ -54,10 +54,10 @@ pub(super) struct Log {
     pub(super) first: usize,
     head: usize,
     last: usize,
-    rest: Option<Rest>,
+    rest: Option<HeaderRest>,
 }
 
-impl Log {
+impl LogHeader {
     /// The length of a frame's line, its line feed included.
     pub(super) const FRAME: usize = FRAME;
 
@@ -82,14 +82,14 @@ impl Log {
         let Header { fresh, trimmed, at, created, ids, first, head, last, opened, model, title, .. } = header;
         let as_written = header.v == "1.0" && head == HEAD && header.highest == header.newest;
         let fresh = fresh == 1;
-        let rest = Rest { fresh, trimmed, at, created, ids, first, opened, model, title };
+        let rest = HeaderRest { fresh, trimmed, at, created, ids, first, opened, model, title };
         Ok(Self { cursor, kept, at, created, first, head, last, rest: as_written.then_some(rest) })
     }
 
     /// Where the log ends, if the record of its newest turn has this length.
-    pub(super) fn end(&self, record: usize) -> End {
+    pub(super) fn end(&self, record: usize) -> LogEnd {
         let Self { head, last, rest, .. } = *self;
-        End { head, last, end: last + FRAME + record + 1, rest }
+        LogEnd { head, last, end: last + FRAME + record + 1, rest }
     }
 
     /// The turns of these frames. `known` tells how many of the log's turns stand before them.
@@ -171,7 +171,7 @@ pub(super) const CREATED: Range<usize> = 194..210;
 
 /// The header's line of a log whose newest turn is at this cursor, and has the highest id of all; `last` is where
 /// it begins.
-pub(super) fn head_line(session: KeyDigest, cursor: &Cursor, rest: &Rest, last: usize) -> Vec<u8> {
+pub(super) fn head_line(session: KeyDigest, cursor: &Cursor, rest: &HeaderRest, last: usize) -> Vec<u8> {
     let newest = newest_hex(cursor.newest);
     let mut line = Vec::with_capacity(HEAD);
     let number = |line: &mut Vec<u8>, name: &str, value: u64, width: usize| {
@@ -248,14 +248,14 @@ mod tests {
             let ids = number as usize;
             let (at, created) = (17 + number, 5 + number);
             let (trimmed, first, opened, model, title) = (1_000, 500, 4_000, 4_500, 600);
-            let rest = Rest { fresh, trimmed, at, created, ids, first, opened, model, title };
+            let rest = HeaderRest { fresh, trimmed, at, created, ids, first, opened, model, title };
             let line = head_line(session, &cursor, &rest, 5_000);
             assert_eq!(line.len(), HEAD);
             let time = |range| std::str::from_utf8(&line[range]).unwrap().trim_start().parse();
             assert_eq!((time(TIME), time(CREATED)), (Ok(at), Ok(created)), "where its times stand");
-            let log = Log::read(&line, session).unwrap();
+            let log = LogHeader::read(&line, session).unwrap();
             assert_eq!((log.cursor, log.kept, log.at), (cursor, 234, rest.at));
-            let end = End { head: HEAD, last: 5_000, end: 5_000 + FRAME + 20 + 1, rest: Some(rest) };
+            let end = LogEnd { head: HEAD, last: 5_000, end: 5_000 + FRAME + 20 + 1, rest: Some(rest) };
             assert_eq!(log.end(20), end);
         }
     }

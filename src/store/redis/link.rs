@@ -49,7 +49,7 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 const MISSED_AFTER: Duration = Duration::from_millis(400);
 
 /// What is asked.
-pub(super) enum Ask<'a> {
+pub(super) enum RedisCall<'a> {
     Command(&'a Cmd),
     /// Commands that are sent together; the answer is an array of theirs.
     Together(&'a redis::Pipeline),
@@ -113,7 +113,7 @@ enum Outcome {
 }
 
 /// A connection that gave an answer, so that it can be given up if the answer was wrong.
-pub(super) struct Used(u64);
+pub(super) struct UsedConnection(u64);
 
 impl Link {
     pub(super) fn new(
@@ -132,7 +132,11 @@ impl Link {
     /// Asks until there is an answer or the time is over.
     ///
     /// What is asked must do no harm when it is done twice: an attempt whose connection broke may have been.
-    pub(super) async fn call(&self, ask: &Ask<'_>, limits: Limits) -> Result<(Value, Used), StoreError> {
+    pub(super) async fn call(
+        &self,
+        ask: &RedisCall<'_>,
+        limits: Limits,
+    ) -> Result<(Value, UsedConnection), StoreError> {
         let deadline = Instant::now() + limits.call;
         let mut pauses = backoff();
         let mut perhaps_done = false;
@@ -146,7 +150,7 @@ impl Link {
             let in_cluster = matches!(connection, Connection::Cluster(_));
             let until = deadline.min(Instant::now() + limits.attempt);
             let error = match self.attempt(generation, connection, ask, until).await {
-                Some(Outcome::Answered(value)) => return Ok((value, Used(generation))),
+                Some(Outcome::Answered(value)) => return Ok((value, UsedConnection(generation))),
                 Some(Outcome::Failed(error)) => Some(error),
                 Some(Outcome::Unreplicated) | None => None,
             };
@@ -166,7 +170,7 @@ impl Link {
                 }
                 Some(Verdict::Later) => perhaps_done |= in_cluster,
                 Some(Verdict::Foreign) => {
-                    self.distrust(&Used(generation));
+                    self.distrust(&UsedConnection(generation));
                     return Err(damaged(RecordError::Foreign));
                 }
                 Some(Verdict::Never(StoreErrorKind::Other)) if perhaps_done => {
@@ -198,7 +202,7 @@ impl Link {
 
     /// The answer that came over this connection was to another question, or so it seems: nothing else over it
     /// can be trusted.
-    pub(super) fn distrust(&self, used: &Used) {
+    pub(super) fn distrust(&self, used: &UsedConnection) {
         tracing::error!("a session store connection gave another session's record: it is dropped");
         self.give_up(used.0);
     }
@@ -225,16 +229,22 @@ impl Link {
         &self,
         generation: u64,
         connection: Connection,
-        ask: &Ask<'_>,
+        ask: &RedisCall<'_>,
         until: Instant,
     ) -> Option<Outcome> {
         let in_cluster = matches!(connection, Connection::Cluster(_));
-        let missed = Missed { link: self, generation, in_cluster, since: Instant::now(), end: End::Dropped };
+        let missed = UnansweredAttempt {
+            link: self,
+            generation,
+            in_cluster,
+            since: Instant::now(),
+            end: AttemptEnd::Dropped,
+        };
         let outcome = timeout_at(until, ask.send(connection)).await.ok();
         missed.end(match &outcome {
-            None => End::Unanswered,
-            Some(Outcome::Failed(error)) if verdict(error) == Verdict::Lost => End::Unanswered,
-            Some(_) => End::Answered,
+            None => AttemptEnd::Unanswered,
+            Some(Outcome::Failed(error)) if verdict(error) == Verdict::Lost => AttemptEnd::Unanswered,
+            Some(_) => AttemptEnd::Answered,
         });
         outcome
     }
@@ -256,35 +266,36 @@ impl Link {
 }
 
 /// Counts an attempt that ends, or is dropped, without an answer.
-struct Missed<'a> {
+struct UnansweredAttempt<'a> {
     link: &'a Link,
     generation: u64,
     in_cluster: bool,
     since: Instant,
-    end: End,
+    end: AttemptEnd,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum AttemptEnd {
     Answered,
     Unanswered,
     Dropped,
 }
 
-impl Missed<'_> {
-    fn end(mut self, end: End) {
+impl UnansweredAttempt<'_> {
+    fn end(mut self, end: AttemptEnd) {
         self.end = end;
     }
 }
 
-impl Drop for Missed<'_> {
+impl Drop for UnansweredAttempt<'_> {
     fn drop(&mut self) {
         match self.end {
-            End::Answered => self.link.misses.store(0, Ordering::Relaxed),
-            End::Dropped if self.since.elapsed() < MISSED_AFTER => {}
+            AttemptEnd::Answered => self.link.misses.store(0, Ordering::Relaxed),
+            AttemptEnd::Dropped if self.since.elapsed() < MISSED_AFTER => {}
             // Its successor has nothing to do with what one that was given up did not answer.
-            End::Unanswered | End::Dropped if self.generation <= *self.link.broken.borrow() => {}
-            End::Unanswered | End::Dropped => {
+            AttemptEnd::Unanswered | AttemptEnd::Dropped if self.generation <= *self.link.broken.borrow() => {
+            }
+            AttemptEnd::Unanswered | AttemptEnd::Dropped => {
                 let in_a_row = self.link.misses.fetch_add(1, Ordering::Relaxed) + 1 >= MISSES;
                 let silence = || self.link.silence.lock().unwrap_or_else(PoisonError::into_inner);
                 if in_a_row || self.in_cluster && silence().missed(Instant::now()) {
@@ -296,7 +307,7 @@ impl Drop for Missed<'_> {
     }
 }
 
-impl Ask<'_> {
+impl RedisCall<'_> {
     async fn send(&self, mut connection: Connection) -> Outcome {
         let answer = match self {
             Self::Command(cmd) => connection.command(cmd).await,

@@ -7,9 +7,9 @@ use super::{
     Shared,
     error::{damaged, unexpected},
     hex::hex,
-    layout::{self, Log, frame_line, newest_hex},
-    link::{Ask, Link, Used},
-    log_ends::{End, LogEnds},
+    layout::{self, LogHeader, frame_line, newest_hex},
+    link::{Link, RedisCall, UsedConnection},
+    log_ends::{LogEnd, LogEnds},
     millis,
     script::{self, Invocation},
 };
@@ -20,14 +20,14 @@ use crate::{
 };
 
 /// What a load found: the log's header, and frames.
-struct Found {
-    log: Log,
+struct FoundLog {
+    log: LogHeader,
     frames: Bytes,
     /// Whether the frames are what came after the cursor.
     known: bool,
 }
 
-impl Found {
+impl FoundLog {
     fn loaded(self, key: &SessionKey, after: Option<&Cursor>, ends: &LogEnds) -> Result<Loaded, RecordError> {
         let known = after.filter(|_| self.known);
         let turns = self.log.turns(&self.frames, key, known.map(|after| after.count))?;
@@ -35,7 +35,7 @@ impl Found {
             let end = self.log.end(newest.bytes().len());
             ends.put(newest.id(), end, known.and_then(|after| after.newest));
         }
-        let Log { cursor, kept, .. } = self.log;
+        let LogHeader { cursor, kept, .. } = self.log;
         Ok(Loaded { cursor, records: turns.into(), from_start: !self.known, trimmed: cursor.count - kept })
     }
 }
@@ -81,7 +81,7 @@ impl Shared {
             .arg(options.from.min(MOST_TURNS))
             .arg(options.max_records.max(1))
             .arg(options.max_bytes.min(MOST_TURNS));
-        let (value, used) = link.call(&Ask::Script(&read), self.limits).await?;
+        let (value, used) = link.call(&RedisCall::Script(&read), self.limits).await?;
         if matches!(value, Value::Nil) {
             return Ok(RecordPage::unknown());
         }
@@ -125,18 +125,18 @@ impl Shared {
         link: &Link,
         key: &SessionKey,
         after: &Cursor,
-        end: End,
+        end: LogEnd,
     ) -> Result<Option<Loaded>, StoreError> {
         let name = self.keys.log(key);
         let mut ranges = redis::pipe();
         for (from, to) in [
             (0, end.head as i64 - 1),
-            (end.last as i64, (end.last + Log::FRAME) as i64 - 1),
+            (end.last as i64, (end.last + LogHeader::FRAME) as i64 - 1),
             (end.end as i64 - 1, -1),
         ] {
             ranges.cmd("GETRANGE").arg(&name).arg(from).arg(to);
         }
-        let (value, used) = match link.call(&Ask::Together(ranges.ignore_errors()), self.limits).await {
+        let (value, used) = match link.call(&RedisCall::Together(ranges.ignore_errors()), self.limits).await {
             Err(error) if !error.is_transient() => return Ok(None),
             answer => answer?,
         };
@@ -149,7 +149,7 @@ impl Shared {
         if header.is_empty() {
             return Ok(Some(Loaded::unknown(Some(after))));
         }
-        let log = match Log::read(&header, key.digest()) {
+        let log = match LogHeader::read(&header, key.digest()) {
             Ok(log) => log,
             Err(RecordError::Foreign) => {
                 link.distrust(&used);
@@ -161,13 +161,13 @@ impl Shared {
             && (log.cursor.count > after.count || log.cursor == *after)
             && after.count > log.cursor.count - log.kept
             && frame_line(&line, 0).is_some_and(|(id, len)| {
-                Some(id) == after.newest && end.last + Log::FRAME + len + 1 == end.end
+                Some(id) == after.newest && end.last + LogHeader::FRAME + len + 1 == end.end
             });
         // The line feed that ends the record: the log is no shorter than it was.
         if !of_this_log || !frames.starts_with(b"\n") {
             return Ok(None);
         }
-        let found = Found { log, frames: Bytes::from(frames).slice(1..), known: true };
+        let found = FoundLog { log, frames: Bytes::from(frames).slice(1..), known: true };
         match found.loaded(key, Some(after), &self.ends) {
             Ok(loaded) => Ok(Some(loaded)),
             Err(_) => Ok(None),
@@ -175,10 +175,14 @@ impl Shared {
     }
 
     /// All of a log, without a script: the server need not copy it twice.
-    async fn whole(&self, link: &Link, key: &SessionKey) -> Result<(Option<Found>, Used), StoreError> {
+    async fn whole(
+        &self,
+        link: &Link,
+        key: &SessionKey,
+    ) -> Result<(Option<FoundLog>, UsedConnection), StoreError> {
         let mut get = redis::cmd("GET");
         get.arg(self.keys.log(key));
-        let (value, used) = link.call(&Ask::Command(&get), self.limits).await?;
+        let (value, used) = link.call(&RedisCall::Command(&get), self.limits).await?;
         let found = match value {
             Value::Nil => None,
             Value::BulkString(bytes) => {
@@ -186,7 +190,7 @@ impl Shared {
                 if log.first > bytes.len() {
                     return Err(damaged(RecordError::Malformed("the log is cut off")));
                 }
-                Some(Found { frames: Bytes::from(bytes).slice(log.first..), log, known: false })
+                Some(FoundLog { frames: Bytes::from(bytes).slice(log.first..), log, known: false })
             }
             _ => return Err(unexpected()),
         };
@@ -199,7 +203,7 @@ impl Shared {
         key: &SessionKey,
         after: Option<&Cursor>,
         refresh: bool,
-    ) -> Result<(Option<Found>, Used), StoreError> {
+    ) -> Result<(Option<FoundLog>, UsedConnection), StoreError> {
         let start = Cursor::start_of(Epoch::UNBORN);
         let cursor = after.unwrap_or(&start);
         let load = Invocation::new(&script::LOAD, &[self.keys.log(key)])
@@ -208,7 +212,7 @@ impl Shared {
             .arg(after.map_or(-1, |after| i64::try_from(after.count).unwrap_or(i64::MAX)))
             .arg(newest_hex(cursor.newest))
             .arg(if refresh { millis(self.retention.ttl) } else { 0 });
-        let (value, used) = link.call(&Ask::Script(&load), self.limits).await?;
+        let (value, used) = link.call(&RedisCall::Script(&load), self.limits).await?;
         if matches!(value, Value::Nil) {
             return Ok((None, used));
         }
@@ -216,14 +220,20 @@ impl Shared {
         match <[Value; 3]>::try_from(parts) {
             Ok([Value::BulkString(header), Value::Int(known), Value::BulkString(frames)]) => {
                 let log = self.header(&header, key, link, &used)?;
-                Ok((Some(Found { log, frames: frames.into(), known: known == 1 }), used))
+                Ok((Some(FoundLog { log, frames: frames.into(), known: known == 1 }), used))
             }
             Ok(_) | Err(_) => Err(unexpected()),
         }
     }
 
-    fn header(&self, value: &[u8], key: &SessionKey, link: &Link, used: &Used) -> Result<Log, StoreError> {
-        Log::read(value, key.digest()).map_err(|error| {
+    fn header(
+        &self,
+        value: &[u8],
+        key: &SessionKey,
+        link: &Link,
+        used: &UsedConnection,
+    ) -> Result<LogHeader, StoreError> {
+        LogHeader::read(value, key.digest()).map_err(|error| {
             if matches!(error, RecordError::Foreign) {
                 link.distrust(used);
             }

@@ -17,7 +17,7 @@ use crate::history::RecordId;
 
 /// Where a log's newest turn stands. All in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
+pub(super) struct LogEnd {
     /// The length of the log's header.
     pub(super) head: usize,
     /// Where the newest turn's frame begins.
@@ -25,12 +25,12 @@ pub(super) struct End {
     /// Where it ends.
     pub(super) end: usize,
     /// What else the header says; nothing where this version would not have written all of it.
-    pub(super) rest: Option<Rest>,
+    pub(super) rest: Option<HeaderRest>,
 }
 
 /// What a log's header says beside its cursor and where the log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rest {
+pub(super) struct HeaderRest {
     /// Whether no deletion stands before the log's first turn.
     pub(super) fresh: bool,
     /// How many of its turns are kept no more.
@@ -60,13 +60,13 @@ pub(super) struct LogEnds(Mutex<Generations>);
 /// When the young ones have reached the limit, they become the old ones.
 #[derive(Default)]
 struct Generations {
-    young: HashMap<RecordId, End>,
-    old: HashMap<RecordId, End>,
+    young: HashMap<RecordId, LogEnd>,
+    old: HashMap<RecordId, LogEnd>,
 }
 
 impl LogEnds {
     /// Where the log ends whose newest turn this was.
-    pub(super) fn of(&self, newest: RecordId) -> Option<End> {
+    pub(super) fn of(&self, newest: RecordId) -> Option<LogEnd> {
         let mut known = self.known();
         if let Some(end) = known.young.get(&newest) {
             return Some(*end);
@@ -77,7 +77,7 @@ impl LogEnds {
     }
 
     /// Keeps where a log ends, and forgets where it ended before.
-    pub(super) fn put(&self, newest: RecordId, end: End, before: Option<RecordId>) {
+    pub(super) fn put(&self, newest: RecordId, end: LogEnd, before: Option<RecordId>) {
         let mut known = self.known();
         for turn in [Some(newest), before].into_iter().flatten() {
             known.young.remove(&turn);
@@ -92,7 +92,7 @@ impl LogEnds {
 }
 
 impl Generations {
-    fn put(&mut self, newest: RecordId, end: End) {
+    fn put(&mut self, newest: RecordId, end: LogEnd) {
         if self.young.len() >= LOGS {
             self.old = mem::take(&mut self.young);
         }
@@ -108,8 +108,8 @@ mod tests {
         RecordId::from_bytes((number as u128).to_be_bytes())
     }
 
-    fn end(number: usize) -> End {
-        End { head: 1, last: number, end: number + 1, rest: None }
+    fn end(number: usize) -> LogEnd {
+        LogEnd { head: 1, last: number, end: number + 1, rest: None }
     }
 
     #[test]

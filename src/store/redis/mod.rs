@@ -117,7 +117,7 @@ use self::{
     hex::hex,
     keys::Keys,
     limits::Limits,
-    link::{Ask, Link, Replicas},
+    link::{Link, RedisCall, Replicas},
     log_ends::LogEnds,
     script::Invocation,
 };
@@ -232,11 +232,11 @@ impl Shared {
 
     async fn write(&self, script: &Invocation) -> Result<Value, StoreError> {
         let answer = match self.replicas {
-            None => self.link().call(&Ask::Script(script), self.limits).await?,
+            None => self.link().call(&RedisCall::Script(script), self.limits).await?,
             Some(replicas) => {
                 let next = self.next.fetch_add(1, Ordering::Relaxed);
                 let link = &self.waiting[next % self.waiting.len()];
-                link.call(&Ask::Replicated(script, replicas), self.limits).await?
+                link.call(&RedisCall::Replicated(script, replicas), self.limits).await?
             }
         };
         Ok(answer.0)

@@ -16,7 +16,7 @@ use super::{
     link::{Link, Replicas},
     log_ends::LogEnds,
     tls::{Certificates, Tls},
-    url::{Place, RedisUrl},
+    url::{Deployment, RedisUrl},
 };
 use crate::store::{Retention, StoreError, StoreErrorKind};
 
@@ -189,13 +189,13 @@ impl RedisBuilder {
                 waiting: links(replicas.map_or(0, |_| self.connections.get())),
                 next: AtomicUsize::new(0),
                 ends: self.ends,
-                keys: Keys::new(prefix, matches!(url.place, Place::Cluster(_))),
+                keys: Keys::new(prefix, matches!(url.place, Deployment::Cluster(_))),
                 retention: self.retention,
                 listed: self.listed,
                 limits,
                 replicas,
-                in_cluster: matches!(url.place, Place::Cluster(_)),
-                fails_over: matches!(url.place, Place::Cluster(_) | Place::Sentinel { .. }),
+                in_cluster: matches!(url.place, Deployment::Cluster(_)),
+                fails_over: matches!(url.place, Deployment::Cluster(_) | Deployment::Sentinel { .. }),
                 logged: std::sync::Mutex::default(),
                 stop: stop.clone(),
                 tasks: tasks.clone(),

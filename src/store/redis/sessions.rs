@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use super::{
     Shared,
     error::{damaged, unexpected},
-    layout::Log,
+    layout::LogHeader,
     limits::Limits,
-    link::Ask,
+    link::RedisCall,
     millis, read,
     script::{self, Invocation},
 };
@@ -105,7 +105,7 @@ impl Shared {
             .arg(millis(self.retention.ttl))
             .arg(self.listed.get())
             .arg(self.sweeps());
-        if let Err(error) = self.link().call(&Ask::Script(&list), self.brief()).await {
+        if let Err(error) = self.link().call(&RedisCall::Script(&list), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "a session is not listed until its next turn");
         }
     }
@@ -118,7 +118,7 @@ impl Shared {
             .arg(time)
             .arg(millis(self.retention.ttl))
             .arg(self.sweeps());
-        if let Err(error) = self.link().call(&Ask::Script(&enlist), self.brief()).await {
+        if let Err(error) = self.link().call(&RedisCall::Script(&enlist), self.brief()).await {
             tracing::warn!(%error, session = %key.digest(), "a principal is not listed until its next turn");
         }
     }
@@ -145,7 +145,7 @@ impl Shared {
     /// Takes a member off a listing unless it moved after this time; whether any is left.
     async fn take_off(&self, listing: String, member: &str, time: u64) -> Result<bool, StoreError> {
         let unlist = Invocation::new(&script::UNLIST, &[listing]).arg(member).arg(time);
-        let (left, _) = self.link().call(&Ask::Script(&unlist), self.brief()).await?;
+        let (left, _) = self.link().call(&RedisCall::Script(&unlist), self.brief()).await?;
         Ok(read::<u64>(left)? > 0)
     }
 
@@ -210,7 +210,7 @@ impl Shared {
             .arg("LIMIT")
             .arg(0)
             .arg(limit + SAME_TIME);
-        let (value, _) = self.link().call(&Ask::Command(&range), self.limits).await?;
+        let (value, _) = self.link().call(&RedisCall::Command(&range), self.limits).await?;
         let members: Vec<(String, f64)> = read(value)?;
         let members = members.into_iter().map(|(principal, place)| Active { place: place as u64, principal });
         Ok(members.filter(|found| after.is_none_or(|after| found < after)).take(limit).collect())
@@ -235,7 +235,7 @@ impl Shared {
             .arg("LIMIT")
             .arg(0)
             .arg(limit);
-        let (value, _) = self.link().call(&Ask::Command(&range), self.limits).await?;
+        let (value, _) = self.link().call(&RedisCall::Command(&range), self.limits).await?;
         let members: Vec<(Vec<u8>, f64)> = read(value)?;
         members
             .into_iter()
@@ -274,7 +274,7 @@ impl Shared {
                 }
             }
         }
-        if gone && let Err(error) = self.link().call(&Ask::Script(&unlist), self.limits).await {
+        if gone && let Err(error) = self.link().call(&RedisCall::Script(&unlist), self.limits).await {
             tracing::warn!(%error, "what is no more could not be taken off a listing");
         }
         Ok(())
@@ -288,15 +288,15 @@ impl Shared {
             tracing::warn!(%error, session = %key.digest(), "a session that cannot be read is left out of a listing");
             Ok(Look::Unreadable)
         };
-        let (value, used) = match link.call(&Ask::Script(&look), self.limits).await {
+        let (value, used) = match link.call(&RedisCall::Script(&look), self.limits).await {
             Ok((Value::Nil, _)) => return Ok(Look::Gone),
             Ok(answer) => answer,
             Err(error) if error.kind() == StoreErrorKind::Corrupt => return unreadable(&error),
             Err(error) => return Err(error),
         };
         let (header, left, bytes, model, title): (Vec<u8>, i64, u64, Vec<u8>, Vec<u8>) = read(value)?;
-        match Log::read(&header, key.digest()) {
-            Ok(Log { kept: 0, .. }) => Ok(Look::Gone),
+        match LogHeader::read(&header, key.digest()) {
+            Ok(LogHeader { kept: 0, .. }) => Ok(Look::Gone),
             Ok(log) => Ok(Look::There(SessionSummary {
                 id: listed.id.clone(),
                 turns: log.kept,

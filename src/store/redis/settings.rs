@@ -10,7 +10,7 @@ use super::{
     error::is_in_cluster,
     hex,
     limits::Limits,
-    link::Ask,
+    link::RedisCall,
     script::{self, Invocation},
 };
 use crate::{
@@ -57,7 +57,7 @@ impl Shared {
     async fn setting(&self, name: &str) -> Result<Option<Vec<String>>, StoreError> {
         let mut get = redis::cmd("CONFIG");
         get.arg("GET").arg(name);
-        match self.link().call(&Ask::Every(&get), self.limits).await {
+        match self.link().call(&RedisCall::Every(&get), self.limits).await {
             Ok((value, _)) => {
                 let mut values = Vec::new();
                 collect(&value, name, &mut values);
@@ -83,9 +83,9 @@ impl Shared {
             .arg("0");
         let mut wait = redis::cmd("WAIT");
         wait.arg(0).arg(1);
-        let mut asks = vec![Ask::Script(&load)];
+        let mut asks = vec![RedisCall::Script(&load)];
         if self.replicas.is_some() {
-            asks.push(Ask::Command(&wait));
+            asks.push(RedisCall::Command(&wait));
         }
         for ask in asks {
             match self.link().call(&ask, limits).await {

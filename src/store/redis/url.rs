@@ -24,7 +24,7 @@ use percent_encoding::percent_decode_str;
 /// `redis://:secret@host`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
-    pub(super) place: Place,
+    pub(super) place: Deployment,
     pub(super) tls: bool,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
@@ -33,7 +33,7 @@ pub struct RedisUrl {
 }
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Deployment {
     Server(Host),
     Socket(PathBuf),
     Cluster(Vec<Host>),
@@ -107,20 +107,20 @@ impl FromStr for RedisUrl {
         let (user, password, rest) = credentials(rest)?;
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (place, db) = match kind {
-            "" => (Place::Server(host(hosts, 6379)?), path),
-            "cluster" => (Place::Cluster(all(hosts, 6379)?), path),
+            "" => (Deployment::Server(host(hosts, 6379)?), path),
+            "cluster" => (Deployment::Cluster(all(hosts, 6379)?), path),
             "sentinel" => {
                 let (master, db) = path.split_once('/').unwrap_or((path, ""));
                 let master = unescape(master)?;
                 if master.is_empty() {
                     return Err(InvalidRedisUrl::Master);
                 }
-                (Place::Sentinel { sentinels: all(hosts, 26379)?, master }, db)
+                (Deployment::Sentinel { sentinels: all(hosts, 26379)?, master }, db)
             }
             _ => return Err(InvalidRedisUrl::Scheme),
         };
         let db = database(db)?;
-        if db != 0 && matches!(place, Place::Cluster(_)) {
+        if db != 0 && matches!(place, Deployment::Cluster(_)) {
             return Err(InvalidRedisUrl::Database);
         }
         Ok(Self { place, tls, user, password, db, query })
@@ -135,7 +135,7 @@ fn socket(rest: &str, query: Query) -> Result<RedisUrl, InvalidRedisUrl> {
     if path.is_empty() {
         return Err(InvalidRedisUrl::Host);
     }
-    Ok(RedisUrl { place: Place::Socket(path.into()), tls: false, user, password, db: 0, query })
+    Ok(RedisUrl { place: Deployment::Socket(path.into()), tls: false, user, password, db: 0, query })
 }
 
 type Credentials<'a> = (Option<String>, Option<String>, &'a str);
@@ -212,10 +212,10 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "rediss" } else { "redis" };
         match &self.place {
-            Place::Socket(path) => return write!(f, "unix:{}", path.display()),
-            Place::Server(host) => write!(f, "{scheme}://{host}")?,
-            Place::Cluster(hosts) => write!(f, "{scheme}-cluster://{}", joined(hosts))?,
-            Place::Sentinel { sentinels, master } => {
+            Deployment::Socket(path) => return write!(f, "unix:{}", path.display()),
+            Deployment::Server(host) => write!(f, "{scheme}://{host}")?,
+            Deployment::Cluster(hosts) => write!(f, "{scheme}-cluster://{}", joined(hosts))?,
+            Deployment::Sentinel { sentinels, master } => {
                 write!(f, "{scheme}-sentinel://{}/{master}", joined(sentinels))?;
             }
         }

@@ -159,7 +159,7 @@ pub(super) fn records(
 }
 
 /// Looks at turns from the oldest on, in the order that the chain does not have: in parts that end with a sixteenth.
-pub(super) struct Oldest<'a> {
+pub(super) struct OldestTurns<'a> {
     connection: &'a Connection,
     session: &'a Session,
     /// Number, bytes and whether it opens an exchange, of some turns in a row.
@@ -169,7 +169,7 @@ pub(super) struct Oldest<'a> {
 const SIZE: &str = "
     SELECT previous, coalesce(length(record), 0), opens FROM turns WHERE place = ?1 AND session = ?2 AND seq = ?3";
 
-impl<'a> Oldest<'a> {
+impl<'a> OldestTurns<'a> {
     pub(super) fn new(connection: &'a Connection, session: &'a Session) -> Self {
         Self { connection, session, part: Vec::new() }
     }

@@ -27,7 +27,7 @@ pub(super) struct Checkpoints {
     /// Which file was opened.
     file: FileId,
     limits: Limits,
-    running: Option<JoinHandle<Result<(), Trouble>>>,
+    running: Option<JoinHandle<Result<(), CheckpointError>>>,
     /// Pages that are to be in the write-ahead log before the next step.
     due: u64,
 }
@@ -46,11 +46,11 @@ pub(super) struct Limits {
 pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
 
 /// What stands in the way of a checkpoint. The log still holds what was not moved.
-pub(super) type Trouble = Box<dyn Error + Send + Sync>;
+pub(super) type CheckpointError = Box<dyn Error + Send + Sync>;
 
 /// The write-ahead log, in pages.
 #[derive(Debug, Clone, Copy)]
-struct Log {
+struct Wal {
     pages: u64,
     /// The number of them that are in the file, too.
     moved: u64,
@@ -67,7 +67,7 @@ impl Checkpoints {
 
     /// Does what is to be done now; to be called between transactions. A failed sync is to
     /// [close](super::writer::Writer::fail) the store, anything else is tried again when the log has grown further.
-    pub(super) fn tend(&mut self, connection: &Connection) -> Result<(), Trouble> {
+    pub(super) fn tend(&mut self, connection: &Connection) -> Result<(), CheckpointError> {
         if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
             self.finish(connection)?;
         }
@@ -92,7 +92,7 @@ impl Checkpoints {
 
     /// Waits for what runs, and moves the rest: all of it where what ran did not succeed. After a failed sync it moves
     /// nothing, and neither may the [connection](super::writer::Writer::fail) when it is closed.
-    pub(super) fn end(&mut self, connection: &Connection) -> Result<(), Trouble> {
+    pub(super) fn end(&mut self, connection: &Connection) -> Result<(), CheckpointError> {
         if let Err(trouble) = self.wait()
             && is_fatal(&trouble)
         {
@@ -103,12 +103,12 @@ impl Checkpoints {
     }
 
     /// Waits for what runs.
-    pub(super) fn wait(&mut self) -> Result<(), Trouble> {
+    pub(super) fn wait(&mut self) -> Result<(), CheckpointError> {
         let ended = self.running.take().map(JoinHandle::join);
         ended.unwrap_or(Ok(Ok(()))).unwrap_or_else(|_| Err("the checkpoint's thread panicked".into()))
     }
 
-    fn begin(&self) -> std::io::Result<JoinHandle<Result<(), Trouble>>> {
+    fn begin(&self) -> std::io::Result<JoinHandle<Result<(), CheckpointError>>> {
         let (path, file) = (self.path.clone(), self.file.clone());
         thread::Builder::new().name("sqlite-checkpoint".to_owned()).spawn(move || {
             let connection = schema::open_beside(&path)?;
@@ -117,7 +117,7 @@ impl Checkpoints {
         })
     }
 
-    fn finish(&mut self, connection: &Connection) -> Result<(), Trouble> {
+    fn finish(&mut self, connection: &Connection) -> Result<(), CheckpointError> {
         let Err(trouble) = self.wait() else { return self.start_over(connection) };
         // First of all: whatever else fails must not hide it.
         if is_fatal(&trouble) {
@@ -133,7 +133,7 @@ impl Checkpoints {
     }
 
     /// Moves what is left, so that the next transaction writes the log from its start.
-    fn start_over(&mut self, connection: &Connection) -> Result<(), Trouble> {
+    fn start_over(&mut self, connection: &Connection) -> Result<(), CheckpointError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if !checkpoint(connection, "PRAGMA wal_checkpoint(RESTART)")?.busy {
@@ -151,20 +151,20 @@ impl Checkpoints {
     }
 
     /// Where the log is to be when what did not succeed is tried again.
-    fn later(&self, log: Log) -> u64 {
+    fn later(&self, log: Wal) -> u64 {
         self.limits.begin.max(log.pages + self.limits.begin / 4)
     }
 }
 
 /// Whether the checkpoint failed in a way after which nothing can be trusted.
-pub(super) fn is_fatal(trouble: &Trouble) -> bool {
+pub(super) fn is_fatal(trouble: &CheckpointError) -> bool {
     trouble.downcast_ref().is_some_and(is_failed_sync)
 }
 
 /// Moves the log, and what was written meanwhile, until little is left. None of this waits for others or lets others
 /// wait. SQLite syncs the file at the end of a round in which nothing was written, as happens in the short ones soon;
 /// the writer finds little to sync then.
-fn rounds(connection: &Connection) -> Result<(), Trouble> {
+fn rounds(connection: &Connection) -> Result<(), CheckpointError> {
     for round in 1..=MOST_ROUNDS {
         let log = checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
         let left = look(connection)?.left();
@@ -178,19 +178,19 @@ fn rounds(connection: &Connection) -> Result<(), Trouble> {
 }
 
 /// How long the log is.
-fn look(connection: &Connection) -> rusqlite::Result<Log> {
+fn look(connection: &Connection) -> rusqlite::Result<Wal> {
     checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)")
 }
 
-fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<Log> {
+fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<Wal> {
     connection.prepare_cached(pragma)?.query_row([], |row| {
         // -1 where SQLite has not looked: there is no log yet, or another connection is at it.
         let pages = |column| row.get(column).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
-        Ok(Log { busy: row.get::<_, i64>(0)? != 0, pages: pages(1)?, moved: pages(2)? })
+        Ok(Wal { busy: row.get::<_, i64>(0)? != 0, pages: pages(1)?, moved: pages(2)? })
     })
 }
 
-impl Log {
+impl Wal {
     fn left(self) -> u64 {
         self.pages.saturating_sub(self.moved)
     }
@@ -247,7 +247,7 @@ pub(super) mod tests {
         connection.execute("INSERT INTO pages VALUES (zeroblob(4000))", []).unwrap();
     }
 
-    fn write_to(connection: &Connection, pages: u64) -> Log {
+    fn write_to(connection: &Connection, pages: u64) -> Wal {
         loop {
             write(connection);
             let log = look(connection).unwrap();

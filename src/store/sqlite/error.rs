@@ -55,25 +55,25 @@ pub enum OpenProblem {
     },
     /// The file is damaged.
     #[error("the file is damaged")]
-    Corrupt(#[source] Said),
+    Corrupt(#[source] SqliteError),
     /// The file system does not support what WAL mode needs: a network share, as a rule.
     #[error("the file system does not support WAL mode")]
     NoWal,
     /// Another process kept the file locked.
     #[error("another process keeps the file locked")]
-    Locked(#[source] Said),
+    Locked(#[source] SqliteError),
     /// No thread could be started.
     #[error("its threads could not be started: {0}")]
     Threads(#[source] io::Error),
     /// Anything else.
     #[error("SQLite says: {0}")]
-    Sqlite(#[source] Said),
+    Sqlite(#[source] SqliteError),
 }
 
 /// What SQLite says of a failure.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Said(rusqlite::Error);
+pub struct SqliteError(rusqlite::Error);
 
 impl OpenError {
     pub(super) fn new(path: &Path, problem: OpenProblem) -> Self {
@@ -108,12 +108,14 @@ impl From<rusqlite::Error> for OpenFailure {
     fn from(error: rusqlite::Error) -> Self {
         Self(match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => OpenProblem::NotADatabase,
-            Some(ErrorCode::DatabaseCorrupt) => OpenProblem::Corrupt(Said(error)),
+            Some(ErrorCode::DatabaseCorrupt) => OpenProblem::Corrupt(SqliteError(error)),
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 OpenProblem::ReadOnly
             }
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenProblem::Locked(Said(error)),
-            _ => OpenProblem::Sqlite(Said(error)),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                OpenProblem::Locked(SqliteError(error))
+            }
+            _ => OpenProblem::Sqlite(SqliteError(error)),
         })
     }
 }

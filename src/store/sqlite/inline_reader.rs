@@ -18,11 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::reader::{Answer, Most, Reader};
+use super::reader::{LoadAnswer, LoadLimit, Reader};
 use crate::{session::SessionKey, store::Cursor};
 
 /// What is read on the caller's thread at most: the turns of a request or two since the last load.
-const LITTLE: Most = Most { turns: 4, bytes: 64 * 1024 };
+const LITTLE: LoadLimit = LoadLimit { turns: 4, bytes: 64 * 1024 };
 
 /// A load that took longer has waited for the disk.
 const SLOW: Duration = Duration::from_millis(1);
@@ -59,7 +59,7 @@ impl InlineReader {
     }
 
     /// The answer, or `None` where a thread is to give it.
-    pub(super) fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Option<Answer> {
+    pub(super) fn load(&self, key: &SessionKey, after: Option<&Cursor>) -> Option<LoadAnswer> {
         let started = Instant::now();
         let lent = self.lend(started)?;
         let answer = lent.reader.as_ref()?.load(key, after, LITTLE);
@@ -80,14 +80,14 @@ impl InlineReader {
         state.readers.clear();
     }
 
-    fn lend(&self, now: Instant) -> Option<Lent<'_>> {
+    fn lend(&self, now: Instant) -> Option<LentReader<'_>> {
         let mut state = self.state();
         if state.closed || state.not_before.is_some_and(|not_before| now < not_before) {
             return None;
         }
         let reader = state.readers.pop()?;
         state.lent += 1;
-        Some(Lent { from: self, reader: Some(reader), took: None })
+        Some(LentReader { from: self, reader: Some(reader), took: None })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,19 +110,19 @@ impl State {
 }
 
 /// A reader that goes back where it came from, whatever happens.
-struct Lent<'a> {
+struct LentReader<'a> {
     from: &'a InlineReader,
     reader: Option<Reader>,
     took: Option<Duration>,
 }
 
-impl Lent<'_> {
+impl LentReader<'_> {
     fn give_back(mut self, took: Duration) {
         self.took = Some(took);
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for LentReader<'_> {
     fn drop(&mut self) {
         let mut state = self.from.state();
         state.readers.extend(self.reader.take());

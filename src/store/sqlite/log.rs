@@ -6,7 +6,7 @@
 use rusqlite::{Connection, ToSql, params, params_from_iter};
 
 use super::{
-    chain::{self, Oldest},
+    chain::{self, OldestTurns},
     error::store_error,
     schema::SLOT,
     session::{self, Session, count, find},
@@ -18,7 +18,7 @@ use crate::{
         Appended, Cursor, Erased, Page, Retention, Scope, StoreError, StoreErrorKind,
         erasure::{FURTHER, UnknownPage},
         head::Head,
-        trim::{self, Excess, Kept},
+        trim::{self, Excess, KeptRecords},
     },
 };
 
@@ -57,7 +57,7 @@ pub(super) fn append(
     retention: &Retention,
 ) -> Result<Appended, StoreError> {
     let expires = retention.session_expiry(now);
-    let mut after = After {
+    let mut after = RowUpdate {
         now,
         expires,
         sweep: sweep_at(expires, now),
@@ -119,16 +119,16 @@ pub(super) fn append(
 fn excess(
     connection: &Connection,
     session: &Session,
-    after: &After<'_>,
+    after: &RowUpdate<'_>,
     retention: &Retention,
 ) -> rusqlite::Result<Excess> {
     let Head { count, trimmed, .. } = session.head;
-    let kept = Kept {
+    let kept = KeptRecords {
         records: count - trimmed,
         bytes: after.bytes,
         before_newest_exchange: after.opened.saturating_sub(trimmed + 1),
     };
-    let mut oldest = Oldest::new(connection, session);
+    let mut oldest = OldestTurns::new(connection, session);
     kept.excess(retention, |at| oldest.look(trimmed + 1 + at))
 }
 
@@ -140,7 +140,7 @@ pub(super) fn delete(
     retention: &Retention,
 ) -> Result<(), StoreError> {
     let found = find(connection, key).map_err(store_error)?;
-    let after = After::deletion(now, retention);
+    let after = RowUpdate::deletion(now, retention);
     match found {
         Some(session) => bury(connection, &session, &after).map_err(store_error),
         None => create(connection, key, &Head::tombstone(), &after).map(drop).map_err(store_error),
@@ -148,7 +148,7 @@ pub(super) fn delete(
 }
 
 /// Removes a session's turns, and makes its row a tombstone.
-fn bury(connection: &Connection, session: &Session, after: &After<'_>) -> rusqlite::Result<()> {
+fn bury(connection: &Connection, session: &Session, after: &RowUpdate<'_>) -> rusqlite::Result<()> {
     clear(connection, session)?;
     write(connection, REWRITE, &Head::tombstone(), 0, after, &[&session.row])
 }
@@ -161,7 +161,7 @@ pub(super) fn delete_principal(
     now: i64,
     retention: &Retention,
 ) -> rusqlite::Result<Erased> {
-    let after = After::deletion(now, retention);
+    let after = RowUpdate::deletion(now, retention);
     let found: Vec<Session> = connection
         .prepare_cached(
             "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
@@ -183,12 +183,12 @@ pub(super) fn delete_principal(
 
 /// Where an expiry goes on: a session's slot and row.
 #[derive(Clone, Copy)]
-pub(super) struct OldestFirst {
+pub(super) struct ExpiryPlace {
     slot: i64,
     row: i64,
 }
 
-impl OldestFirst {
+impl ExpiryPlace {
     pub(super) fn of(page: &Page) -> Result<Self, StoreError> {
         let Some(after) = &page.after else { return Ok(Self { slot: -1, row: 0 }) };
         let parts = after.split_once('-').map(|(slot, row)| (slot.parse(), row.parse()));
@@ -205,7 +205,7 @@ pub(super) fn expire(
     connection: &Connection,
     namespace: &str,
     before: i64,
-    after: OldestFirst,
+    after: ExpiryPlace,
     most: usize,
 ) -> rusqlite::Result<Erased> {
     let look = connection
@@ -305,7 +305,7 @@ fn forget(connection: &Connection, row: i64) -> rusqlite::Result<()> {
 }
 
 /// What a session's row is to say after a change, beside its head.
-struct After<'a> {
+struct RowUpdate<'a> {
     now: i64,
     expires: i64,
     sweep: i64,
@@ -317,7 +317,7 @@ struct After<'a> {
     title: Option<&'a str>,
 }
 
-impl After<'_> {
+impl RowUpdate<'_> {
     fn deletion(now: i64, retention: &Retention) -> Self {
         let expires = retention.tombstone_expiry(now);
         let sweep = sweep_at(expires, now);
@@ -348,7 +348,7 @@ fn create(
     connection: &Connection,
     key: &SessionKey,
     head: &Head,
-    after: &After<'_>,
+    after: &RowUpdate<'_>,
 ) -> rusqlite::Result<i64> {
     let touched: i64 = match head.count {
         0 => 0,
@@ -367,7 +367,7 @@ fn touch(
     session: &Session,
     head: &Head,
     place: i64,
-    after: &After<'_>,
+    after: &RowUpdate<'_>,
 ) -> rusqlite::Result<()> {
     let indexed = slot(head, place) != slot(&session.head, session.touched) || after.sweep != session.sweep;
     write(connection, if indexed { REWRITE } else { TOUCH }, head, place, after, &[&session.row])
@@ -379,7 +379,7 @@ fn write(
     statement: &str,
     head: &Head,
     touched: i64,
-    after: &After<'_>,
+    after: &RowUpdate<'_>,
     which: &[&dyn ToSql],
 ) -> rusqlite::Result<()> {
     let values = params![

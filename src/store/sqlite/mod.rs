@@ -63,7 +63,7 @@ mod setup;
 mod transaction;
 mod writer;
 
-pub use error::{OpenError, OpenProblem, Said};
+pub use error::{OpenError, OpenProblem, SqliteError};
 pub use options::SqliteBuilder;
 pub use setup::Synchronous;
 
@@ -77,7 +77,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::{
     inline_reader::InlineReader,
-    log::OldestFirst,
+    log::ExpiryPlace,
     queue::{Queue, closed},
     reader::{Question, Read},
     writer::{Done, Work, Write},
@@ -194,7 +194,7 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn expire(&self, namespace: &str, age: Duration, page: &Page) -> Result<Erased, StoreError> {
-        let after = OldestFirst::of(page)?;
+        let after = ExpiryPlace::of(page)?;
         let before = retention::before(self.handle.clock.now(), age);
         let (namespace, most) = (namespace.to_owned(), most(page));
         self.erase(Work::Expire { namespace, before, after, most }).await

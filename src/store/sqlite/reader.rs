@@ -27,7 +27,7 @@ use crate::{
         Cursor, Loaded, Page, PrincipalPage, PrincipalSummary, ReadOptions, RecordPage, Retention, Scope,
         SessionPage, SessionSummary, StoreError, StoreErrorKind,
         erasure::place,
-        head::{Head, Place},
+        head::{CursorPlace, Head},
         retention::{Clock, expiry_time, system_time},
     },
 };
@@ -39,13 +39,13 @@ pub(super) struct Read {
 }
 
 pub(super) enum Question {
-    Load { key: SessionKey, after: Option<Cursor>, answer: oneshot::Sender<Result<Answer, StoreError>> },
+    Load { key: SessionKey, after: Option<Cursor>, answer: oneshot::Sender<Result<LoadAnswer, StoreError>> },
     Read { key: SessionKey, options: ReadOptions, answer: oneshot::Sender<Result<RecordPage, StoreError>> },
     Sessions { scope: Scope, page: Page, answer: oneshot::Sender<Result<SessionPage, StoreError>> },
     Principals { namespace: String, page: Page, answer: oneshot::Sender<Result<PrincipalPage, StoreError>> },
 }
 
-pub(super) struct Answer {
+pub(super) struct LoadAnswer {
     pub(super) loaded: Loaded,
     /// The expiry that the load is to give the session.
     pub(super) refresh: Option<i64>,
@@ -61,13 +61,13 @@ pub(super) struct Reader {
 
 /// How much one load may read.
 #[derive(Clone, Copy)]
-pub(super) struct Most {
+pub(super) struct LoadLimit {
     pub(super) turns: u64,
     /// Of one turn.
     pub(super) bytes: usize,
 }
 
-impl Most {
+impl LoadLimit {
     const ALL: Self = Self { turns: u64::MAX, bytes: usize::MAX };
 }
 
@@ -92,7 +92,7 @@ impl Reader {
         // The caller may have left: before the work, which is then spared, or since.
         match read.question {
             Question::Load { key, after, answer } if !answer.is_closed() => {
-                let whole = || self.load(&key, after.as_ref(), Most::ALL)?.ok_or_else(corrupt);
+                let whole = || self.load(&key, after.as_ref(), LoadLimit::ALL)?.ok_or_else(corrupt);
                 let _ = answer.send(refused.and_then(|()| whole()));
             }
             Question::Read { key, options, answer } if !answer.is_closed() => {
@@ -116,15 +116,15 @@ impl Reader {
         &self,
         key: &SessionKey,
         after: Option<&Cursor>,
-        most: Most,
-    ) -> Result<Option<Answer>, StoreError> {
+        most: LoadLimit,
+    ) -> Result<Option<LoadAnswer>, StoreError> {
         self.is_still_there()?;
         let now = self.clock.now();
         // So that the head and the turns are of one moment.
         at_one_moment(&self.connection, |connection| {
             let found = session::find(connection, key).map_err(store_error)?;
             let Some(session) = found.filter(|session| session.expires > now) else {
-                return Ok(Some(Answer { loaded: Loaded::unknown(after), refresh: None }));
+                return Ok(Some(LoadAnswer { loaded: Loaded::unknown(after), refresh: None }));
             };
             let Some((from_start, turns)) = turns(connection, key, &session, after, most)? else {
                 return Ok(None);
@@ -132,7 +132,7 @@ impl Reader {
             let refresh = self.retention.refreshed(session.expires, now).filter(|_| session.head.count > 0);
             let (cursor, trimmed) = (session.head.cursor(), session.head.trimmed);
             let loaded = Loaded { cursor, records: turns.into(), from_start, trimmed };
-            Ok(Some(Answer { loaded, refresh }))
+            Ok(Some(LoadAnswer { loaded, refresh }))
         })
     }
 
@@ -302,18 +302,18 @@ fn turns(
     key: &SessionKey,
     session: &Session,
     after: Option<&Cursor>,
-    most: Most,
+    most: LoadLimit,
 ) -> Result<Option<(bool, Vec<Record>)>, StoreError> {
     let Head { count, trimmed, newest, .. } = session.head;
     let known = match session.head.place(after) {
-        Place::Unknown => None,
-        Place::Start => Some((0, None)),
-        Place::After(known, id) if known == count => (Some(id) == newest).then_some((known, newest)),
-        Place::After(known, id) => Some((known, Some(id))),
+        CursorPlace::Unknown => None,
+        CursorPlace::Start => Some((0, None)),
+        CursorPlace::After(known, id) if known == count => (Some(id) == newest).then_some((known, newest)),
+        CursorPlace::After(known, id) => Some((known, Some(id))),
     };
     if let Some((known, id)) = known {
         match newer(connection, key, session, known, most)? {
-            Some(Newer { turns, before }) if before == id => return Ok(Some((false, turns))),
+            Some(NewerTurns { turns, before }) if before == id => return Ok(Some((false, turns))),
             Some(_) => {}
             None => return Ok(None),
         }
@@ -322,7 +322,7 @@ fn turns(
 }
 
 /// The end of a log.
-struct Newer {
+struct NewerTurns {
     turns: Vec<Record>,
     /// The turn before them, if it is known.
     before: Option<RecordId>,
@@ -334,12 +334,12 @@ fn newer(
     key: &SessionKey,
     session: &Session,
     skipped: u64,
-    most: Most,
-) -> Result<Option<Newer>, StoreError> {
+    most: LoadLimit,
+) -> Result<Option<NewerTurns>, StoreError> {
     let Head { count, newest, .. } = session.head;
     let expected = count - skipped;
     if expected == 0 {
-        return Ok(Some(Newer { turns: Vec::new(), before: newest }));
+        return Ok(Some(NewerTurns { turns: Vec::new(), before: newest }));
     }
     if expected > most.turns {
         return Ok(None);
@@ -349,7 +349,7 @@ fn newer(
     let turns = decode(records, key)?;
     let whole = turns.len() as u64 == expected && turns.last().map(Record::id) == newest;
     // A reader without this limit finds out whether the rest is too large or damaged.
-    if whole { Ok(Some(Newer { turns, before })) } else { Ok(None) }
+    if whole { Ok(Some(NewerTurns { turns, before })) } else { Ok(None) }
 }
 
 fn decode(records: Vec<(RecordId, Bytes)>, key: &SessionKey) -> Result<Vec<Record>, StoreError> {

@@ -118,7 +118,7 @@ pub(super) fn open_writer(path: &Path, setup: &Setup) -> Result<Connection, Open
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?; // see `checkpoints`
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    if known != Known::Current {
+    if known != FileContent::Current {
         create(&mut connection)?;
     }
     if let Some(bytes) = setup.max_bytes {
@@ -180,22 +180,22 @@ fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenFailur
 
 /// What the file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum FileContent {
     Nothing,
     Current,
 }
 
 /// Whether the file holds our schema; an empty file holds none. Any other is refused before it is touched.
-fn identify(connection: &Connection) -> Result<Known, OpenFailure> {
+fn identify(connection: &Connection) -> Result<FileContent, OpenFailure> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (application, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(Known::Current),
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(FileContent::Current),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(OpenProblem::NewerSchema { found, known: SCHEMA_VERSION }.into())
         }
-        (0, 0) if objects == 0 => Ok(Known::Nothing),
+        (0, 0) if objects == 0 => Ok(FileContent::Nothing),
         _ => Err(OpenProblem::OtherProgram.into()),
     }
 }
@@ -221,7 +221,7 @@ fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<(), Open
 /// Makes the schema; another process may have done so since, or be about it.
 fn create(connection: &mut Connection) -> Result<(), OpenFailure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if identify(&transaction)? == Known::Current {
+    if identify(&transaction)? == FileContent::Current {
         return Ok(());
     }
     transaction.execute_batch(SCHEMA)?;

@@ -11,11 +11,11 @@ use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::oneshot;
 
 use super::{
-    checkpoints::{self, Checkpoints, Trouble},
+    checkpoints::{self, CheckpointError, Checkpoints},
     error::{is_busy, is_failed_sync, store_error},
     file::FileId,
     inline_reader::InlineReader,
-    log::{self, OldestFirst},
+    log::{self, ExpiryPlace},
     queue::{Popped, Queue, closed},
     reader::Read,
     transaction::{Failed, apart, together, within},
@@ -39,7 +39,7 @@ pub(super) enum Work {
     Delete { key: SessionKey },
     Refresh { key: SessionKey, expires: i64 },
     DeletePrincipal { scope: Scope, most: usize },
-    Expire { namespace: String, before: i64, after: OldestFirst, most: usize },
+    Expire { namespace: String, before: i64, after: ExpiryPlace, most: usize },
 }
 
 pub(super) enum Done {
@@ -137,7 +137,7 @@ impl Writer {
 
     /// Closes the store where a checkpoint failed so that nothing can be trusted: SQLite, too, is not to move the log then
     /// when the connection is closed. Warns of anything else.
-    fn heed(&mut self, checkpoint: Result<(), Trouble>, warning: &'static str) {
+    fn heed(&mut self, checkpoint: Result<(), CheckpointError>, warning: &'static str) {
         match checkpoint {
             Ok(()) => {}
             Err(trouble) if checkpoints::is_fatal(&trouble) => self.fail(Vec::new(), &trouble),

@@ -1,4 +1,8 @@
 //! A request in one pass: its messages and what must be known of them, if everything is as it should be.
+//!
+//! * What it saves: a pass for the body, one for its list of messages, and one for each message.
+//! * Without it: `step_by_step` reads the request, which is right as well, and finds what is wrong with one that is not.
+//! * What holds it: `what_is_read_at_once_is_what_is_read_step_by_step`, in `tests.rs`, which compares both ways.
 
 use std::fmt;
 
@@ -9,7 +13,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::found::{Found, MAX_MESSAGES};
+use super::message_members::{MAX_MESSAGES, MessageMembers};
 use crate::{
     history::Item,
     protocol::json::{
@@ -139,7 +143,7 @@ impl<'de> Visitor<'de> for OneMessage<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let Request { body, json } = self.request;
-        let mut found = Found::default();
+        let mut found = MessageMembers::default();
         let mut end = self.at;
         while let Some((Unescaped(key), value)) = map.next_entry::<_, &RawValue>()? {
             found.take(key.as_bytes(), value);

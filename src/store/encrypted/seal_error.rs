@@ -5,7 +5,7 @@ use crate::{
 
 /// Why a record was not sealed or opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum SealError {
     #[error("a stored record is not encrypted")]
     Plain,
     #[error("a stored record does not name its key")]
@@ -24,14 +24,14 @@ pub(super) enum Refused {
     Randomness(#[source] getrandom::Error),
 }
 
-impl From<Refused> for StoreError {
-    fn from(refused: Refused) -> Self {
+impl From<SealError> for StoreError {
+    fn from(refused: SealError) -> Self {
         let kind = match refused {
-            Refused::Record(error) => return error.into(),
-            Refused::Plain | Refused::UnknownKey(_) => StoreErrorKind::Conflict,
-            Refused::TooLarge => StoreErrorKind::TooLarge,
-            Refused::Randomness(_) => StoreErrorKind::Unavailable,
-            Refused::NoKey | Refused::Broken(_) | Refused::Misplaced => StoreErrorKind::Corrupt,
+            SealError::Record(error) => return error.into(),
+            SealError::Plain | SealError::UnknownKey(_) => StoreErrorKind::Conflict,
+            SealError::TooLarge => StoreErrorKind::TooLarge,
+            SealError::Randomness(_) => StoreErrorKind::Unavailable,
+            SealError::NoKey | SealError::Broken(_) | SealError::Misplaced => StoreErrorKind::Corrupt,
         };
         Self::with_source(kind, refused)
     }

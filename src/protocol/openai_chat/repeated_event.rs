@@ -1,4 +1,9 @@
 //! Events of a stream that are the one before with another text, as most are.
+//!
+//! * What it saves: a parser's run over such an event. Together with reading the others in one pass, it brought an event
+//!   from 13,000 instructions to 3,100 (`benches/README.md`, "What was found").
+//! * Without it: each event is parsed, which is right as well.
+//! * What holds it: `events_that_repeat_themselves_say_what_events_that_do_not_say`, below, which compares both ways.
 
 use crate::protocol::json::text;
 
@@ -7,7 +12,7 @@ use crate::protocol::json::text;
 /// An event is JSON, and a string in it can be any other string without anything else meaning something else. So
 /// an event that is the same around its text need not be parsed.
 #[derive(Default)]
-pub(super) struct Around {
+pub(super) struct RepeatedEvent {
     /// Up to the opening quote, which is in it. Empty if there was no such event.
     before: String,
     /// From the closing quote on.
@@ -17,7 +22,7 @@ pub(super) struct Around {
 /// Bytes around a text that are remembered at most. Providers send some 300.
 const MOST: usize = 4 * 1024;
 
-impl Around {
+impl RepeatedEvent {
     /// Remembers an event; `text` is the string literal in it.
     pub(super) fn set(&mut self, event: &str, text: &str) {
         let at = text::span(event, text);
@@ -54,7 +59,7 @@ mod tests {
 
     #[test]
     fn only_the_text_may_differ() {
-        let mut around = Around::default();
+        let mut around = RepeatedEvent::default();
         assert_eq!(around.text("\"\""), None);
         let event = r#"{"a":"b","c":1}"#;
         around.set(event, &event[5..8]);

@@ -17,7 +17,7 @@ use crate::{
 pub(super) const MAX_MESSAGES: usize = 65_536;
 
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(super) struct MessageMembers<'a> {
     role: Option<&'a RawValue>,
     content: Option<&'a RawValue>,
     tool_calls: Option<&'a RawValue>,
@@ -26,7 +26,7 @@ pub(super) struct Found<'a> {
     twice: bool,
 }
 
-impl<'a> Found<'a> {
+impl<'a> MessageMembers<'a> {
     pub(super) fn take(&mut self, key: &[u8], value: &'a RawValue) {
         let member = match key {
             b"role" => &mut self.role,
