@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use libfuzzer_sys::fuzz_target;
-use tower_session_memory::protocol::sse::{Item, Parser};
+use tower_session_memory::protocol::sse::{SseItem, Parser};
 
 #[path = "chunks.rs"]
 mod chunks;
@@ -21,12 +21,12 @@ fn parse(chunks: &[&[u8]], limit: usize) -> Vec<(u8, Vec<u8>, Vec<u8>)> {
     for chunk in chunks {
         let fed = parser.feed(chunk, |item| {
             found.push(match item {
-                Item::Opens { data, at } => {
+                SseItem::Opens { data, at } => {
                     assert!(at <= chunk.len());
                     (0, Vec::new(), data.to_vec())
                 }
-                Item::Unknown { name } => (1, name.to_vec(), Vec::new()),
-                Item::Event { name, data } => {
+                SseItem::Unknown { name } => (1, name.to_vec(), Vec::new()),
+                SseItem::Event { name, data } => {
                     assert!(name.len() + data.len() <= limit + 1);
                     (2, name.to_vec(), data.to_vec())
                 }

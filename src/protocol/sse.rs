@@ -11,13 +11,13 @@
 //!
 //! ```
 //! use std::ops::ControlFlow;
-//! use tower_session_memory::protocol::sse::{Item, Parser};
+//! use tower_session_memory::protocol::sse::{SseItem, Parser};
 //!
 //! let mut events = Vec::new();
 //! let mut parser = Parser::new(1024);
 //! for chunk in ["data: 1\r", "\n\r\nevent: x\nda", "ta: 2\n\n"] {
 //!     parser.feed(chunk.as_bytes(), |item| {
-//!         if let Item::Event { name, data } = item {
+//!         if let SseItem::Event { name, data } = item {
 //!             events.push((name.to_vec(), data.to_vec()));
 //!         }
 //!         ControlFlow::Continue(())
@@ -38,7 +38,7 @@ const BOM: [u8; 3] = [0xEF, 0xBB, 0xBF];
 /// `Debug` shows no content.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Item<'a> {
+pub enum SseItem<'a> {
     /// The first `data` line of an event has ended; the event itself may have more lines, or never end.
     ///
     /// For readers that act on a line before its blank line comes: some servers end a stream after `data: [DONE]`
@@ -112,7 +112,7 @@ impl Parser {
     pub fn feed(
         &mut self,
         bytes: &[u8],
-        mut on: impl FnMut(Item<'_>) -> ControlFlow<()>,
+        mut on: impl FnMut(SseItem<'_>) -> ControlFlow<()>,
     ) -> Result<(), EventTooLarge> {
         let mut at = self.skip_bom(bytes)?;
         // Where the pending event's only data line lies in `bytes`: it is copied only if it must outlive them.
@@ -176,7 +176,7 @@ impl Parser {
         bytes: &[u8],
         part: Range<usize>,
         here: &mut Option<Range<usize>>,
-        on: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+        on: &mut impl FnMut(SseItem<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, EventTooLarge> {
         if mem::take(&mut self.comment) {
             return Ok(ControlFlow::Continue(()));
@@ -197,7 +197,7 @@ impl Parser {
         bytes: &[u8],
         line: Line<'_>,
         here: &mut Option<Range<usize>>,
-        on: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+        on: &mut impl FnMut(SseItem<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, EventTooLarge> {
         let text = line.text(bytes);
         match text.first() {
@@ -216,7 +216,7 @@ impl Parser {
                     Line::Here(range) => *here = Some(range.start + value_at..range.end),
                     Line::Kept(_) => self.data.extend_from_slice(value),
                 }
-                return Ok(on(Item::Opens { data: value, at: line.start() }));
+                return Ok(on(SseItem::Opens { data: value, at: line.start() }));
             }
             b"data" => {
                 if let Some(first) = here.take() {
@@ -230,7 +230,7 @@ impl Parser {
                 self.name.extend_from_slice(value);
             }
             b"id" | b"retry" => {}
-            name => return Ok(on(Item::Unknown { name })),
+            name => return Ok(on(SseItem::Unknown { name })),
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -239,11 +239,11 @@ impl Parser {
         &mut self,
         bytes: &[u8],
         here: Option<Range<usize>>,
-        on: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+        on: &mut impl FnMut(SseItem<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let data = here.map_or(&self.data[..], |range| &bytes[range]);
         let flow = if mem::take(&mut self.has_data) {
-            on(Item::Event { name: &self.name, data })
+            on(SseItem::Event { name: &self.name, data })
         } else {
             ControlFlow::Continue(())
         };
@@ -263,7 +263,7 @@ impl fmt::Debug for Parser {
     }
 }
 
-impl fmt::Debug for Item<'_> {
+impl fmt::Debug for SseItem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opens { data, at } => {

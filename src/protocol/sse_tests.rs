@@ -14,9 +14,9 @@ fn parse(stream: &[u8], sizes: &[usize], limit: usize) -> Vec<String> {
         let end = stream.len().min(at + sizes.next().unwrap().max(1));
         let fed = parser.feed(&stream[at..end], |item| {
             said.push(match item {
-                Item::Opens { data, .. } => format!("opens {:?}", data.escape_ascii().to_string()),
-                Item::Unknown { name } => format!("unknown {:?}", name.escape_ascii().to_string()),
-                Item::Event { name, data } => {
+                SseItem::Opens { data, .. } => format!("opens {:?}", data.escape_ascii().to_string()),
+                SseItem::Unknown { name } => format!("unknown {:?}", name.escape_ascii().to_string()),
+                SseItem::Event { name, data } => {
                     format!(
                         "event {:?} {:?}",
                         name.escape_ascii().to_string(),
@@ -119,7 +119,7 @@ fn the_offset_of_a_line_is_where_it_starts_in_its_chunk() {
     for chunk in ["\u{feff}data: a\r", "\n\r\ndata: b\n", "\nda", "ta: c\n\n"] {
         parser
             .feed(chunk.as_bytes(), |item| {
-                if let Item::Opens { data, at } = item {
+                if let SseItem::Opens { data, at } = item {
                     starts.push((data.to_vec(), at));
                 }
                 ControlFlow::Continue(())

@@ -17,7 +17,7 @@ pub(crate) fn members<'a>(json: &'a str, each: impl FnMut(&'a RawValue, &'a RawV
         return None;
     }
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    deserializer.deserialize_map(Members(each)).ok()?;
+    deserializer.deserialize_map(MembersVisitor(each)).ok()?;
     deserializer.end().ok()
 }
 
@@ -126,9 +126,9 @@ fn low_byte(value: u32) -> u8 {
     value.to_le_bytes()[0]
 }
 
-struct Members<F>(F);
+struct MembersVisitor<F>(F);
 
-impl<'a, F: FnMut(&'a RawValue, &'a RawValue)> Visitor<'a> for Members<F> {
+impl<'a, F: FnMut(&'a RawValue, &'a RawValue)> Visitor<'a> for MembersVisitor<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use super::{
 use crate::protocol::json::text;
 use crate::protocol::{
     Recorder, Reply, ReplyLimits, Skip,
-    sse::{Item, Parser},
+    sse::{Parser, SseItem},
 };
 
 /// What the last line of a stream says, and nothing that is JSON begins with. Clients differ in how exact they
@@ -102,16 +102,20 @@ impl fmt::Debug for StreamReply {
 }
 
 /// Takes what the parser found; answers where the terminal line starts, if this is it.
-fn take(assembly: &mut Assembly, around: &mut RepeatedEvent, item: Item<'_>) -> Result<Option<usize>, Skip> {
+fn take(
+    assembly: &mut Assembly,
+    around: &mut RepeatedEvent,
+    item: SseItem<'_>,
+) -> Result<Option<usize>, Skip> {
     match item {
-        Item::Opens { data, at } if data.trim_ascii_start().starts_with(DONE) => return Ok(Some(at)),
+        SseItem::Opens { data, at } if data.trim_ascii_start().starts_with(DONE) => return Ok(Some(at)),
         // llama.cpp before September 2025 sent errors as a field of this name.
-        Item::Unknown { name: b"error" } | Item::Event { name: b"error", .. } => {
+        SseItem::Unknown { name: b"error" } | SseItem::Event { name: b"error", .. } => {
             return Err(Skip::ErrorFrame);
         }
         // As the official clients do: a byte that is no text costs that character, not the reply.
-        Item::Event { data, .. } => chunk(assembly, around, String::from_utf8_lossy(data).trim_ascii())?,
-        Item::Opens { .. } | Item::Unknown { .. } => {}
+        SseItem::Event { data, .. } => chunk(assembly, around, String::from_utf8_lossy(data).trim_ascii())?,
+        SseItem::Opens { .. } | SseItem::Unknown { .. } => {}
     }
     Ok(None)
 }

@@ -11,9 +11,9 @@ use redis::{
 };
 
 use super::{
-    limits::Limits,
     sentinels::{Master, Sentinels},
     server::{address, client, connect, info, tcp},
+    timeouts::Timeouts,
     tls::Tls,
     url::{Deployment, Host, Query, RedisUrl},
 };
@@ -77,7 +77,7 @@ pub(super) enum Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(url: &RedisUrl, tls: Option<Tls>, limits: Limits) -> RedisResult<Self> {
+    pub(super) fn new(url: &RedisUrl, tls: Option<Tls>, limits: Timeouts) -> RedisResult<Self> {
         let settings = settings(url.user.as_deref(), url.password.as_deref(), url.db);
         match &url.place {
             Deployment::Server(host) => {
@@ -141,7 +141,7 @@ fn cluster(
     hosts: &[Host],
     settings: RedisConnectionInfo,
     tls: Option<Tls>,
-    Limits { attempt, connect, .. }: Limits,
+    Timeouts { attempt, connect, .. }: Timeouts,
 ) -> RedisResult<ClusterClient> {
     let nodes = hosts
         .iter()

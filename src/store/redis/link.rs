@@ -30,8 +30,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     dial::{Connection, Dialer, Dialled},
     error::{Verdict, damaged, is_noscript, store_error, verdict},
-    limits::Limits,
     script::Invocation,
+    timeouts::Timeouts,
 };
 use crate::{
     history::RecordError,
@@ -118,7 +118,7 @@ pub(super) struct UsedConnection(u64);
 impl Link {
     pub(super) fn new(
         dialer: Arc<Dialer>,
-        limits: Limits,
+        limits: Timeouts,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
@@ -135,7 +135,7 @@ impl Link {
     pub(super) async fn call(
         &self,
         ask: &RedisCall<'_>,
-        limits: Limits,
+        limits: Timeouts,
     ) -> Result<(Value, UsedConnection), StoreError> {
         let deadline = Instant::now() + limits.call;
         let mut pauses = backoff();
@@ -188,7 +188,7 @@ impl Link {
 
     /// Waits for the first connection. A server that refuses the user, the password or the database is not asked
     /// again.
-    pub(super) async fn up(&self, limits: Limits) -> Result<(), StoreError> {
+    pub(super) async fn up(&self, limits: Timeouts) -> Result<(), StoreError> {
         let mut current = self.current.clone();
         let refused = |error: &Arc<RedisError>| matches!(verdict(error), Verdict::Never(_));
         let decided =

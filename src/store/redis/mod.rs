@@ -83,7 +83,6 @@ mod error;
 mod hex;
 mod keys;
 mod layout;
-mod limits;
 mod link;
 mod load;
 mod log_ends;
@@ -93,6 +92,7 @@ mod sentinels;
 mod server;
 mod sessions;
 mod settings;
+mod timeouts;
 mod tls;
 mod url;
 
@@ -116,10 +116,10 @@ use self::{
     error::unexpected,
     hex::hex,
     keys::Keys,
-    limits::Limits,
     link::{Link, RedisCall, Replicas},
     log_ends::LogEnds,
     script::Invocation,
+    timeouts::Timeouts,
 };
 use super::{
     Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
@@ -144,7 +144,7 @@ struct Shared {
     ends: Arc<LogEnds>,
     retention: Retention,
     listed: std::num::NonZeroUsize,
-    limits: Limits,
+    limits: Timeouts,
     replicas: Option<Replicas>,
     in_cluster: bool,
     /// Whether another server may take over without all that was acknowledged.

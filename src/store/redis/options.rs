@@ -12,9 +12,9 @@ use super::{
     OpenError, OpenProblem, RedisStore, Shared,
     dial::Dialer,
     keys::Keys,
-    limits::Limits,
     link::{Link, Replicas},
     log_ends::LogEnds,
+    timeouts::Timeouts,
     tls::{Certificates, Tls},
     url::{Deployment, RedisUrl},
 };
@@ -50,7 +50,7 @@ pub struct RedisBuilder {
     retention: Retention,
     listed: NonZeroUsize,
     connections: NonZeroUsize,
-    limits: Limits,
+    limits: Timeouts,
     replicas: u8,
     ends: Arc<LogEnds>,
 }
@@ -65,7 +65,7 @@ impl RedisBuilder {
             retention: Retention::default(),
             listed: const { NonZeroUsize::new(100_000).unwrap() },
             connections: const { NonZeroUsize::new(2).unwrap() },
-            limits: Limits {
+            limits: Timeouts {
                 connect: Duration::from_secs(2),
                 attempt: Duration::from_secs(2),
                 call: Duration::from_secs(5),
@@ -113,7 +113,7 @@ impl RedisBuilder {
     /// How long one attempt waits for an answer, and a call for all its attempts. Default: 2 and 5 seconds. An
     /// attempt without an answer may have been done, and is sent again.
     pub fn with_timeouts(mut self, attempt: Duration, call: Duration) -> Self {
-        self.limits = Limits { attempt, call: call.max(attempt), ..self.limits };
+        self.limits = Timeouts { attempt, call: call.max(attempt), ..self.limits };
         self
     }
 

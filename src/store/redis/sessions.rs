@@ -11,10 +11,10 @@ use super::{
     Shared,
     error::{damaged, unexpected},
     layout::LogHeader,
-    limits::Limits,
     link::RedisCall,
     millis, read,
     script::{self, Invocation},
+    timeouts::Timeouts,
 };
 use crate::{
     history::RecordError,
@@ -216,8 +216,8 @@ impl Shared {
         Ok(members.filter(|found| after.is_none_or(|after| found < after)).take(limit).collect())
     }
 
-    fn brief(&self) -> Limits {
-        Limits { call: self.limits.attempt / 2, ..self.limits }
+    fn brief(&self) -> Timeouts {
+        Timeouts { call: self.limits.attempt / 2, ..self.limits }
     }
 
     async fn listed(

@@ -9,9 +9,9 @@ use super::{
     OpenProblem, Shared,
     error::is_in_cluster,
     hex,
-    limits::Limits,
     link::RedisCall,
     script::{self, Invocation},
+    timeouts::Timeouts,
 };
 use crate::{
     session::{Principal, SessionKey},
@@ -71,7 +71,7 @@ impl Shared {
     /// Loads a session that does not exist, so that a start fails where every request would. What may pass by itself
     /// does not count.
     pub(super) async fn probe(&self) -> Result<(), OpenProblem> {
-        let limits = Limits { call: self.limits.attempt, ..self.limits };
+        let limits = Timeouts { call: self.limits.attempt, ..self.limits };
         let Ok(id) = "probe".parse() else { return Ok(()) };
         let none = SessionKey::new("", Principal::new("probe"), id);
         // Two keys in two slots: the nodes of a Cluster refuse that, whichever slots they serve.

@@ -22,7 +22,7 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::session::Session;
+use super::session_row::SessionRow;
 use crate::{
     history::{Record, RecordId},
     store::{Retention, trim::opens_exchange},
@@ -49,7 +49,7 @@ pub(super) const REMOVE_BROKEN: &str = "
         SELECT place FROM turns WHERE session IN (SELECT value FROM json_each(?1)) LIMIT ?2)";
 
 /// The turns after some place of a log, with the ids that their rows name.
-pub(super) struct Records {
+pub(super) struct ChainRecords {
     pub(super) records: Vec<(RecordId, Bytes)>,
     /// The turn at that place, if it is known.
     pub(super) before: Option<RecordId>,
@@ -81,7 +81,7 @@ pub(super) fn insert(
 /// The turn's number in the log, kept or trimmed.
 pub(super) fn number_of(
     connection: &Connection,
-    session: &Session,
+    session: &SessionRow,
     id: RecordId,
 ) -> rusqlite::Result<Option<u64>> {
     let mut at = reaching(connection, session, id)?;
@@ -109,7 +109,7 @@ pub(super) fn number_of(
 /// sixteenths tell, one of those. It is looked for from the newest on in longer and longer strides, then by halves.
 fn reaching(
     connection: &Connection,
-    session: &Session,
+    session: &SessionRow,
     id: RecordId,
 ) -> rusqlite::Result<Option<(i64, u64)>> {
     let mut probe = connection.prepare_cached(PROBE)?;
@@ -132,10 +132,10 @@ fn reaching(
 /// The records after the first `skipped` turns; fewer where one is missing, or larger than `largest` bytes.
 pub(super) fn records(
     connection: &Connection,
-    session: &Session,
+    session: &SessionRow,
     skipped: u64,
     largest: usize,
-) -> rusqlite::Result<Records> {
+) -> rusqlite::Result<ChainRecords> {
     let largest = i64::try_from(largest).unwrap_or(i64::MAX);
     let mut read = connection.prepare_cached(READ)?;
     let (mut records, mut at) = (Vec::new(), session.newest());
@@ -155,13 +155,13 @@ pub(super) fn records(
         at = before(previous, seq);
     };
     records.reverse();
-    Ok(Records { records, before: known })
+    Ok(ChainRecords { records, before: known })
 }
 
 /// Looks at turns from the oldest on, in the order that the chain does not have: in parts that end with a sixteenth.
 pub(super) struct OldestTurns<'a> {
     connection: &'a Connection,
-    session: &'a Session,
+    session: &'a SessionRow,
     /// Number, bytes and whether it opens an exchange, of some turns in a row.
     part: Vec<(u64, u64, bool)>,
 }
@@ -170,7 +170,7 @@ const SIZE: &str = "
     SELECT previous, coalesce(length(record), 0), opens FROM turns WHERE place = ?1 AND session = ?2 AND seq = ?3";
 
 impl<'a> OldestTurns<'a> {
-    pub(super) fn new(connection: &'a Connection, session: &'a Session) -> Self {
+    pub(super) fn new(connection: &'a Connection, session: &'a SessionRow) -> Self {
         Self { connection, session, part: Vec::new() }
     }
 
@@ -204,7 +204,7 @@ impl<'a> OldestTurns<'a> {
 /// Records of a log from one place on, oldest first, as far as `takes` likes their sizes.
 pub(super) fn page(
     connection: &Connection,
-    session: &Session,
+    session: &SessionRow,
     first: u64,
     mut takes: impl FnMut(usize, u64) -> bool,
 ) -> rusqlite::Result<Vec<(RecordId, Bytes)>> {
@@ -242,7 +242,7 @@ pub(super) fn page(
 /// Forgets the records of the turns after the one and up to the other, and those turns that were trimmed long ago.
 pub(super) fn trim(
     connection: &Connection,
-    session: &Session,
+    session: &SessionRow,
     after: u64,
     upto: u64,
 ) -> rusqlite::Result<()> {
@@ -316,7 +316,7 @@ pub(super) fn remove(
 }
 
 /// Where the turn of this number is. Zero is nowhere.
-fn find(connection: &Connection, session: &Session, number: u64) -> rusqlite::Result<Option<(i64, u64)>> {
+fn find(connection: &Connection, session: &SessionRow, number: u64) -> rusqlite::Result<Option<(i64, u64)>> {
     if number == 0 {
         return Ok(None);
     }
@@ -328,7 +328,7 @@ fn find(connection: &Connection, session: &Session, number: u64) -> rusqlite::Re
 }
 
 /// A turn from which a few steps lead to the one of this number: a sixteenth, or the newest.
-fn from(connection: &Connection, session: &Session, number: u64) -> rusqlite::Result<Option<(i64, u64)>> {
+fn from(connection: &Connection, session: &SessionRow, number: u64) -> rusqlite::Result<Option<(i64, u64)>> {
     let near = connection
         .prepare_cached(SIXTEENTH)?
         .query_row([session.row, number as i64], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))

@@ -1,4 +1,4 @@
-//! Moves the write-ahead log into the file while the writer goes on.
+//! Moves the write-ahead log (WAL) into the file while the writer goes on.
 //!
 //! Saves: tens of milliseconds, nearly all of them waits for the disk, in which a write-ahead log of 16 MiB is moved.
 //! Without it: SQLite does that in the middle of some transaction, and every append that shares it waits.
@@ -26,15 +26,15 @@ pub(super) struct Checkpoints {
     path: PathBuf,
     /// Which file was opened.
     file: FileId,
-    limits: Limits,
+    limits: WalLimits,
     running: Option<JoinHandle<Result<(), CheckpointError>>>,
     /// Pages that are to be in the write-ahead log before the next step.
     due: u64,
 }
 
-/// How large the log may become, in pages.
+/// How large the WAL may become, in pages.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct WalLimits {
     /// A checkpoint begins.
     pub(super) begin: u64,
     /// The writer waits for it.
@@ -43,9 +43,9 @@ pub(super) struct Limits {
 
 /// Pages of a write-ahead log that is moved into the file: 16 MiB. Pages that were written more than once are moved
 /// once, and the file is synced as rarely. It grows to about 64 MiB, and what one transaction or one long read holds.
-pub(super) const WAL: Limits = Limits { begin: 4096, wait: 4 * 4096 };
+pub(super) const WAL: WalLimits = WalLimits { begin: 4096, wait: 4 * 4096 };
 
-/// What stands in the way of a checkpoint. The log still holds what was not moved.
+/// What stands in the way of a checkpoint. The WAL still holds what was not moved.
 pub(super) type CheckpointError = Box<dyn Error + Send + Sync>;
 
 /// The write-ahead log, in pages.
@@ -59,14 +59,14 @@ struct Wal {
 }
 
 impl Checkpoints {
-    pub(super) fn new(path: PathBuf, file: FileId, limits: Limits) -> Self {
+    pub(super) fn new(path: PathBuf, file: FileId, limits: WalLimits) -> Self {
         // Absolute, as SQLite's own: the process may go to another directory.
         let path = std::path::absolute(&path).unwrap_or(path);
         Self { path, file, limits, running: None, due: limits.begin }
     }
 
     /// Does what is to be done now; to be called between transactions. A failed sync is to
-    /// [close](super::writer::Writer::fail) the store, anything else is tried again when the log has grown further.
+    /// [close](super::writer::Writer::fail) the store, anything else is tried again when the WAL has grown further.
     pub(super) fn tend(&mut self, connection: &Connection) -> Result<(), CheckpointError> {
         if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
             self.finish(connection)?;
@@ -132,7 +132,7 @@ impl Checkpoints {
         Err(trouble)
     }
 
-    /// Moves what is left, so that the next transaction writes the log from its start.
+    /// Moves what is left, so that the next transaction writes the WAL from its start.
     fn start_over(&mut self, connection: &Connection) -> Result<(), CheckpointError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -150,7 +150,7 @@ impl Checkpoints {
         }
     }
 
-    /// Where the log is to be when what did not succeed is tried again.
+    /// Where the WAL is to be when what did not succeed is tried again.
     fn later(&self, log: Wal) -> u64 {
         self.limits.begin.max(log.pages + self.limits.begin / 4)
     }
@@ -161,7 +161,7 @@ pub(super) fn is_fatal(trouble: &CheckpointError) -> bool {
     trouble.downcast_ref().is_some_and(is_failed_sync)
 }
 
-/// Moves the log, and what was written meanwhile, until little is left. None of this waits for others or lets others
+/// Moves the WAL, and what was written meanwhile, until little is left. None of this waits for others or lets others
 /// wait. SQLite syncs the file at the end of a round in which nothing was written, as happens in the short ones soon;
 /// the writer finds little to sync then.
 fn rounds(connection: &Connection) -> Result<(), CheckpointError> {
@@ -177,7 +177,7 @@ fn rounds(connection: &Connection) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// How long the log is.
+/// How long the WAL is.
 fn look(connection: &Connection) -> rusqlite::Result<Wal> {
     checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)")
 }
@@ -218,7 +218,7 @@ pub(super) mod tests {
         *,
     };
 
-    const FEW: Limits = Limits { begin: 64, wait: 256 };
+    const FEW: WalLimits = WalLimits { begin: 64, wait: 256 };
 
     impl Checkpoints {
         /// As if one had run and failed so.
@@ -229,8 +229,8 @@ pub(super) mod tests {
         }
     }
 
-    /// A connection as the writer's, and what looks after its log.
-    pub(in super::super) fn file(limits: Limits) -> (TempDir, Connection, Checkpoints) {
+    /// A connection as the writer's, and what looks after its WAL.
+    pub(in super::super) fn file(limits: WalLimits) -> (TempDir, Connection, Checkpoints) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sessions.db");
         let setup =

@@ -9,7 +9,7 @@ use super::{
     chain::{self, OldestTurns},
     error::store_error,
     schema::SLOT,
-    session::{self, Session, count, find},
+    session_row::{self, SessionRow, count, find},
 };
 use crate::{
     history::{Parent, Record, RecordId},
@@ -89,7 +89,7 @@ pub(super) fn append(
         _ if matches!(turn.parent(), Parent::At(_)) => return Ok(Appended::Gone),
         Some(expired) => {
             clear(connection, &expired).map_err(store_error)?;
-            Session { head: Head::fresh(), bytes: 0, opened: 0, ..expired }
+            SessionRow { head: Head::fresh(), bytes: 0, opened: 0, ..expired }
         }
         None => {
             let head = Head::fresh().with(turn.id());
@@ -102,13 +102,13 @@ pub(super) fn append(
     let previous = session.newest().map(|(place, _)| place);
     let place = chain::insert(connection, session.row, head.count, previous, turn, after.highest)
         .map_err(store_error)?;
-    let now_longer = Session { head, touched: place, ..session };
+    let now_longer = SessionRow { head, touched: place, ..session };
     let excess = excess(connection, &now_longer, &after, retention).map_err(store_error)?;
     let head = Head { trimmed: head.trimmed + excess.records, ..head };
     after.bytes = after.bytes.saturating_sub(excess.bytes);
     touch(connection, &session, &head, place, &after).map_err(store_error)?;
     if excess.records > 0 {
-        let session = Session { head, touched: place, ..session };
+        let session = SessionRow { head, touched: place, ..session };
         chain::trim(connection, &session, head.trimmed - excess.records, head.trimmed)
             .map_err(store_error)?;
     }
@@ -118,7 +118,7 @@ pub(super) fn append(
 /// The oldest records of a log that are past its bounds.
 fn excess(
     connection: &Connection,
-    session: &Session,
+    session: &SessionRow,
     after: &RowUpdate<'_>,
     retention: &Retention,
 ) -> rusqlite::Result<Excess> {
@@ -148,7 +148,7 @@ pub(super) fn delete(
 }
 
 /// Removes a session's turns, and makes its row a tombstone.
-fn bury(connection: &Connection, session: &Session, after: &RowUpdate<'_>) -> rusqlite::Result<()> {
+fn bury(connection: &Connection, session: &SessionRow, after: &RowUpdate<'_>) -> rusqlite::Result<()> {
     clear(connection, session)?;
     write(connection, REWRITE, &Head::tombstone(), 0, after, &[&session.row])
 }
@@ -162,12 +162,12 @@ pub(super) fn delete_principal(
     retention: &Retention,
 ) -> rusqlite::Result<Erased> {
     let after = RowUpdate::deletion(now, retention);
-    let found: Vec<Session> = connection
+    let found: Vec<SessionRow> = connection
         .prepare_cached(
             "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
              FROM sessions WHERE namespace = ?1 AND principal = ?2 AND slot IS NOT NULL LIMIT ?3",
         )?
-        .query_map(params![scope.namespace, scope.principal.as_str(), most as i64 + 1], session::read)?
+        .query_map(params![scope.namespace, scope.principal.as_str(), most as i64 + 1], session_row::read)?
         .collect::<Result<_, _>>()?;
     let mut erased = Erased::default();
     for session in &found {
@@ -216,7 +216,7 @@ pub(super) fn expire(
              ORDER BY slot, row LIMIT ?4",
         )?
         .query_map(params![namespace, after.slot, after.row, LOOKED_THROUGH], |row| {
-            Ok((session::read(row)?, row.get::<_, i64>(12)?, row.get::<_, i64>(13)?))
+            Ok((session_row::read(row)?, row.get::<_, i64>(12)?, row.get::<_, i64>(13)?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let mut erased = Erased::default();
@@ -332,7 +332,7 @@ fn sweep_at(expires: i64, now: i64) -> i64 {
     (expires / step).saturating_add(1).saturating_mul(step)
 }
 
-fn has_parent(connection: &Connection, session: &Session, turn: &Record) -> rusqlite::Result<bool> {
+fn has_parent(connection: &Connection, session: &SessionRow, turn: &Record) -> rusqlite::Result<bool> {
     match turn.parent() {
         Parent::Previous | Parent::Root => Ok(true),
         Parent::At(place) if Some(place.turn) == session.head.newest => Ok(true),
@@ -364,7 +364,7 @@ fn create(
 /// Tells in the session's row of a turn that was added at this place.
 fn touch(
     connection: &Connection,
-    session: &Session,
+    session: &SessionRow,
     head: &Head,
     place: i64,
     after: &RowUpdate<'_>,
@@ -410,7 +410,7 @@ fn slot(head: &Head, touched: i64) -> Option<i64> {
 }
 
 /// Removes all turns of a session.
-fn clear(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
+fn clear(connection: &Connection, session: &SessionRow) -> rusqlite::Result<()> {
     let Some((newest, _)) = session.newest() else { return Ok(()) };
     let removed = chain::remove(connection, session.row, newest, u64::MAX)?;
     if removed.met_a_gap(session.head.trimmed) {

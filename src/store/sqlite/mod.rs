@@ -58,7 +58,7 @@ mod options;
 mod queue;
 mod reader;
 mod schema;
-mod session;
+mod session_row;
 mod setup;
 mod transaction;
 mod writer;

@@ -12,12 +12,12 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::{
-    chain::{self, Records},
+    chain::{self, ChainRecords},
     error::{damaged, store_error},
     file::FileId,
     queue::{Popped, Queue, closed},
     schema::SLOT,
-    session::{self, Session},
+    session_row::{self, SessionRow},
     transaction::at_one_moment,
 };
 use crate::{
@@ -122,7 +122,7 @@ impl Reader {
         let now = self.clock.now();
         // So that the head and the turns are of one moment.
         at_one_moment(&self.connection, |connection| {
-            let found = session::find(connection, key).map_err(store_error)?;
+            let found = session_row::find(connection, key).map_err(store_error)?;
             let Some(session) = found.filter(|session| session.expires > now) else {
                 return Ok(Some(LoadAnswer { loaded: Loaded::unknown(after), refresh: None }));
             };
@@ -140,7 +140,7 @@ impl Reader {
         self.is_still_there()?;
         let now = self.clock.now();
         at_one_moment(&self.connection, |connection| {
-            let found = session::find(connection, key).map_err(store_error)?;
+            let found = session_row::find(connection, key).map_err(store_error)?;
             let Some(session) = found.filter(|session| session.expires > now) else {
                 return Ok(RecordPage::unknown());
             };
@@ -300,7 +300,7 @@ impl Listed {
 fn turns(
     connection: &Connection,
     key: &SessionKey,
-    session: &Session,
+    session: &SessionRow,
     after: Option<&Cursor>,
     most: LoadLimit,
 ) -> Result<Option<(bool, Vec<Record>)>, StoreError> {
@@ -332,7 +332,7 @@ struct NewerTurns {
 fn newer(
     connection: &Connection,
     key: &SessionKey,
-    session: &Session,
+    session: &SessionRow,
     skipped: u64,
     most: LoadLimit,
 ) -> Result<Option<NewerTurns>, StoreError> {
@@ -344,7 +344,7 @@ fn newer(
     if expected > most.turns {
         return Ok(None);
     }
-    let Records { records, before } =
+    let ChainRecords { records, before } =
         chain::records(connection, session, skipped, most.bytes).map_err(store_error)?;
     let turns = decode(records, key)?;
     let whole = turns.len() as u64 == expected && turns.last().map(Record::id) == newest;

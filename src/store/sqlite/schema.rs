@@ -147,7 +147,7 @@ pub(super) fn open_reader(path: &Path, setup: &Setup) -> Result<Connection, Open
     Ok(connection)
 }
 
-/// Opens a connection that moves the log into the file. The writer's must be open.
+/// Opens a connection that moves the WAL into the file. The writer's must be open.
 pub(super) fn open_beside(path: &Path) -> Result<Connection, OpenFailure> {
     let connection = connect(path, Duration::ZERO)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;

@@ -135,7 +135,7 @@ impl Writer {
         );
     }
 
-    /// Closes the store where a checkpoint failed so that nothing can be trusted: SQLite, too, is not to move the log then
+    /// Closes the store where a checkpoint failed so that nothing can be trusted: SQLite, too, is not to move the WAL then
     /// when the connection is closed. Warns of anything else.
     fn heed(&mut self, checkpoint: Result<(), CheckpointError>, warning: &'static str) {
         match checkpoint {

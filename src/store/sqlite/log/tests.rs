@@ -36,7 +36,7 @@ fn what_an_append_executes_is_prepared_once() {
             append(&connection, key, &at, &turn(key), now, &retention).unwrap();
         }
     }
-    for statement in [session::FIND, chain::INSERT, TOUCH] {
+    for statement in [session_row::FIND, chain::INSERT, TOUCH] {
         let statement = connection.prepare_cached(statement).unwrap();
         assert!(statement.get_status(StatementStatus::Run) >= 350, "an append executes it");
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "and never prepares it anew");

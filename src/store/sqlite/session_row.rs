@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A log or tombstone, expired or not.
-pub(super) struct Session {
+pub(super) struct SessionRow {
     pub(super) row: i64,
     pub(super) head: Head,
     /// The highest id of all its turns: ids grow with time, so a higher one was never here.
@@ -24,7 +24,7 @@ pub(super) struct Session {
     pub(super) opened: u64,
 }
 
-impl Session {
+impl SessionRow {
     /// Place and number of its newest turn.
     pub(super) fn newest(&self) -> Option<(i64, u64)> {
         (self.head.count > 0).then_some((self.touched, self.head.count))
@@ -36,7 +36,7 @@ pub(super) const FIND: &str = "
     SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
     FROM sessions WHERE namespace = ?1 AND principal = ?2 AND id = ?3";
 
-pub(super) fn find(connection: &Connection, key: &SessionKey) -> rusqlite::Result<Option<Session>> {
+pub(super) fn find(connection: &Connection, key: &SessionKey) -> rusqlite::Result<Option<SessionRow>> {
     connection
         .prepare_cached(FIND)?
         .query_row(params![key.namespace(), key.principal().as_str(), key.id().as_str()], read)
@@ -44,7 +44,7 @@ pub(super) fn find(connection: &Connection, key: &SessionKey) -> rusqlite::Resul
 }
 
 /// Reads the columns that [`FIND`] names.
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     let id =
         |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 16]>>(column)?.map(RecordId::from_bytes));
     let head = Head {
@@ -57,7 +57,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
     if head.trimmed > head.count || head.newest.is_none() != (head.count == 0) {
         return Err(rusqlite::Error::IntegralValueOutOfRange(4, head.trimmed as i64));
     }
-    Ok(Session {
+    Ok(SessionRow {
         row: row.get(0)?,
         head,
         highest: id(6)?,

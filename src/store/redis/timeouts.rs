@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The time limits of calls.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct Timeouts {
     /// Of dialling.
     pub(super) connect: Duration,
     /// Of one attempt.
