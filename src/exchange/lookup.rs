@@ -4,12 +4,12 @@
 //! of a request run one after the other and share one time limit. Past the limit the request goes on with what was found
 //! before. No lookup is listed by default, and a request then waits for nothing.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{config::Config, history::Log, protocol::Draft, session::SessionKey, telemetry};
+use crate::{history::Log, protocol::Draft, session::SessionKey, telemetry};
 
 /// Default time limit of all lookups of a request.
 pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_millis(50);
@@ -43,13 +43,17 @@ pub struct Question<'a> {
 }
 
 /// What all lookups found in time, in their order.
-pub(crate) async fn look_up(config: &Config, key: &SessionKey, log: &Log, draft: &Draft) -> Vec<Bytes> {
+pub(crate) async fn look_up(
+    lookups: &[Arc<dyn Lookup>],
+    timeout: Duration,
+    question: Question<'_>,
+) -> Vec<Bytes> {
     let mut found = Vec::new();
-    let limit = Instant::now() + config.lookup_timeout;
-    for lookup in &config.lookups {
-        match timeout_at(limit, lookup.look_up(Question { key, log, draft })).await {
+    let limit = Instant::now() + timeout;
+    for lookup in lookups {
+        match timeout_at(limit, lookup.look_up(question)).await {
             Ok(groups) => found.extend(groups),
-            Err(_) => telemetry::lookup_timed_out(lookup.name(), key),
+            Err(_) => telemetry::lookup_timed_out(lookup.name(), question.key),
         }
     }
     found

@@ -263,7 +263,10 @@ impl Exchange {
         drop(collected);
         let lead = match config.lookups.is_empty() {
             true => Vec::new(),
-            false => look_up(config, &identity.key, &log, &draft).await,
+            false => {
+                let question = Question { key: &identity.key, log: &log, draft: &draft };
+                look_up(&config.lookups, config.lookup_timeout, question).await
+            }
         };
         let plan = plan(config, &**protocol, &identity, &parts, &draft, &log, &lead);
         // The store or its cache adds the next turn to it in place, once nothing else reads it.
