@@ -2,7 +2,7 @@
 # Installs what is missing and runs everything.
 #
 #   bash tests/run.sh             all checks and tests, as continuous integration runs them
-#   bash tests/run.sh --full      the same with the large counts, the dependency audit and the fuzz targets
+#   bash tests/run.sh --full      the same with the large counts, the audits of API and dependencies and the fuzz targets
 #   bash tests/run.sh --clients   only installs the clients and packages that the test crate `clients` drives
 #   bash tests/run.sh --needs     prints what would be installed and why, and installs nothing
 #
@@ -142,6 +142,7 @@ official_clients() {
 crates() {
     cargo fetch --locked
     cargo fetch --locked --manifest-path fuzz/Cargo.toml
+    cargo fetch --locked --manifest-path tests/api/Cargo.toml
 }
 
 # The tests of the official clients are ignored by default, since a machine with only Rust has none.
@@ -216,6 +217,8 @@ features() {
     done
 }
 
+semver_tool() { have cargo-semver-checks || cargo install --locked cargo-semver-checks; }
+
 audit_tool() { have cargo-deny || cargo install --locked cargo-deny; }
 
 fuzz_tool() {
@@ -247,6 +250,7 @@ case "$mode" in
         "check  150 cargo clippy --all-targets --all-features -- -D warnings"
         "check   20 cargo clippy -- -D warnings"
         "check   20 documentation"
+        "check   45 bash tests/api.sh"
         "check   30 fuzz_targets_compile"
         "check   60 cargo test --lib --test library"
         "check  700 cargo test --all-features"
@@ -267,6 +271,8 @@ if [ "$mode" = --full ]; then
         "check 3600 postgres_faults"
         "check  330 soak"
         "check  120 features"
+        "install 400 semver_tool"
+        "check  200 bash tests/api.sh --semver"
         "install 300 audit_tool"
         "check   10 cargo deny check bans licenses sources"
         "install 300 fuzz_tool"
