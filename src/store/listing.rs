@@ -52,7 +52,8 @@ impl Page {
     }
 
     /// The limit, within its bounds.
-    pub(crate) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.limit.clamp(1, 1000)
     }
 }

@@ -34,6 +34,7 @@ impl From<Option<&Cursor>> for LoadOptions {
 
 /// The answer to a load.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Loaded {
     /// Where the log ends now.
     pub cursor: Cursor,
@@ -47,10 +48,26 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// All records that are kept of a log that ends at this cursor.
+    #[must_use]
+    pub fn whole(cursor: Cursor, records: impl Into<Records>) -> Self {
+        let records = records.into();
+        let trimmed = cursor.count.saturating_sub(records.len() as u64);
+        Self { cursor, records, from_start: true, trimmed }
+    }
+
+    /// Only the records after the cursor that was asked for, of a log that ends at this one and that keeps its first
+    /// `trimmed` records no more.
+    #[must_use]
+    pub fn since(cursor: Cursor, records: impl Into<Records>, trimmed: u64) -> Self {
+        Self { cursor, records: records.into(), from_start: false, trimmed }
+    }
+
     /// What a session answers that has neither log nor tombstone.
-    pub(crate) fn unknown(after: Option<&Cursor>) -> Self {
+    #[must_use]
+    pub fn unknown(after: Option<&Cursor>) -> Self {
         let cursor = Cursor::start_of(Epoch::UNBORN);
-        Self { cursor, records: Vec::new().into(), from_start: after != Some(&cursor), trimmed: 0 }
+        Self { from_start: after != Some(&cursor), ..Self::whole(cursor, Vec::new()) }
     }
 }
 
@@ -87,8 +104,9 @@ impl ReadOptions {
         self
     }
 
-    /// Whether a page that holds this takes one more record of this size.
-    pub(crate) fn takes(&self, records: usize, bytes: u64, more: u64) -> bool {
+    /// Whether a page that holds this number of records and bytes takes one more record of this size.
+    #[must_use]
+    pub fn takes(&self, records: usize, bytes: u64, more: u64) -> bool {
         records == 0 || (records < self.max_records && bytes.saturating_add(more) <= self.max_bytes)
     }
 }
@@ -109,7 +127,8 @@ pub struct RecordPage {
 
 impl RecordPage {
     /// What a session answers that has no log.
-    pub(crate) fn unknown() -> Self {
+    #[must_use]
+    pub fn unknown() -> Self {
         Self::new(Cursor::start_of(Epoch::UNBORN), 0, Vec::new())
     }
 

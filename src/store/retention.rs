@@ -77,7 +77,7 @@ pub struct Retention {
 
 impl Retention {
     /// The number of ids of trimmed records that a session remembers, so that a late retry of one is recognised.
-    pub(crate) const REMEMBERED: usize = 1024;
+    pub const REMEMBERED: usize = 1024;
 
     /// The defaults.
     #[must_use]

@@ -5,6 +5,8 @@
 //! the newest exchange is left. A store keeps the place of the newest record that opens one: nothing behind it ever goes,
 //! and each record that is looked at on the way there goes, so that trimming costs what it removes.
 
+use std::convert::Infallible;
+
 use super::Retention;
 use crate::history::{Record, Turn};
 
@@ -77,10 +79,26 @@ impl KeptRecords {
     }
 }
 
+impl Retention {
+    /// The number of the oldest records of a log that are past its bounds: whole tool exchanges, and never the newest
+    /// one. For stores that have all records of the log at hand.
+    #[must_use]
+    pub fn excess(&self, log: &[Record]) -> usize {
+        let look = |record: &Record| (record.bytes().len() as u64, opens_exchange(record));
+        let kept = Kept {
+            records: log.len() as u64,
+            bytes: log.iter().map(|record| look(record).0).sum(),
+            before_newest_exchange: log.iter().rposition(opens_exchange).unwrap_or(0) as u64,
+        };
+        let Ok(excess) = kept.excess(self, |at| Ok::<_, Infallible>(look(&log[at as usize])));
+        excess.records as usize
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::{convert::Infallible, num::NonZeroUsize};
+    use std::num::NonZeroUsize;
 
     use super::*;
 

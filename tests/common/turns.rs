@@ -33,7 +33,9 @@ pub fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
 pub fn parts(text: &str, parent: Parent) -> TurnParts {
     let sent = vec![message(Author::User, text)];
     let reply = vec![message(Author::Model, r#"{"role":"assistant","content":"yes"}"#)];
-    TurnParts { parent, ..TurnParts::new(FORMAT, sent, reply) }
+    let mut parts = TurnParts::new(FORMAT, sent, reply);
+    parts.parent = parent;
+    parts
 }
 
 /// The format of turns that no test looks into.

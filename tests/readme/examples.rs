@@ -97,12 +97,14 @@ fn the_session_example_keeps_users_apart_without_any_session_header() {
 }
 
 #[test]
-fn the_store_example_stores_through_its_wrapper() {
-    let example = start("custom_store", &[]);
-    say(&example.addr, "one", "x-session-id: a");
-    let second = say(&example.addr, "two", "x-session-id: a");
-    assert!(second.contains("store=counted"), "{second}");
-    assert!(second.contains("one"), "the model saw the first message: {second}");
+fn the_store_example_goes_on_after_it_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    for seen in [1, 3] {
+        let example = start("custom_store", &[directory.path().to_str().unwrap()]);
+        let answer = say(&example.addr, "hello", "x-session-id: a");
+        assert!(answer.contains("store=files"), "{answer}");
+        assert!(answer.contains(&format!("I have seen {seen} messages.")), "{answer}");
+    }
 }
 
 #[test]

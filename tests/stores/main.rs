@@ -14,6 +14,7 @@ mod talk;
 #[path = "../common/turns.rs"]
 mod turns;
 
+mod custom;
 mod in_memory;
 mod postgres;
 mod redis;

@@ -77,7 +77,7 @@ impl HistoryStore for SharedSocket {
         let turns = items.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         let newest = turns.last().map(Record::id);
         let cursor = Cursor { epoch: Epoch::UNBORN, count: turns.len() as u64, newest };
-        Ok(Loaded { cursor, records: turns.into(), from_start: true, trimmed: 0 })
+        Ok(Loaded::whole(cursor, turns))
     }
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{Author, Parent, Record, RecordId, TurnParts},
+    history::{Author, Parent, Record, RecordId},
     session::SessionKey,
     store::{
         Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
@@ -30,12 +30,10 @@ pub(crate) fn turn(key: &SessionKey, text: &str) -> Record {
 
 /// A turn that has something of everything, and is JSON.
 pub(crate) fn turn_from(key: &SessionKey, text: &str, parent: Parent) -> Record {
-    let parts = TurnParts {
-        instructions: vec![message(Author::Instruction, r#"{"role":"system","content":"Terse."}"#)],
-        finish_reason: Some("stop".to_owned()),
-        model: Some("canary-model".to_owned()),
-        ..parts(&format!(r#"{{"role":"user","content":"{text}"}}"#), parent)
-    };
+    let mut parts = parts(&format!(r#"{{"role":"user","content":"{text}"}}"#), parent);
+    parts.instructions = vec![message(Author::Instruction, r#"{"role":"system","content":"Terse."}"#)];
+    parts.finish_reason = Some("stop".to_owned());
+    parts.model = Some("canary-model".to_owned());
     parts.into_record(key)
 }
 
@@ -124,13 +122,7 @@ impl HistoryStore for Shelf {
         let logs = self.logs.lock().unwrap();
         self.loads.fetch_add(1, Ordering::Relaxed);
         let Some(log) = logs.get(key) else {
-            let cursor = Cursor::start_of(Epoch::UNBORN);
-            return Ok(Loaded {
-                cursor,
-                records: vec![].into(),
-                from_start: after != Some(&cursor),
-                trimmed: 0,
-            });
+            return Ok(Loaded::unknown(after));
         };
         let turns = log.records.iter().map(|record| decode(key, record)).collect::<Result<Vec<_>, _>>()?;
         let known = after.filter(|at| at.epoch == log.epoch).and_then(|at| {
@@ -142,11 +134,10 @@ impl HistoryStore for Shelf {
         });
         let turns = turns[known.unwrap_or(0)..].to_vec();
         self.moved.fetch_add(turns.len() as u64, Ordering::Relaxed);
-        Ok(Loaded {
-            cursor: log.cursor(key)?,
-            records: turns.into(),
-            from_start: known.is_none(),
-            trimmed: log.trimmed,
+        let cursor = log.cursor(key)?;
+        Ok(match known {
+            Some(_) => Loaded::since(cursor, turns, log.trimmed),
+            None => Loaded::whole(cursor, turns),
         })
     }
 

@@ -51,9 +51,7 @@ impl Defective {
         let whole = self.inner.load(key, None).await?;
         let known = after.and_then(|after| usize::try_from(after.count).ok());
         Ok(match known.filter(|known| *known <= whole.records.len()) {
-            Some(known) => {
-                Loaded { records: whole.records[known..].to_vec().into(), from_start: false, ..whole }
-            }
+            Some(known) => Loaded::since(whole.cursor, whole.records[known..].to_vec(), whole.trimmed),
             None => whole,
         })
     }
@@ -183,17 +181,15 @@ fn remade(
     let turn = turn.turn().unwrap();
     let mut sent: Vec<Item> = turn.items().map(changed).collect();
     let reply = sent.split_off(turn.sent());
-    let parts = TurnParts {
-        id,
-        parent,
-        at,
-        instructions: turn.instructions().collect(),
-        state: turn.state(),
-        finish_reason: turn.finish_reason().map(str::to_owned),
-        model: turn.model().map(str::to_owned),
-        usage: turn.usage().map(ToOwned::to_owned),
-        ..TurnParts::new(turn.format(), sent, reply)
-    };
+    let mut parts = TurnParts::new(turn.format(), sent, reply);
+    parts.id = id;
+    parts.parent = parent;
+    parts.at = at;
+    parts.instructions = turn.instructions().collect();
+    parts.state = turn.state();
+    parts.finish_reason = turn.finish_reason().map(str::to_owned);
+    parts.model = turn.model().map(str::to_owned);
+    parts.usage = turn.usage().map(ToOwned::to_owned);
     parts.into_record(key)
 }
 

@@ -114,7 +114,7 @@ impl HistoryStore for Naive {
         let turns = items.into_iter().map(decode).collect::<Result<Vec<_>, _>>();
         let turns = turns.map_err(|error| StoreError::with_source(StoreErrorKind::Corrupt, error))?;
         let cursor = Cursor { epoch, count: turns.len() as u64, newest: turns.last().map(Record::id) };
-        Ok(Loaded { cursor, records: turns.into(), from_start: true, trimmed: 0 })
+        Ok(Loaded::whole(cursor, turns))
     }
 
     async fn append(&self, key: &SessionKey, at: &Cursor, turn: &Record) -> Result<Appended, StoreError> {
