@@ -35,6 +35,17 @@ use crate::{
 /// Requests of sessions must be handled on a Tokio runtime with its time driver: loads and commits have time
 /// limits, and turns are stored by tasks of that runtime. Await [`Commits::drain`] before it ends.
 ///
+/// # What can be wrapped
+///
+/// A `Service<Request<RequestBody<B>>>` that is `Clone`, and whose future and error are `Send`. Put a
+/// `tower::buffer::Buffer` around a service that is not `Clone`. The data of both bodies is
+/// [`Bytes`](bytes::Bytes), and the error of the response's body is one that becomes a [`BoxError`](crate::BoxError).
+/// Request and response bodies become [`RequestBody`](crate::RequestBody) and [`ResponseBody`](crate::ResponseBody):
+/// an inner service is generic over its request's body, or names this one, as a client does.
+///
+/// With axum, add it by a `Router::layer` of its own: in one `ServiceBuilder` with axum's own middleware the compiler's
+/// errors name this layer for what is wrong in another.
+///
 /// # Placement
 ///
 /// A layer inside of another one leaves a request alone that the outer one has dealt with: such a request has a

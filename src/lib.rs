@@ -41,6 +41,11 @@
 //! # let _ = remembering;
 //! ```
 //!
+//! The [examples] go further: streamed replies, sessions on disk, an HTTP client at work, one's own authentication, and a
+//! store of one's own.
+//!
+//! [examples]: https://docs.rs/crate/tower-session-memory/latest/source/examples/
+//!
 //! # What holds
 //!
 //! - When a client has received the last byte of a reply, its turn is stored; the next request, on any
@@ -134,4 +139,10 @@ pub mod unstable {
         reconcile::{Incoming, Mode, Plan, reconcile},
         view::valid,
     };
+
+    /// The place on the path of the first turn that the window sends.
+    #[must_use]
+    pub fn window_start(window: crate::Window, path: &crate::history::Path<'_>) -> usize {
+        window.start(path)
+    }
 }

@@ -115,7 +115,7 @@ fn replies(string: &str, most: usize) {
         // A member of a delta is kept, with its name as it was sent and decoded.
         let kept = if case == 5 { 3 * LONG } else { 0 };
         for ((kind, reply), expected) in [whole, streamed].into_iter().zip(expected) {
-            let limits = ReplyLimits { reply: 3 * LONG, event: 3 * LONG };
+            let limits = ReplyLimits::new(3 * LONG, 3 * LONG);
             let mut recorder = OpenAiChat::new().recorder(kind, limits);
             let (_, allocated) = counted(|| recorder.feed(reply.as_bytes()));
             assert!(allocated < most + kept, "{kind:?} {case}: {allocated} bytes were allocated");

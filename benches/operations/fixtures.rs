@@ -50,10 +50,9 @@ pub(crate) fn said() -> Vec<Item> {
 
 pub(crate) fn parts(said: &[Item]) -> TurnParts {
     let turn = TurnParts::new(OpenAiChat::new().format(), said[..1].to_vec(), said[1..2].to_vec());
-    TurnParts {
-        client: Some(ClientCase::Delta),
-        finish_reason: Some("stop".to_owned()),
-        model: Some("gpt-5-2026-01-01".to_owned()),
-        ..turn
-    }
+    let mut parts = turn;
+    parts.client = Some(ClientCase::Delta);
+    parts.finish_reason = Some("stop".to_owned());
+    parts.model = Some("gpt-5-2026-01-01".to_owned());
+    parts
 }

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use tower_session_memory::{Window, history::Log};
+use tower_session_memory::{Window, history::Log, unstable::window_start};
 
 use super::{
     fixtures::{log, turns},
@@ -29,7 +29,7 @@ fn of(length: usize) -> [Operation; 3] {
     let window = Operation::new(format!("log: path and window, {length} turns"), move || {
         let log = log(length);
         Box::new(move || {
-            black_box(Window::default().start(&black_box(&log).path()));
+            black_box(window_start(Window::default(), &black_box(&log).path()));
         })
     });
     [index.rounds((20_000 / length).min(200)), path, window]

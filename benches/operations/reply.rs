@@ -6,7 +6,7 @@ use tower_session_memory::protocol::{Protocol, Recorder, ReplyKind, ReplyLimits,
 
 use super::operation::Operation;
 
-const LIMITS: ReplyLimits = ReplyLimits { reply: 8 << 20, event: 4 << 20 };
+const LIMITS: ReplyLimits = ReplyLimits::new(8 << 20, 4 << 20);
 
 /// What one read of a socket gives at most.
 const READ: usize = 16 << 10;

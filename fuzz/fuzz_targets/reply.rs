@@ -14,7 +14,7 @@ pub fn check(kind: ReplyKind, bytes: &[u8]) {
     for (limits, end) in [
         (LIMITS, End::OfBody),
         (LIMITS, End::ClientLeft),
-        (ReplyLimits { reply: 64, event: 128 }, End::OfBody),
+        (ReplyLimits::new(64, 128), End::OfBody),
     ] {
         let whole = record(&protocol, kind, limits, end, &[bytes]);
         let pieces = record(&protocol, kind, limits, end, &chunks);

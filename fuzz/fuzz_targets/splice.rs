@@ -54,7 +54,8 @@ fn log(draft: &Draft, end: usize) -> Log {
         let instructions = if log.is_empty() { draft.instructions.clone() } else { Vec::new() };
         let sent = std::mem::take(&mut sent);
         let turn = TurnParts::new(OpenAiChat::new().format(), sent, vec![message.clone()]);
-        let turn = TurnParts { instructions, ..turn };
+        let mut turn = turn;
+turn.instructions = instructions;
         log.extend([turn.into_record(&key)]);
     }
     log

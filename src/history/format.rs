@@ -11,6 +11,7 @@ pub struct Format {
 
 /// A name that is no name of a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 #[error("the name of a format has 1 to 31 bytes of a-z, 0-9, '.', '_' and '-'")]
 pub struct InvalidFormat;
 

@@ -93,13 +93,13 @@ impl Log {
 
     /// The history without its newest turn: from the root to the head's parent.
     #[must_use]
-    pub fn path_before_head(&self) -> Path<'_> {
+    pub(crate) fn path_before_head(&self) -> Path<'_> {
         self.path_to(self.head.and_then(|number| self.steps[number - self.trimmed].parent))
     }
 
     /// Whether all of its turns are in this format.
     #[must_use]
-    pub fn has_only(&self, format: Format) -> bool {
+    pub(crate) fn has_only(&self, format: Format) -> bool {
         self.formats.iter().all(|known| *known == format)
     }
 

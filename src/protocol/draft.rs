@@ -57,6 +57,7 @@ impl fmt::Debug for Draft {
 
 /// What is to be inserted into a request. Each group is raw items joined by single commas; groups may be empty.
 #[derive(Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct Insertion<'a> {
     /// Remembered instructions, for a request that brings none.
     pub instructions: Option<&'a Bytes>,

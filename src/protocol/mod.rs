@@ -95,6 +95,7 @@ pub struct ErrorBody<'a> {
 
 /// How a reply is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReplyKind {
     /// One JSON object.
     Json,
@@ -104,11 +105,20 @@ pub enum ReplyKind {
 
 /// How much a recorder keeps.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct ReplyLimits {
     /// The assembled reply, in bytes. Default 8 MiB.
     pub reply: usize,
     /// One server-sent event, in bytes. Default 4 MiB.
     pub event: usize,
+}
+
+impl ReplyLimits {
+    /// A reply of at most this number of bytes, and events of at most that.
+    #[must_use]
+    pub const fn new(reply: usize, event: usize) -> Self {
+        Self { reply, event }
+    }
 }
 
 /// Listens to a reply's bytes and assembles its items. It never changes them.
@@ -142,6 +152,7 @@ pub trait Recorder: Send {
 
 /// What a reply said.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Reply {
     /// Its items, as they will be replayed.
     pub items: Vec<Item>,
@@ -153,6 +164,14 @@ pub struct Reply {
     pub model: Option<String>,
     /// The reply's usage, as raw JSON.
     pub usage: Option<Box<RawValue>>,
+}
+
+impl Reply {
+    /// A reply of these items that names nothing else.
+    #[must_use]
+    pub fn new(items: Vec<Item>) -> Self {
+        Self { items, id: None, finish_reason: None, model: None, usage: None }
+    }
 }
 
 /// Why a reply is not recorded.

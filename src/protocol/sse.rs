@@ -65,6 +65,7 @@ pub enum SseItem<'a> {
 
 /// An event is larger than the parser's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 #[error("a server-sent event is larger than the limit")]
 pub struct EventTooLarge;
 

@@ -22,6 +22,7 @@ pub enum Mode {
 
 /// Whose instructions are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Instructions {
     /// The client's if it sends any, else the newest that it sent before in this conversation.
     #[default]

@@ -50,6 +50,7 @@ pub enum InvalidSessionId {
 
 /// The operating system gave no random bytes, of which session ids are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 #[error("the operating system gave no random bytes")]
 pub struct NoRandomBytes;
 

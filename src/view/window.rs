@@ -31,14 +31,14 @@ impl Window {
     /// The whole history, whatever its size.
     pub const UNBOUNDED: Self = Self { turns: NonZeroUsize::MAX, bytes: usize::MAX };
 
-    /// Sets [`turns`](Self::turns).
+    /// Sets [`turns`](Self::turns). Default: 256.
     #[must_use]
     pub fn with_turns(mut self, turns: NonZeroUsize) -> Self {
         self.turns = turns;
         self
     }
 
-    /// Sets [`bytes`](Self::bytes).
+    /// Sets [`bytes`](Self::bytes). Default: 512 KiB.
     #[must_use]
     pub fn with_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
@@ -46,8 +46,7 @@ impl Window {
     }
 
     /// The place on the path of the first turn that is sent.
-    #[must_use]
-    pub fn start(&self, path: &Path<'_>) -> usize {
+    pub(crate) fn start(&self, path: &Path<'_>) -> usize {
         self.fold(path.extents().map(|turn| Step {
             // Each turn is followed by a comma.
             bytes: turn.bytes + 1,

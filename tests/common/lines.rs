@@ -207,5 +207,8 @@ fn reply(items: Vec<Item>, finish_reason: Option<String>) -> Result<Reply, Skip>
     if items.is_empty() {
         return Err(Skip::EmptyMessage);
     }
-    Ok(Reply { items, id: Some("reply-1".to_owned()), finish_reason, model: None, usage: None })
+    let mut reply = Reply::new(items);
+    reply.id = Some("reply-1".to_owned());
+    reply.finish_reason = finish_reason;
+    Ok(reply)
 }

@@ -6,7 +6,7 @@ use tower_session_memory::protocol::{
     Protocol, Recorder, Reply, ReplyKind, ReplyLimits, Skip, openai_chat::OpenAiChat,
 };
 
-pub(crate) const LIMITS: ReplyLimits = ReplyLimits { reply: 8 << 20, event: 4 << 20 };
+pub(crate) const LIMITS: ReplyLimits = ReplyLimits::new(8 << 20, 4 << 20);
 
 /// What a recorder says of a reply. Ids that it makes are replaced by `call_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +133,7 @@ pub(crate) fn record_every_way(protocol: &OpenAiChat, kind: ReplyKind, end: End,
 fn known_in(kind: ReplyKind, bytes: &[u8], chunks: &[&[u8]], terminal: usize) -> usize {
     let last = match kind {
         ReplyKind::Json => terminal,
-        ReplyKind::EventStream => {
+        _ => {
             terminal + bytes[terminal..].iter().position(|b| matches!(b, b'\r' | b'\n')).expect("a line ends")
         }
     };

@@ -61,25 +61,22 @@ fn parts() -> impl Strategy<Value = TurnParts> {
     (any::<[u8; 16]>(), parent(), 0..1_u64 << 50, items, any::<bool>(), texts, usage(), more()).prop_map(
         |(id, parent, at, (instructions, sent, reply), complete, (finish_reason, model), usage, more)| {
             let (response_id, attempt, idempotency_key, client, view, title) = more;
-            TurnParts {
-                id: RecordId::from_bytes(id),
-                parent,
-                at: SystemTime::UNIX_EPOCH + Duration::from_millis(at),
-                format: FORMAT,
-                instructions,
-                sent,
-                reply,
-                state: if complete { TurnState::Complete } else { TurnState::Interrupted },
-                finish_reason,
-                model,
-                usage,
-                response_id,
-                attempt,
-                idempotency_key,
-                client,
-                view,
-                title,
-            }
+            let mut parts = TurnParts::new(FORMAT, sent, reply);
+            parts.id = RecordId::from_bytes(id);
+            parts.parent = parent;
+            parts.at = SystemTime::UNIX_EPOCH + Duration::from_millis(at);
+            parts.instructions = instructions;
+            parts.state = if complete { TurnState::Complete } else { TurnState::Interrupted };
+            parts.finish_reason = finish_reason;
+            parts.model = model;
+            parts.usage = usage;
+            parts.response_id = response_id;
+            parts.attempt = attempt;
+            parts.idempotency_key = idempotency_key;
+            parts.client = client;
+            parts.view = view;
+            parts.title = title;
+            parts
         },
     )
 }
@@ -254,13 +251,11 @@ fn no_flipped_byte_makes_two_messages_of_one() {
     let message = |role, raw: &'static str| Item::new(Bytes::from_static(raw.as_bytes()), About::new(role));
     let sent = vec![message(Author::User, r#"{"role":"user","content":"hi,\nthere"}"#)];
     let reply = vec![message(Author::Model, r#"{"role":"assistant","content":"hello"}"#)];
-    let parts = TurnParts {
-        id: RecordId::from_bytes([3; 16]),
-        parent: Parent::Root,
-        instructions: vec![message(Author::Instruction, r#"{"role":"system","content":"Terse."}"#)],
-        finish_reason: Some("stop".to_owned()),
-        ..TurnParts::new(FORMAT, sent, reply)
-    };
+    let mut parts = TurnParts::new(FORMAT, sent, reply);
+    parts.id = RecordId::from_bytes([3; 16]);
+    parts.parent = Parent::Root;
+    parts.instructions = vec![message(Author::Instruction, r#"{"role":"system","content":"Terse."}"#)];
+    parts.finish_reason = Some("stop".to_owned());
     let record = parts.into_record(&key).bytes().clone();
     for (at, flip) in (0..record.len()).flat_map(|at| (1..=255).map(move |flip: u8| (at, flip))) {
         let mut flipped = record.to_vec();
@@ -287,23 +282,21 @@ fn the_record_of_version_1_0_is_what_its_documentation_says() {
         item(About::new(Author::Model).with_calls(["c1"]), b"{\"a\":1}"),
         item(About::new(Author::Model).with_opens(true), b"{\"b\":1}"),
     ];
-    let parts = TurnParts {
-        id: RecordId::from_bytes([0x11; 16]),
-        parent: Parent::At(Place { turn: RecordId::from_bytes([0x22; 16]), items: 3 }),
-        at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_800_000_000),
-        instructions: vec![item(About::new(Author::Instruction), b"{\"s\":1}")],
-        state: TurnState::Interrupted,
-        client: Some(ClientCase::Edit),
-        finish_reason: Some("length".to_owned()),
-        model: Some("m".to_owned()),
-        usage: Some(RawValue::from_string("{\n\"total_tokens\": 1.0}".to_owned()).unwrap()),
-        response_id: Some("r".to_owned()),
-        attempt: Some(1),
-        idempotency_key: Some("k".to_owned()),
-        view: Some(RawValue::from_string("{\"from\":null}".to_owned()).unwrap()),
-        title: Some("t".to_owned()),
-        ..TurnParts::new(FORMAT, sent, reply)
-    };
+    let mut parts = TurnParts::new(FORMAT, sent, reply);
+    parts.id = RecordId::from_bytes([0x11; 16]);
+    parts.parent = Parent::At(Place { turn: RecordId::from_bytes([0x22; 16]), items: 3 });
+    parts.at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_800_000_000);
+    parts.instructions = vec![item(About::new(Author::Instruction), b"{\"s\":1}")];
+    parts.state = TurnState::Interrupted;
+    parts.client = Some(ClientCase::Edit);
+    parts.finish_reason = Some("length".to_owned());
+    parts.model = Some("m".to_owned());
+    parts.usage = Some(RawValue::from_string("{\n\"total_tokens\": 1.0}".to_owned()).unwrap());
+    parts.response_id = Some("r".to_owned());
+    parts.attempt = Some(1);
+    parts.idempotency_key = Some("k".to_owned());
+    parts.view = Some(RawValue::from_string("{\"from\":null}".to_owned()).unwrap());
+    parts.title = Some("t".to_owned());
     let head = format!(
         concat!(
             r#"{{"v":"1.0","kind":"turn","id":"11111111-1111-1111-1111-111111111111","#,
@@ -345,27 +338,24 @@ fn the_example_in_the_documentation_is_a_record() {
         About::new(Author::Model).with_calls(["c2"]),
         r#"{"role":"assistant","content":null,"tool_calls":[{"id":"c2","type":"function","function":{"name":"wind","arguments":"{}"}}]}"#,
     )];
-    let parts = TurnParts {
-        id: id("0198f3c2-7a10-7c3e-8f21-5b6a4d3e2c1b"),
-        parent: Parent::At(Place { turn: id("0198f3c2-5e02-7b11-9c40-2f1e0d9c8b7a"), items: 2 }),
-        at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_800_000_000),
-        instructions: vec![message(
-            About::new(Author::Instruction).with_opens(true),
-            r#"{"role":"system","content":"Terse."}"#,
-        )],
-        client: Some(ClientCase::Delta),
-        finish_reason: Some("stop".to_owned()),
-        model: Some("m".to_owned()),
-        usage: Some(RawValue::from_string(r#"{"total_tokens":21}"#.to_owned()).unwrap()),
-        response_id: Some("resp_1".to_owned()),
-        attempt: Some(0),
-        idempotency_key: Some("5e884898da28047151d0e56f8dc62927".to_owned()),
-        view: Some(
-            RawValue::from_string(r#"{"from":"0198f3c2-5e02-7b11-9c40-2f1e0d9c8b7a"}"#.to_owned()).unwrap(),
-        ),
-        title: Some("The weather".to_owned()),
-        ..TurnParts::new(Format::from_static("openai.chat"), sent, reply)
-    };
+    let mut parts = TurnParts::new(Format::from_static("openai.chat"), sent, reply);
+    parts.id = id("0198f3c2-7a10-7c3e-8f21-5b6a4d3e2c1b");
+    parts.parent = Parent::At(Place { turn: id("0198f3c2-5e02-7b11-9c40-2f1e0d9c8b7a"), items: 2 });
+    parts.at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_800_000_000);
+    parts.instructions = vec![message(
+        About::new(Author::Instruction).with_opens(true),
+        r#"{"role":"system","content":"Terse."}"#,
+    )];
+    parts.client = Some(ClientCase::Delta);
+    parts.finish_reason = Some("stop".to_owned());
+    parts.model = Some("m".to_owned());
+    parts.usage = Some(RawValue::from_string(r#"{"total_tokens":21}"#.to_owned()).unwrap());
+    parts.response_id = Some("resp_1".to_owned());
+    parts.attempt = Some(0);
+    parts.idempotency_key = Some("5e884898da28047151d0e56f8dc62927".to_owned());
+    parts.view =
+        Some(RawValue::from_string(r#"{"from":"0198f3c2-5e02-7b11-9c40-2f1e0d9c8b7a"}"#.to_owned()).unwrap());
+    parts.title = Some("The weather".to_owned());
     let written = parts.into_record(&key);
     assert_eq!(String::from_utf8_lossy(written.bytes()), examples()[0]);
     let items = |record: &Record| record.turn().unwrap().items().collect::<Vec<_>>();

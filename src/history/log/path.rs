@@ -62,14 +62,14 @@ impl<'a> Path<'a> {
 
     /// Whether these are the newest instructions on it, byte for byte.
     #[must_use]
-    pub fn has_instructions(&self, instructions: &[Item]) -> bool {
+    pub(crate) fn has_instructions(&self, instructions: &[Item]) -> bool {
         self.instructing_turn().is_some_and(|turn| {
             turn.instructions().map(|item| item.raw().clone()).eq(instructions.iter().map(Item::raw))
         })
     }
 
     /// The formats of its turns, in order.
-    pub fn formats(&self) -> impl Iterator<Item = Format> {
+    pub(crate) fn formats(&self) -> impl Iterator<Item = Format> {
         self.turns().map(Turn::format)
     }
 

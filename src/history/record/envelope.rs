@@ -9,6 +9,7 @@ use crate::session::KeyDigest;
 
 /// A record that a store wrapper has changed, and what names the change.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Envelope<'a> {
     /// What was done to the record.
     pub coding: &'a str,

@@ -10,6 +10,7 @@ use crate::history::{ClientCase, Format, Item};
 
 /// What a turn is made of; see [`TurnParts::into_record`].
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TurnParts {
     /// Id of the turn.
     pub id: RecordId,
@@ -76,6 +77,7 @@ impl TurnParts {
 /// How much of the reply a turn holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TurnState {
     /// The reply ended by itself.
     Complete,

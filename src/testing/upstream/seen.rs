@@ -3,6 +3,7 @@ use http::{HeaderMap, Method, Uri};
 
 /// One request, as it came.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Seen {
     /// The method.
     pub method: Method,

@@ -347,12 +347,10 @@ impl World {
         let interrupted = matches!(step.reply, Answer::Interrupted);
         let instructions_of = |draft: &Draft| draft.instructions.clone();
         let sent = draft.items[plan.new.clone()].to_vec();
-        let turn = TurnParts {
-            parent: plan.parent,
-            instructions: if plan.stores_instructions { instructions_of(draft) } else { Vec::new() },
-            state: if interrupted { TurnState::Interrupted } else { TurnState::Complete },
-            ..TurnParts::new(OpenAiChat::new().format(), sent, vec![message(&reply)])
-        };
+        let mut turn = TurnParts::new(OpenAiChat::new().format(), sent, vec![message(&reply)]);
+        turn.parent = plan.parent;
+        turn.instructions = if plan.stores_instructions { instructions_of(draft) } else { Vec::new() };
+        turn.state = if interrupted { TurnState::Interrupted } else { TurnState::Complete };
         let key = SessionKey::new("model", Principal::anonymous(), "s".parse().unwrap());
         self.log.extend([turn.into_record(&key)]);
         self.turns.push(Turn {

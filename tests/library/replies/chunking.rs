@@ -156,7 +156,7 @@ fn check(kind: ReplyKind, bytes: &[u8], sizes: &[usize]) -> Result<(), TestCaseE
             break;
         }
     }
-    let small = ReplyLimits { reply: 64, event: 256 };
+    let small = ReplyLimits::new(64, 256);
     for (limits, end) in [(LIMITS, End::OfBody), (LIMITS, End::ClientLeft), (small, End::OfBody)] {
         let whole = record(&OpenAiChat::default(), kind, limits, end, &[bytes]);
         let pieces = record(&OpenAiChat::default(), kind, limits, end, &chunks);

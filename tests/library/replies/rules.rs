@@ -391,7 +391,7 @@ fn arguments_nested_a_million_deep_cost_no_stack() {
     );
     for delta in [&text, &object] {
         let body = stream(&[delta], "length");
-        let limits = ReplyLimits { reply: 64 << 20, event: 64 << 20 };
+        let limits = ReplyLimits::new(64 << 20, 64 << 20);
         let recorded =
             record(&OpenAiChat::default(), ReplyKind::EventStream, limits, End::OfBody, &[body.as_bytes()]);
         assert!(recorded.outcome.is_ok() || recorded.skip() == Skip::IncompleteToolCall);
@@ -648,7 +648,7 @@ fn a_byte_that_is_no_text_costs_one_character_of_a_json_reply() {
 fn a_reply_past_its_limit_is_not_recorded_and_ends_nothing() {
     let protocol = OpenAiChat::default();
     let fits = |kind, reply, event, body: &str| {
-        let limits = ReplyLimits { reply, event };
+        let limits = ReplyLimits::new(reply, event);
         let recorded = record(&protocol, kind, limits, End::OfBody, &[body.as_bytes()]);
         let bytes: Vec<_> = body.as_bytes().chunks(1).collect();
         let bytewise = record(&protocol, kind, limits, End::OfBody, &bytes);
@@ -703,7 +703,7 @@ fn what_came_in_escape_sequences_is_kept_in_no_more_memory_than_it_takes() {
     for (kind, body) in
         [(ReplyKind::Json, body("message")), (ReplyKind::EventStream, format!("data: {}\n\n", body("delta")))]
     {
-        let limits = ReplyLimits { reply: 1 << 20, event: 1 << 20 };
+        let limits = ReplyLimits::new(1 << 20, 1 << 20);
         let mut recorder = OpenAiChat::new().recorder(kind, limits);
         recorder.feed(body.as_bytes());
         let reply = recorder.finish().unwrap();

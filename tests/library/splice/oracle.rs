@@ -82,7 +82,9 @@ proptest! {
         let history_bytes: Vec<Bytes> = history.iter().map(|m| print(m, &mut blanks).trim().to_owned().into()).collect();
 
         let draft = OpenAiChat::new().read(&body).unwrap();
-        let pieces = OpenAiChat::new().edit(&draft, &Insertion { history: &history_bytes, ..Insertion::default() });
+        let mut insertion = Insertion::default();
+        insertion.history = &history_bytes;
+        let pieces = OpenAiChat::new().edit(&draft, &insertion);
         let spliced = pieces.concat();
 
         let leading = messages.iter().take_while(|m| matches!(m["role"].as_str(), Some("system" | "developer"))).count();

@@ -26,7 +26,9 @@ fn every_splice_case_goes_upstream_byte_for_byte() {
         let history: Vec<Bytes> = case.stored_history.iter().cloned().map(Bytes::from).collect();
         let (outcome, sent) = match chat.read(&body) {
             Ok(draft) => {
-                ("ok", chat.edit(&draft, &Insertion { history: &history, ..Insertion::default() }).concat())
+                let mut insertion = Insertion::default();
+                insertion.history = &history;
+                ("ok", chat.edit(&draft, &insertion).concat())
             }
             Err(_) => ("bypass", body.to_vec()),
         };
