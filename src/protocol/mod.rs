@@ -95,7 +95,6 @@ pub struct ErrorBody<'a> {
 
 /// How a reply is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ReplyKind {
     /// One JSON object.
     Json,

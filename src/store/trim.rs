@@ -85,7 +85,7 @@ impl Retention {
     #[must_use]
     pub fn excess(&self, log: &[Record]) -> usize {
         let look = |record: &Record| (record.bytes().len() as u64, opens_exchange(record));
-        let kept = Kept {
+        let kept = KeptRecords {
             records: log.len() as u64,
             bytes: log.iter().map(|record| look(record).0).sum(),
             before_newest_exchange: log.iter().rposition(opens_exchange).unwrap_or(0) as u64,

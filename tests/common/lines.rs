@@ -177,11 +177,11 @@ impl Recorder for Following {
         let mut terminal = None;
         let fed = parser.feed(bytes, |item| {
             match item {
-                sse::Item::Opens { data: b"done", at } => {
+                sse::SseItem::Opens { data: b"done", at } => {
                     *done = true;
                     terminal = Some(at);
                 }
-                sse::Item::Event { data, .. } => said.extend(format.item(Bytes::copy_from_slice(data))),
+                sse::SseItem::Event { data, .. } => said.extend(format.item(Bytes::copy_from_slice(data))),
                 _ => {}
             }
             ControlFlow::Continue(())
