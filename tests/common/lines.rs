@@ -86,7 +86,7 @@ impl Protocol for Lines {
     fn recorder(&self, kind: ReplyKind, limits: ReplyLimits) -> Box<dyn Recorder> {
         match kind {
             ReplyKind::Json => Box::new(Listening { format: *self, heard: Vec::new() }),
-            ReplyKind::EventStream => {
+            _ => {
                 let parser = sse::Parser::new(limits.event);
                 Box::new(Following { format: *self, parser, said: Vec::new(), done: false })
             }

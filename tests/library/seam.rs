@@ -72,9 +72,7 @@ fn knows_the_format(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     let quoted =
         |word: &&str| code.contains(&format!("\"{word}\"")) || code.contains(&format!("\\\"{word}\\\""));
-    code.contains("openai_chat")
-        || code.contains("OpenAiChat")
-        || OF_THE_FORMAT.iter().any(|word| quoted(word))
+    code.contains("openai_chat") || code.contains("OpenAiChat") || OF_THE_FORMAT.iter().any(quoted)
 }
 
 #[test]
