@@ -61,8 +61,8 @@ fn no_room_but_a_formats_own_knows_its_names() {
     }
     assert!(files >= 100, "only {files} files were found");
     let listed = [
+        "protocol/formats.rs: vec![Arc::new(super::openai_chat::OpenAiChat::new())]",
         "protocol/mod.rs: pub mod openai_chat;",
-        "protocol/mod.rs: vec![Arc::new(openai_chat::OpenAiChat::new())]",
     ];
     found.sort();
     assert_eq!(found, listed, "the format is named where formats are listed, and nowhere else");
