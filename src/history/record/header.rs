@@ -79,7 +79,7 @@ struct Text<'a> {
     #[serde(borrow)]
     v: Cow<'a, str>,
     #[serde(borrow, default)]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Name<'a>>,
     #[serde(default)]
     coding: Option<String>,
     #[serde(default)]
@@ -93,7 +93,7 @@ struct Text<'a> {
     session: Cow<'a, str>,
     at: u64,
     #[serde(borrow, default)]
-    format: Option<Cow<'a, str>>,
+    format: Option<Name<'a>>,
     #[serde(default)]
     state: Option<TurnState>,
     #[serde(default)]
@@ -109,7 +109,7 @@ struct Text<'a> {
     #[serde(default)]
     idempotency_key: Option<String>,
     #[serde(borrow, default)]
-    client: Option<Cow<'a, str>>,
+    client: Option<Name<'a>>,
     #[serde(borrow, default)]
     view: Option<&'a RawValue>,
     #[serde(default)]
@@ -128,7 +128,7 @@ struct Common<'a> {
     #[serde(borrow)]
     v: Cow<'a, str>,
     #[serde(borrow, default)]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Name<'a>>,
     id: RecordId,
     #[serde(default, deserialize_with = "present")]
     parent: Option<Option<Place>>,
@@ -136,6 +136,10 @@ struct Common<'a> {
     session: Cow<'a, str>,
     at: u64,
 }
+
+/// A text that is borrowed unless it has escapes. `Option<Cow<str>>` would always copy it.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct Version {
@@ -179,7 +183,7 @@ impl Text<'_> {
             return Err(RecordError::Foreign);
         }
         let parent = parent(self.parent)?;
-        let content = match (self.coding, self.kind.as_deref()) {
+        let content = match (self.coding, self.kind.as_ref().map(|kind| &*kind.0)) {
             (Some(coding), None) => {
                 let (key, continues, len) = (self.key, self.continues, line.len() + 1);
                 Content::Envelope(EnvelopeHeader { coding, key, continues, len })
@@ -189,7 +193,7 @@ impl Text<'_> {
                     return Err(RecordError::Malformed("a turn needs format, state, items and sent"));
                 };
                 let format =
-                    format.parse().map_err(|_| RecordError::Malformed("its format is no name of one"))?;
+                    format.0.parse().map_err(|_| RecordError::Malformed("its format is no name of one"))?;
                 if self.items.is_empty() {
                     return Err(RecordError::Malformed("a turn has at least one item"));
                 }
@@ -206,7 +210,7 @@ impl Text<'_> {
                 Content::Turn(TurnHeader {
                     format,
                     state,
-                    client: self.client.and_then(|token| ClientCase::of(&token)),
+                    client: self.client.and_then(|token| ClientCase::of(&token.0)),
                     finish_reason: self.finish_reason,
                     model: self.model,
                     usage: self.usage,
@@ -233,7 +237,7 @@ impl More {
 /// A header whose members are not a turn's, if it is of a kind that this version does not know.
 fn other_kind(line: &[u8], session: KeyDigest) -> Option<Result<Header, RecordError>> {
     let common: Common<'_> = serde_json::from_slice(line).ok()?;
-    let kind = common.kind.filter(|kind| kind != TURN).filter(|_| is_known(&common.v))?;
+    let Name(kind) = common.kind.filter(|kind| kind.0 != TURN).filter(|_| is_known(&common.v))?;
     if !session.is_hex(&common.session) {
         return Some(Err(RecordError::Foreign));
     }

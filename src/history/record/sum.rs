@@ -7,7 +7,9 @@
 //! Damage on a disk or on the way is found before a conversation is spliced from it. The member is the header's last,
 //! so that it is checked without parsing the header. A record without it was written by hand, and is not checked.
 
-use std::{fmt::Write, ops::Range};
+use std::ops::Range;
+
+use crate::session::hex;
 
 const BEGIN: &[u8] = b",\"sum\":\"";
 const DIGITS: usize = 8;
@@ -30,7 +32,7 @@ pub(super) fn reserve(header: &mut Vec<u8>) -> Range<usize> {
 pub(super) fn fill(record: &mut [u8], reserved: Range<usize>) {
     let digits = digits(record, &reserved);
     let at = reserved.start + BEGIN.len();
-    record[at..at + DIGITS].copy_from_slice(digits.as_bytes());
+    record[at..at + DIGITS].copy_from_slice(&digits);
 }
 
 /// Whether the checksum of a record, whose header ends at this line feed, is the one that its header names.
@@ -40,15 +42,14 @@ pub(super) fn holds(record: &[u8], line_feed: usize) -> bool {
     else {
         return true;
     };
-    named == digits(record, &(begin..line_feed + 1)).as_bytes()
+    named == digits(record, &(begin..line_feed + 1))
 }
 
 /// The checksum of all but these bytes.
-fn digits(record: &[u8], but: &Range<usize>) -> String {
+fn digits(record: &[u8], but: &Range<usize>) -> [u8; DIGITS] {
     let sum = crc32c::crc32c_append(crc32c::crc32c(&record[..but.start]), &record[but.end..]);
-    let mut digits = String::with_capacity(DIGITS);
-    // Writing to a string cannot fail.
-    let _ = write!(digits, "{sum:08x}");
+    let mut digits = [0; DIGITS];
+    hex(&sum.to_be_bytes(), &mut digits);
     digits
 }
 
