@@ -25,8 +25,10 @@ pub struct Log {
     trimmed: usize,
     /// The number of the newest turn.
     head: Option<usize>,
-    /// The formats of its turns, in the order in which they came up.
-    formats: Vec<Format>,
+    /// The format of its first turn.
+    format: Option<Format>,
+    /// Whether a turn has had another format.
+    is_mixed: bool,
     /// The numbers of the turns below `indexed`: made when a turn names a parent.
     numbers: HashMap<RecordId, usize>,
     indexed: usize,
@@ -51,7 +53,7 @@ struct Step {
 #[derive(Debug, Clone, Copy)]
 struct Link {
     number: usize,
-    /// How many items of the turn are kept.
+    /// How many items of the turn are kept: no more than it has.
     items: u32,
 }
 
@@ -88,7 +90,7 @@ impl Log {
     /// The history: the turns from the root to the head.
     #[must_use]
     pub fn path(&self) -> Path<'_> {
-        self.path_to(self.head.map(|number| Link { number, items: u32::MAX }))
+        self.path_to(self.head.map(|number| self.whole(number)))
     }
 
     /// The history without its newest turn: from the root to the head's parent.
@@ -100,7 +102,7 @@ impl Log {
     /// Whether all of its turns are in this format.
     #[must_use]
     pub(crate) fn has_only(&self, format: Format) -> bool {
-        self.formats.iter().all(|known| *known == format)
+        !self.is_mixed && self.format.is_none_or(|first| first == format)
     }
 
     /// How many bytes of memory a record takes in a log, beside its own.
@@ -144,9 +146,7 @@ impl Log {
     }
 
     fn step(&mut self, turn: Turn<'_>) -> Step {
-        if !self.formats.contains(&turn.format()) {
-            self.formats.push(turn.format());
-        }
+        self.is_mixed |= *self.format.get_or_insert(turn.format()) != turn.format();
         let mut about = turn.about();
         let opening = about.next();
         Step {
@@ -168,19 +168,23 @@ impl Log {
         while let Some(Link { number, items }) = link
             && let Some(at) = number.checked_sub(self.trimmed)
         {
-            let step = &self.steps[at];
-            stretches.push(path::Stretch { at, items: items.min(step.items) });
-            link = step.parent;
+            stretches.push(path::Stretch::new(at, items));
+            link = self.steps[at].parent;
         }
         stretches.reverse();
         Path { log: self, stretches }
+    }
+
+    /// All items of the turn with this number.
+    fn whole(&self, number: usize) -> Link {
+        Link { number, items: self.steps[number - self.trimmed].items }
     }
 
     /// The place that a turn, which is about to be added, continues. A parent that is not in the log (a bound on its
     /// size has trimmed it) makes the turn a root.
     fn link(&mut self, parent: Parent) -> Option<Link> {
         match parent {
-            Parent::Previous => self.head.map(|number| Link { number, items: u32::MAX }),
+            Parent::Previous => self.head.map(|number| self.whole(number)),
             Parent::Root => None,
             Parent::At(place) => {
                 let new = self.records[self.indexed - self.trimmed..].iter().map(Record::id);
@@ -190,7 +194,12 @@ impl Log {
                 // A record that is no turn stands for the end of the turn before it.
                 let is_turn = |number: &usize| self.steps[*number - self.trimmed].items > 0;
                 let number = (self.trimmed..=named).rev().find(is_turn)?;
-                Some(Link { number, items: if number == named { place.items } else { u32::MAX } })
+                let whole = self.whole(number);
+                Some(if number == named {
+                    Link { items: place.items.min(whole.items), ..whole }
+                } else {
+                    whole
+                })
             }
         }
     }

@@ -59,19 +59,21 @@ pub(crate) fn show<'a>(
     known: usize,
     until: Option<Cut>,
 ) -> View<'a> {
-    let whole = valid(path, &sent[known..]);
+    let mut whole = valid(path, &sent[known..]);
     let start = window.start(&whole);
     let opening = whole.turn(start).map(|(turn, _)| turn.id());
     let recipe = Recipe { from: opening.filter(|_| start > 0) };
     let Some(until) = until else {
-        return View { path: whole.part(start..whole.len()), recipe };
+        whole.leave_out_first(start);
+        return View { path: whole, recipe };
     };
     let start = opening.and_then(|turn| path.position(turn)).unwrap_or(0);
     let shown = match start.cmp(&until.turns) {
         std::cmp::Ordering::Greater => path.part(0..0),
         _ => {
-            let before = path.before(until.turns, until.items);
-            before.part(start..before.len())
+            let mut before = path.before(until.turns, until.items);
+            before.leave_out_first(start);
+            before
         }
     };
     View { path: valid(&shown, sent), recipe }

@@ -14,22 +14,26 @@ use crate::history::{About, Item, Path};
 /// the call; what follows up to the next turn that opens otherwise leaves with it.
 #[must_use]
 pub fn valid<'a>(path: &Path<'a>, next: &[Item]) -> Path<'a> {
-    let mut kept: Vec<usize> = Vec::with_capacity(path.len());
+    let mut unanswered = Vec::new();
+    let mut follower = None;
     for at in (0..path.len()).rev() {
         let answered = !path.calls(at)
-            || match kept.last() {
-                Some(&follower) => answers(path.reply(at), path.about(follower)),
+            || match follower {
+                Some(follower) => answers(path.reply(at), path.about(follower)),
                 None => answers(path.reply(at), next.iter().map(Item::about)),
             };
-        if answered {
-            kept.push(at);
+        match answered {
+            true => follower = Some(at),
+            false => unanswered.push(at),
         }
     }
-    while kept.last().is_some_and(|at| path.opens_with_result(*at)) {
-        kept.pop();
+    let mut valid = path.clone();
+    if !unanswered.is_empty() {
+        valid.leave_out(&unanswered);
     }
-    kept.reverse();
-    path.only(kept)
+    let results = (0..valid.len()).take_while(|at| valid.opens_with_result(*at)).count();
+    valid.leave_out_first(results);
+    valid
 }
 
 /// Whether one of the calls that a reply makes is answered by what follows. A call or an answer without an id

@@ -14,13 +14,25 @@ pub struct Path<'a> {
     pub(super) stretches: Vec<Stretch>,
 }
 
-/// A turn on a path, or the beginning of one.
+/// A turn on a path, or the beginning of one. Every request copies those of a whole session, so they are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stretch {
-    /// Where the turn stands in the log.
-    pub(super) at: usize,
+    at: u32,
     /// How many of its items are on the path.
-    pub(super) items: u32,
+    items: u32,
+}
+
+impl Stretch {
+    /// The first items of the turn that stands at `at` in the log.
+    pub(super) fn new(at: usize, items: u32) -> Self {
+        // A log of this number of records has outgrown every memory.
+        Self { at: u32::try_from(at).unwrap_or(u32::MAX), items }
+    }
+
+    /// Where the turn stands in the log.
+    fn at(self) -> usize {
+        self.at as usize
+    }
 }
 
 /// What a window must know of a turn on a path.
@@ -33,7 +45,7 @@ pub(crate) struct Extent {
 impl<'a> Path<'a> {
     /// The turns, the oldest first.
     pub fn turns(&self) -> impl DoubleEndedIterator<Item = Turn<'a>> {
-        self.stretches.iter().filter_map(|stretch| self.log.records[stretch.at].turn())
+        self.stretches.iter().filter_map(|stretch| self.log.records[stretch.at()].turn())
     }
 
     /// How many turns it has.
@@ -73,9 +85,16 @@ impl<'a> Path<'a> {
         self.turns().map(Turn::format)
     }
 
-    /// The turns that are kept, by their places on the path, in order.
-    pub(crate) fn only(&self, places: impl IntoIterator<Item = usize>) -> Self {
-        Self { log: self.log, stretches: places.into_iter().map(|at| self.stretches[at]).collect() }
+    /// Leaves out the turns at these places of the path, which are given from the last to the first.
+    pub(crate) fn leave_out(&mut self, places: &[usize]) {
+        let mut places = places.iter().rev().copied().peekable();
+        let mut all = 0..;
+        self.stretches.retain(|_| places.next_if_eq(&all.next().unwrap_or_default()).is_none());
+    }
+
+    /// Leaves out the first turns.
+    pub(crate) fn leave_out_first(&mut self, count: usize) {
+        self.stretches.drain(..count);
     }
 
     /// Some turns of the path, by their places on it.
@@ -98,11 +117,11 @@ impl<'a> Path<'a> {
     /// Its items as they are inserted, in pieces: each raw items joined by single commas.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Bytes> {
         let follows = |before: &Stretch, next: &Stretch| {
-            before.at + 1 == next.at && before.items == self.log.steps[before.at].items
+            before.at + 1 == next.at && before.items == self.log.steps[before.at()].items
         };
         self.stretches.chunk_by(follows).flat_map(|run| {
-            let (first, last) = (&self.log.steps[run[0].at], &run[run.len() - 1]);
-            let end = self.log.steps[last.at].begin + self.bytes(last) as u64;
+            let (first, last) = (&self.log.steps[run[0].at()], &run[run.len() - 1]);
+            let end = self.log.steps[last.at()].begin + self.bytes(last) as u64;
             self.log.text.pieces(first.begin..end)
         })
     }
@@ -111,13 +130,13 @@ impl<'a> Path<'a> {
     pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> {
         self.stretches
             .iter()
-            .map(|stretch| Extent { bytes: self.bytes(stretch), opens: self.log.steps[stretch.at].opens })
+            .map(|stretch| Extent { bytes: self.bytes(stretch), opens: self.log.steps[stretch.at()].opens })
     }
 
     /// The turn at this place of the path, and how many of its items are on it.
     pub(crate) fn turn(&self, at: usize) -> Option<(Turn<'a>, usize)> {
         let stretch = self.stretches.get(at)?;
-        Some((self.log.records[stretch.at].turn()?, stretch.items as usize))
+        Some((self.log.records[stretch.at()].turn()?, stretch.items as usize))
     }
 
     /// The place at which it ends.
@@ -128,7 +147,7 @@ impl<'a> Path<'a> {
     /// The place at which its turn at `at` ends.
     pub(crate) fn place(&self, at: usize) -> Option<Place> {
         let stretch = self.stretches.get(at)?;
-        Some(Place { turn: self.log.records[stretch.at].id(), items: stretch.items })
+        Some(Place { turn: self.log.records[stretch.at()].id(), items: stretch.items })
     }
 
     /// Where this turn stands.
@@ -138,13 +157,13 @@ impl<'a> Path<'a> {
 
     /// Whether the turn at this place opens with the result of a call, which an earlier turn must have made.
     pub(crate) fn opens_with_result(&self, at: usize) -> bool {
-        self.stretches.get(at).is_some_and(|stretch| self.log.steps[stretch.at].opens_with_result)
+        self.stretches.get(at).is_some_and(|stretch| self.log.steps[stretch.at()].opens_with_result)
     }
 
     /// Whether the part of the reply at this place that is on the path makes calls.
     pub(crate) fn calls(&self, at: usize) -> bool {
         let Some(stretch) = self.stretches.get(at) else { return false };
-        let step = &self.log.steps[stretch.at];
+        let step = &self.log.steps[stretch.at()];
         step.calls && (stretch.items == step.items || self.reply(at).any(|about| !about.calls.is_empty()))
     }
 
@@ -159,16 +178,16 @@ impl<'a> Path<'a> {
     }
 
     fn bytes(&self, stretch: &Stretch) -> usize {
-        let step: &Step = &self.log.steps[stretch.at];
+        let step: &Step = &self.log.steps[stretch.at()];
         if stretch.items == step.items {
             return step.bytes;
         }
-        self.log.records[stretch.at].turn().map_or(0, |turn| turn.bytes_of_first(stretch.items as usize))
+        self.log.records[stretch.at()].turn().map_or(0, |turn| turn.bytes_of_first(stretch.items as usize))
     }
 
     fn instructing_turn(&self) -> Option<Turn<'a>> {
-        let stretch = self.stretches.iter().rev().find(|stretch| self.log.steps[stretch.at].instructs)?;
-        self.log.records[stretch.at].turn()
+        let stretch = self.stretches.iter().rev().find(|stretch| self.log.steps[stretch.at()].instructs)?;
+        self.log.records[stretch.at()].turn()
     }
 }
 
