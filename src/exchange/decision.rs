@@ -73,6 +73,13 @@ impl Decision {
         Self::Degraded { reason }
     }
 
+    /// Notes why the reply is not recorded.
+    pub(crate) fn is_not_recorded(&mut self, reason: &'static str) {
+        if let Self::Remembered(remembered) = self {
+            remembered.unrecorded = Some(reason);
+        }
+    }
+
     /// The word that the header begins with: `hit`, `new`, `bypass` or `degraded`.
     #[must_use]
     pub fn word(&self) -> &'static str {

@@ -283,18 +283,14 @@ impl Exchange {
             parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let attempt = (attempt(&parts.headers), idempotency_key(&parts.headers));
-        let remembered = remembered(&self, &base, &draft, &plan);
-        announce(&mut parts.extensions, &identity, Decision::Remembered(remembered.clone()));
-        config.observers.decided(
-            config.commits.reports(),
-            &identity.key,
-            &Decision::Remembered(remembered.clone()),
-        );
+        let decision = remembered(&self, &base, &draft, &plan);
+        config.observers.decided(config.commits.reports(), &identity.key, &decision);
+        announce(&mut parts.extensions, &identity, decision.clone());
         let request = Request::from_parts(parts, RequestBody::pieces(pieces));
         failpoint::hit(Point::Forwarded);
         let response = service.call(request).await?;
 
-        Ok(self.remember(&identity, base, &draft, plan, remembered, attempt, response))
+        Ok(self.remember(&identity, base, &draft, plan, decision, attempt, response))
     }
 
     /// The request's body, as it came and decoded.
@@ -350,7 +346,7 @@ impl Exchange {
         base: Base,
         draft: &Draft,
         plan: Plan,
-        remembered: Remembered,
+        mut decision: Decision,
         (attempt, idempotency_key): (Option<u32>, Option<String>),
         response: Response<R>,
     ) -> Response<ResponseBody<R>>
@@ -365,8 +361,8 @@ impl Exchange {
         let unrecorded = unrecorded(identity, &head).or(decoder.is_err().then_some("content_encoding"));
         if let Some(reason) = unrecorded {
             telemetry::not_recorded(reason);
+            decision.is_not_recorded(reason);
         }
-        let decision = Decision::Remembered(Remembered { unrecorded, ..remembered });
         telemetry::request(decision.word(), plan.case.as_str());
         decision.write(&mut head.headers);
         name_session(config, identity, &mut head.headers);
@@ -555,8 +551,8 @@ fn plan(
     plan
 }
 
-fn remembered(exchange: &Exchange, base: &Base, draft: &Draft, plan: &Plan) -> Remembered {
-    Remembered {
+fn remembered(exchange: &Exchange, base: &Base, draft: &Draft, plan: &Plan) -> Decision {
+    Decision::Remembered(Remembered {
         client: plan.case,
         format: exchange.protocol.format(),
         parent: plan.parent,
@@ -568,5 +564,5 @@ fn remembered(exchange: &Exchange, base: &Base, draft: &Draft, plan: &Plan) -> R
         store: exchange.config.store.name_dyn(),
         settled: base.settled,
         unrecorded: None,
-    }
+    })
 }
