@@ -1,6 +1,7 @@
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     convert::Infallible,
+    mem,
     sync::Arc,
 };
 
@@ -75,30 +76,32 @@ impl Sessions {
         now: i64,
         retention: &Retention,
     ) -> Appended {
-        let known = self.by_key.get(key);
-        let live = known.filter(|session| session.expires > now);
-        if let Some(session) = live {
+        let expires = retention.session_expiry(now);
+        let known = self.by_key.get_mut(key);
+        let expired = known.as_ref().is_some_and(|session| session.expires <= now);
+        if let Some(session) = known.filter(|_| !expired) {
             if session.has(turn.id()) {
                 return Appended::AlreadyThere(session.head.cursor());
             }
             if !session.head.accepts(at) || !session.has_parent_of(turn) {
                 return Appended::Gone;
             }
-        } else if matches!(turn.parent(), Parent::At(_)) {
+            self.stats.bytes -= session.bytes;
+            let appended = session.append(turn, now, retention);
+            self.stats.bytes += session.bytes;
+            self.touch(key, now, expires);
+            return appended;
+        }
+        if matches!(turn.parent(), Parent::At(_)) {
             return Appended::Gone;
         }
-        let (known, live) = (known.is_some(), live.is_some());
-        let removed = if known { self.remove(key) } else { None };
-        let mut session = removed.filter(|_| live).unwrap_or_else(|| Session::new(Head::fresh()));
-        let before = session.head.newest;
-        if before.is_none() {
-            session.created = now;
+        if expired {
+            self.remove(key);
         }
-        session.push(turn.clone());
-        session.trim(session.excess(retention));
-        let cursor = session.head.cursor();
-        self.insert(key, session, now, retention.session_expiry(now));
-        Appended::Appended { cursor, before }
+        let mut session = Session::new(Head::fresh());
+        let appended = session.append(turn, now, retention);
+        self.insert(key, session, now, expires);
+        appended
     }
 
     pub(super) fn delete(&mut self, key: &SessionKey, now: i64, retention: &Retention) -> Option<(u64, u64)> {
@@ -172,18 +175,29 @@ impl Sessions {
         self.stats.bytes += session.bytes + key_weight(key);
         self.by_touch.insert(session.touched, key.clone());
         self.by_expiry.insert((session.expires, session.touched));
-        if session.head.count > 0 {
-            let owner = session.owner.get_or_insert_with(|| Arc::new(Scope::of(key)));
-            match self.by_owner.entry(Arc::clone(owner)) {
-                Entry::Occupied(mut sessions) => {
-                    sessions.get_mut().insert(session.touched);
-                }
-                Entry::Vacant(none) => {
-                    none.insert(BTreeSet::from([session.touched]));
-                }
-            }
+        if let Some(owner) = session.owner(key) {
+            self.by_owner.entry(owner).or_default().insert(session.touched);
         }
         self.by_key.insert(key.clone(), session);
+    }
+
+    /// Makes a session the most recently changed.
+    fn touch(&mut self, key: &SessionKey, now: i64, expires: i64) {
+        let Some(session) = self.by_key.get_mut(key) else { return };
+        self.last_touch += 1;
+        let before = mem::replace(&mut session.touched, self.last_touch);
+        if let Some(key) = self.by_touch.remove(&before) {
+            self.by_touch.insert(session.touched, key);
+        }
+        self.by_expiry.remove(&(session.expires, before));
+        session.updated = now;
+        session.expires = expires;
+        self.by_expiry.insert((session.expires, session.touched));
+        if let Some(owner) = session.owner(key) {
+            let sessions = self.by_owner.entry(owner).or_default();
+            sessions.insert(session.touched);
+            sessions.remove(&before);
+        }
     }
 
     fn remove(&mut self, key: &SessionKey) -> Option<Session> {
@@ -394,6 +408,24 @@ impl Session {
         };
         let Ok(excess) = kept.excess(retention, look);
         excess.records
+    }
+
+    /// Its principal, unless it is a tombstone.
+    fn owner(&mut self, key: &SessionKey) -> Option<Arc<Scope>> {
+        if self.head.count == 0 {
+            return None;
+        }
+        Some(Arc::clone(self.owner.get_or_insert_with(|| Arc::new(Scope::of(key)))))
+    }
+
+    fn append(&mut self, turn: &Record, now: i64, retention: &Retention) -> Appended {
+        let before = self.head.newest;
+        if before.is_none() {
+            self.created = now;
+        }
+        self.push(turn.clone());
+        self.trim(self.excess(retention));
+        Appended::Appended { cursor: self.head.cursor(), before }
     }
 
     fn has(&self, id: RecordId) -> bool {
