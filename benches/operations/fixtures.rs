@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use tower_session_memory::{
-    history::{ClientCase, Item, Log, Record, TurnParts},
+    history::{ClientCase, Format, Item, Log, Record, TurnParts},
     protocol::{Protocol, openai_chat::OpenAiChat},
     session::{Principal, SessionKey},
 };
+
+/// The format of all items.
+const FORMAT: Format = Format::from_static("openai.chat");
 
 /// Bytes of text in each message.
 const TEXT: usize = 200;
@@ -49,8 +52,7 @@ pub(crate) fn said() -> Vec<Item> {
 }
 
 pub(crate) fn parts(said: &[Item]) -> TurnParts {
-    let turn = TurnParts::new(OpenAiChat::new().format(), said[..1].to_vec(), said[1..2].to_vec());
-    let mut parts = turn;
+    let mut parts = TurnParts::new(FORMAT, said[..1].to_vec(), said[1..2].to_vec());
     parts.client = Some(ClientCase::Delta);
     parts.finish_reason = Some("stop".to_owned());
     parts.model = Some("gpt-5-2026-01-01".to_owned());
