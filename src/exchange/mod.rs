@@ -268,7 +268,8 @@ impl Exchange {
                 look_up(&config.lookups, config.lookup_timeout, question).await
             }
         };
-        let plan = plan(config, &**protocol, &identity, &parts, &draft, &log, &lead);
+        let attempt = attempt(&parts.headers);
+        let plan = plan(config, &**protocol, &identity, attempt, &draft, &log, &lead);
         // The store or its cache adds the next turn to it in place, once nothing else reads it.
         drop(log);
         if plan.insertion().len() > config.limits.max_history {
@@ -282,7 +283,7 @@ impl Exchange {
         if recorded {
             parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let attempt = (attempt(&parts.headers), idempotency_key(&parts.headers));
+        let attempt = (attempt, idempotency_key(&parts.headers));
         let decision = remembered(&self, &base, &draft, &plan);
         config.observers.decided(config.commits.reports(), &identity.key, &decision);
         announce(&mut parts.extensions, &identity, decision.clone());
@@ -528,7 +529,7 @@ fn plan(
     config: &Config,
     protocol: &dyn Protocol,
     identity: &Identity,
-    parts: &request::Parts,
+    attempt: Option<u32>,
     draft: &Draft,
     log: &Log,
     lead: &[Bytes],
@@ -539,7 +540,7 @@ fn plan(
         log,
         lead,
         mode: mode(identity),
-        retried: attempt(&parts.headers).is_some_and(|attempt| attempt > 0),
+        retried: attempt.is_some_and(|attempt| attempt > 0),
         remember: config.instructions,
         // A limit below the window moves the window, or ordinary turns would run into it.
         window: config.window.with_bytes(config.window.bytes.min(config.limits.max_history)),
