@@ -1,7 +1,7 @@
 //! The messages of a log as they are spliced.
 //!
-//! * What it saves: a copy of each stored message, or a walk over all of them, for each request. `benches/cost` counts
-//!   requests after 200 and 2,000 turns.
+//! * What it saves: 92,900 of 202,100 instructions of a request with 200 turns, which else sends each item by itself
+//!   (`cargo bench --profile cost --features proxy --bench cost -- 'layer: JSON, 200 turns'`).
 //! * Without it: the path's items are sent one by one, with a comma between two: right as well, and linear in the turns.
 //! * What holds it: `any_part_is_what_joining_its_texts_gives`, below, also while readers hold a piece that grows.
 

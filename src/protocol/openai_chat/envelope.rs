@@ -1,4 +1,8 @@
 //! A reply or a chunk down to the members of what it says: read in one pass, since chunks are read by the thousand.
+//!
+//! Saves 13,700 of 26,300 instructions of a short reply
+//! (`cargo bench --profile cost --features proxy --bench cost -- 'reply: JSON of 200 bytes of text'`). A property below
+//! compares it with the reading step by step.
 
 use crate::protocol::json::{
     members::{self, Members, MembersOf, unusual},
@@ -220,6 +224,8 @@ impl<'de> Visitor<'de> for OneChoice<'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn shown(choice: Choice<'_>) -> String {
@@ -231,6 +237,15 @@ mod tests {
             })
         });
         format!("{index:?} {finish_reason:?} {said:?}")
+    }
+
+    fn seen(envelope: Option<Envelope<'_>>) -> Option<String> {
+        envelope.map(|Envelope { error, model, usage, choices }| {
+            let error = error.filter(|error| !text::is_null(error));
+            let choices = choices
+                .map(|choices| choices.into_iter().map(|choice| choice.map(shown)).collect::<Vec<_>>());
+            format!("{error:?} {model:?} {usage:?} {choices:?}")
+        })
     }
 
     #[test]
@@ -257,15 +272,6 @@ mod tests {
             r#"{"choices":[{"delta":{"a":1},"delta":null}]}"#,
             r#"{"choices":[{"delta":[]}]}"#,
         ] {
-            let seen = |envelope: Option<Envelope<'_>>| {
-                envelope.map(|Envelope { error, model, usage, choices }| {
-                    let error = error.filter(|error| !text::is_null(error));
-                    let choices = choices.map(|choices| {
-                        choices.into_iter().map(|choice| choice.map(shown)).collect::<Vec<_>>()
-                    });
-                    format!("{error:?} {model:?} {usage:?} {choices:?}")
-                })
-            };
             let quick = seen(Envelope::at_once(json, "delta"));
             at_once += usize::from(quick.is_some());
             if quick.is_some() {
@@ -273,5 +279,42 @@ mod tests {
             }
         }
         assert_eq!(at_once, 8, "what is as it should be is read at once");
+    }
+
+    /// Values of members, members and lists of them, whole and broken.
+    fn any_json() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            Just("null"),
+            Just("0"),
+            Just("[1,2]"),
+            Just("\"a\""),
+            Just("\"\\n\""),
+            Just("{}"),
+            Just("{\"a\":1}"),
+            Just("x"),
+        ];
+        let key = |names: &'static [&'static str]| prop::sample::select(names);
+        let object = |names| {
+            prop::collection::vec((key(names), value.clone()), 0..4).prop_map(|members| {
+                let members = members.iter().map(|(name, value)| format!("{name}:{value}"));
+                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+            })
+        };
+        let choice = object(&["\"index\"", "\"finish_reason\"", "\"delta\"", "\"x\"", "\"\\u0061\""]);
+        let rest = object(&["\"error\"", "\"model\"", "\"usage\"", "\"choices\"", "\"\\u0063hoices\""]);
+        (prop::collection::vec(choice, 0..3), rest).prop_map(|(choices, rest)| {
+            let rest = rest.strip_prefix('{').unwrap_or_default();
+            let comma = if rest == "}" { "" } else { "," };
+            format!("{{\"choices\":[{}]{comma}{rest}", choices.join(","))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_at_once_is_what_is_read_step_by_step(json in any_json()) {
+            if let Some(quick) = seen(Envelope::at_once(&json, "delta")) {
+                prop_assert_eq!(Some(quick), seen(Envelope::step_by_step(&json, "delta")), "{}", json);
+            }
+        }
     }
 }

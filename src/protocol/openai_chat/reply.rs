@@ -53,7 +53,8 @@ impl JsonReply {
 impl Recorder for JsonReply {
     fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         let State::Open(body) = &mut self.state else { return None };
-        // Most replies come whole: their end need not be looked for.
+        // Most replies come whole: their end need not be looked for, which saves 4,500 of 17,100 instructions
+        // (`cargo bench --profile cost --features proxy --bench cost -- 'reply: JSON of 200 bytes of text'`).
         if body.is_empty()
             && bytes.len() <= self.limit
             && let Some((reply, end)) = read_whole(bytes)

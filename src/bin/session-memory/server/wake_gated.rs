@@ -1,6 +1,7 @@
 //! A future that is polled only after it was woken.
 //!
-//! * What it saves: two locks with every poll of a connection. Its instructions were not counted apart.
+//! * What it saves: two locks with every poll of a connection, 2,400 of 117,400 instructions of a request
+//!   (`cargo bench --profile cost --features proxy --bench cost -- 'in memory: a request, 0 turns'`).
 //! * Without it: a connection polls its two reasons to end with every piece of work, and each poll of a cancellation takes
 //!   a lock that all connections share.
 //! * What holds it: a property below compares it with the plain future.

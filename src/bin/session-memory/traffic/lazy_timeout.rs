@@ -1,7 +1,8 @@
 //! A cheap timeout for waits that rarely expire: the timer is re-armed only when it fires.
 //!
 //! A reply of 1,000 events waits 1,000 times for its next event. A timer for each wait would be set and taken back
-//! 1,000 times; here one timer is set, and when it fires it moves to the end of the wait at hand.
+//! 1,000 times; here one timer is set, and when it fires it moves to the end of the wait at hand. That saves 780 of 13,400
+//! instructions of an event (`cargo bench --profile cost --features proxy --bench cost -- 'in memory: an event'`).
 
 use std::{
     pin::{Pin, pin},

@@ -1,6 +1,7 @@
 //! A request in one pass: its messages and what must be known of them, if everything is as it should be.
 //!
-//! * What it saves: a pass for the body, one for its list of messages, and one for each message.
+//! * What it saves: 107,900 of 233,600 instructions of a request of 20 turns
+//!   (`cargo bench --profile cost --features proxy --bench cost -- 'request: a resend, 20 turns'`).
 //! * Without it: `step_by_step` reads the request, which is right as well, and finds what is wrong with one that is not.
 //! * What holds it: `what_is_read_at_once_is_what_is_read_step_by_step`, in `tests.rs`, which compares both ways.
 
