@@ -3,6 +3,8 @@
 # shellcheck shell=bash
 
 export CARGO_TERM_COLOR=never NO_COLOR=1 RUST_BACKTRACE=1
+# Most tests wait for a server or a time limit: twice as many at once as there are processors.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 2))}
 
 # Seconds, from 100 on as minutes.
 time_of() { if [ "$1" -lt 100 ]; then echo "$1 s"; else echo "$((($1 + 30) / 60)) min"; fi; }

@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::{Builder, Handle};
+use tokio::{
+    runtime::{Builder, Handle},
+    time::interval,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::error::BoxError;
@@ -33,6 +36,9 @@ pub(crate) fn here() -> usize {
 
 /// Blocking calls, such as a name's look-up, may outlast all other work by 500 ms.
 const BLOCKING: Duration = Duration::from_millis(500);
+
+/// Shorter than the limits of requests and of the store's calls, and long enough to cost a resting process nothing.
+const TICK: Duration = Duration::from_millis(250);
 
 /// The threads. Their runtimes end with [`stop`](Self::stop), or with the process.
 pub(crate) struct Workers {
@@ -112,11 +118,21 @@ impl Worker {
         let handle = runtime.handle().clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             HERE.set(number);
-            runtime.block_on(stop.cancelled());
+            runtime.block_on(tick_until(stop));
             runtime.shutdown_timeout(BLOCKING);
         })?;
         Ok(Self { runtime: handle, thread, connections: Arc::default() })
     }
+}
+
+/// Keeps one timer due within 250 ms until `stop`.
+///
+/// A runtime without a timer due soon is woken for every timer that is set, and each request sets some. The tick saves 5.5
+/// of 19.0 system calls of a request with Redis
+/// (`cargo bench --profile cost --features proxy --bench cost -- 'Redis: a request, 20 turns'`).
+async fn tick_until(stop: CancellationToken) {
+    let mut ticks = interval(TICK);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {}
 }
 
 impl Drop for Seat {
