@@ -4,19 +4,19 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Log, Step};
+use super::{Link, Log, Step};
 use crate::history::{About, Format, Item, Place, RecordId, Turn};
 
 /// Turns of a log that continue one another, the oldest first. Of each, as many items as the next one continues.
 #[derive(Debug, Clone)]
 pub struct Path<'a> {
-    pub(super) log: &'a Log,
-    pub(super) stretches: Vec<Stretch>,
+    log: &'a Log,
+    stretches: Vec<Stretch>,
 }
 
 /// A turn on a path, or the beginning of one. Every request copies those of a whole session, so they are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stretch {
+struct Stretch {
     at: u32,
     /// How many of its items are on the path.
     items: u32,
@@ -24,7 +24,7 @@ pub(super) struct Stretch {
 
 impl Stretch {
     /// The first items of the turn that stands at `at` in the log.
-    pub(super) fn new(at: usize, items: u32) -> Self {
+    fn new(at: usize, items: u32) -> Self {
         // A log of this number of records has outgrown every memory.
         Self { at: u32::try_from(at).unwrap_or(u32::MAX), items }
     }
@@ -40,6 +40,34 @@ impl Stretch {
 pub(crate) struct Extent {
     pub(crate) bytes: usize,
     pub(crate) opens: bool,
+}
+
+impl Log {
+    /// The history: the turns from the root to the head.
+    #[must_use]
+    pub fn path(&self) -> Path<'_> {
+        self.path_to(self.head.map(|number| self.whole(number)))
+    }
+
+    /// The history without its newest turn: from the root to the head's parent.
+    #[must_use]
+    pub(crate) fn path_before_head(&self) -> Path<'_> {
+        self.path_to(self.head.and_then(|number| self.steps[number - self.trimmed].parent))
+    }
+
+    fn path_to(&self, mut link: Option<Link>) -> Path<'_> {
+        // As many as there can be, or as many as cost little if there are few.
+        let most = link.map_or(0, |link| (link.number + 1).saturating_sub(self.trimmed)).min(4096);
+        let mut stretches = Vec::with_capacity(most);
+        while let Some(Link { number, items }) = link
+            && let Some(at) = number.checked_sub(self.trimmed)
+        {
+            stretches.push(Stretch::new(at, items));
+            link = self.steps[at].parent;
+        }
+        stretches.reverse();
+        Path { log: self, stretches }
+    }
 }
 
 impl<'a> Path<'a> {
