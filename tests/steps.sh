@@ -10,13 +10,13 @@ export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 
 time_of() { if [ "$1" -lt 100 ]; then echo "$1 s"; else echo "$((($1 + 30) / 60)) min"; fi; }
 
 run_steps() {
-    local number=0 past=0 all=0 from kind seconds command
+    local number=0 past=0 all=0 checked=0 from kind seconds command
     local step
     for step in "${steps[@]}"; do
         read -r kind seconds command <<<"$step"
         all=$((all + seconds))
     done
-    started=$SECONDS
+    started=$SECONDS spent=0
     trap 'report $?' EXIT
     for step in "${steps[@]}"; do
         read -r kind seconds command <<<"$step"
@@ -29,15 +29,15 @@ run_steps() {
         $command
         printf -- '-- %s\n' "$(time_of $((SECONDS - from)))"
         past=$((past + seconds))
+        [ "$kind" = install ] || checked=$((checked + seconds)) spent=$((spent + SECONDS - from))
     done
     current=
     printf '\nAll of it passed in %s.\n' "$(time_of $((SECONDS - started)))"
 }
 
-# Time that is left: the recorded seconds, at this machine's speed once it is known.
+# Time that is left: the recorded seconds, at this machine's speed once a minute of checks has shown it.
 left() {
-    local spent=$((SECONDS - started))
-    if [ "$past" -lt 60 ]; then time_of $((all - past)); else time_of $(((all - past) * spent / past)); fi
+    if [ "$checked" -lt 60 ]; then time_of $((all - past)); else time_of $(((all - past) * spent / checked)); fi
 }
 
 # The last line says what failed, and whether it is a check.

@@ -204,3 +204,18 @@ async fn a_postgres_that_ends_is_not_ready() {
     let url = server.borrow().url();
     notices(&url, || server.borrow_mut().kill(), || server.borrow_mut().run()).await;
 }
+
+#[tokio::test]
+async fn a_log_past_its_size_keeps_its_newest_turns() {
+    let upstream = Upstream::start().await.unwrap();
+    let proxy = Launch::new(&upstream.url()).arg("--max-log").arg("8 KiB").start().await;
+    let text = "x".repeat(1024);
+    let mut turns = Vec::new();
+    for _ in 0..12 {
+        let answer = Post::chat(body(&[user(&text)])).session("s").send(&proxy).await.ok();
+        turns.push(answer.told("turns").parse::<usize>().unwrap());
+    }
+    let most = *turns.iter().max().unwrap();
+    assert!(turns.starts_with(&[0, 1, 2]) && (3..8).contains(&most), "{turns:?}");
+    assert_eq!(proxy.stored("s").await.len(), most, "{turns:?}");
+}

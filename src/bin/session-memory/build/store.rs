@@ -154,4 +154,5 @@ fn retention(settings: &Settings) -> Retention {
         .with_ttl(settings.session_ttl.unwrap_or(Duration::MAX))
         .with_refresh(refresh)
         .with_max_turns(settings.max_turns)
+        .with_max_bytes(settings.max_log.map(|size| size.as_u64()))
 }

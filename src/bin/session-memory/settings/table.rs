@@ -100,6 +100,8 @@ settings! {
         session_ttl_on_load: bool = "false",
         /// Number of a session's newest turns that are kept. Instructions of older turns are forgotten with these.
         max_turns: Option<NonZeroUsize> = "none",
+        /// Size of a session's turns in the store; beyond it, the oldest go, tool exchanges as a whole.
+        max_log: Option<ByteSize> = "32 MiB",
         /// Size of the cache of sessions: only the newest turns of a cached session are read from the store. Not used
         /// with `memory`.
         cache_bytes: Option<ByteSize> = "128 MiB",
