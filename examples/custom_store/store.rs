@@ -494,7 +494,8 @@ fn open(path: &Path) -> Result<Option<(Session, BufReader<File>)>, StoreError> {
 }
 
 /// Sorts by time, the newest first, and leaves the entries of this page. Answers what names the next one: the time of its
-/// last entry. Changes are made one after the other, so no two have the same.
+/// last entry. Changes are made one after the other, so no two have the same, unless the
+/// clock was set back: a store for more than an example counts them.
 fn cut<T>(
     listed: &mut Vec<T>,
     page: &Page,

@@ -2,7 +2,8 @@
 //!
 //! A lookup fetches what a request is shown beside its session's own path: from an index, or from a server. The lookups
 //! of a request run one after the other and share one time limit. Past the limit the request goes on with what was found
-//! before. No lookup is listed by default, and a request then waits for nothing.
+//! before. What was found is left out of a request that goes upstream as it was sent, and of one that it would make larger
+//! than the limit of the history. No lookup is listed by default, and a request then waits for nothing.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 

@@ -261,7 +261,8 @@ impl Exchange {
             },
         };
         drop(collected);
-        let lead = match config.lookups.is_empty() {
+        // Before a conversation that begins, nothing is shown.
+        let lead = match config.lookups.is_empty() || log.is_empty() || mode(&identity) == Mode::Reset {
             true => Vec::new(),
             false => {
                 let question = Question { key: &identity.key, log: &log, draft: &draft };
@@ -269,9 +270,12 @@ impl Exchange {
             }
         };
         let attempt = attempt(&parts.headers);
-        let plan = plan(config, &**protocol, &identity, attempt, &draft, &log, &lead);
+        let mut plan = plan(config, &**protocol, &identity, attempt, &draft, &log, &lead);
         // The store or its cache adds the next turn to it in place, once nothing else reads it.
         drop(log);
+        if plan.insertion().len() > config.limits.max_history {
+            plan.lead.clear();
+        }
         if plan.insertion().len() > config.limits.max_history {
             let limit = config.limits.max_history;
             return Ok(self.reject(Rejection::too_large("the history to be sent", limit, "max_history")));

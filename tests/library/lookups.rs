@@ -10,12 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tower::Layer;
 use tower_session_memory::{
-    SessionMemoryLayer,
+    Limits, SessionMemoryLayer,
     unstable::{Found, Lookup, Question},
 };
 
-use crate::layer::support::{Model, Moody, converse, key};
+use crate::layer::support::{Model, Moody, ask, call, converse, key};
 
 const NOTE: &str = r#"{"role":"user","content":"found"}"#;
 
@@ -77,6 +78,21 @@ async fn what_was_found_stands_before_the_history_and_is_not_recorded() {
     assert_eq!(model.contents(2), ["found", "one", "fine", "two", "fine", "three"]);
 }
 
+#[tokio::test]
+async fn what_would_not_fit_is_left_out_and_what_is_sent_as_it_is_has_nothing_before_it() {
+    let layer = layer(vec![Arc::new(Finds)]);
+    let small = layer.clone().with_limits(Limits::default().with_max_history(90));
+    let model = Model::default();
+    let inner = model.saying("fine");
+    converse(&layer, &inner, "s", "one").await;
+    converse(&small, &inner, "s", "two").await;
+    assert_eq!(model.contents(1), ["one", "fine", "two"]);
+    let mut reset = ask("s", "three");
+    reset.headers_mut().insert("session-memory", http::HeaderValue::from_static("reset"));
+    call(&layer.layer(inner), reset).await;
+    assert_eq!(model.contents(2), ["three"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lookup_that_hangs_delays_a_request_by_the_limit_and_is_dropped() {
     let dropped = Arc::new(AtomicBool::default());
@@ -84,10 +100,11 @@ async fn a_lookup_that_hangs_delays_a_request_by_the_limit_and_is_dropped() {
     let model = Model::default();
     let inner = model.saying("fine");
     converse(&layer, &inner, "s", "one").await;
-    assert!(dropped.load(Ordering::Relaxed));
+    assert!(!dropped.load(Ordering::Relaxed), "nothing is looked up for a session that begins");
     let before = Instant::now();
     converse(&layer, &inner, "s", "two").await;
     assert_eq!(before.elapsed().as_millis(), 50, "all lookups share one limit");
+    assert!(dropped.load(Ordering::Relaxed));
     assert_eq!(
         model.contents(1),
         ["found", "found", "one", "fine", "two"],

@@ -44,7 +44,8 @@ use crate::{
 /// At most [`max_bytes`](Self::with_max_bytes) of memory, counted as what records, their headers and the tables
 /// take; past that the logs that were neither loaded nor appended to for longest go. A log that is larger by itself is
 /// not kept. A session that another replica deletes, or that expires, leaves this memory when it is loaded next
-/// or when room is needed. A deletion or an erasure through this cache drops it at once.
+/// or when room is needed. A deletion through this cache drops it at once, an erasure with its
+/// first or last step.
 ///
 /// # Order of wrappers
 ///
@@ -179,9 +180,14 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
         let is_of = |key: &SessionKey, _: &CachedLog| {
             key.namespace() == scope.namespace && key.principal() == &scope.principal
         };
-        self.cache().remove_all(is_of);
+        // A walk over the whole cache costs the traffic beside it: not for each step.
+        if page.after.is_none() {
+            self.cache().remove_all(is_of);
+        }
         let erased = self.inner.delete_principal(scope, page).await;
-        self.cache().remove_all(is_of);
+        if is_last(&erased) {
+            self.cache().remove_all(is_of);
+        }
         erased
     }
 
@@ -191,7 +197,9 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
             key.namespace() == namespace && oldest.is_some_and(|oldest| log.is_older_than(oldest))
         };
         let erased = self.inner.expire(namespace, age, page).await;
-        self.cache().remove_all(is_old);
+        if is_last(&erased) {
+            self.cache().remove_all(is_old);
+        }
         erased
     }
 
@@ -199,6 +207,11 @@ impl<S: HistoryStore> HistoryStore for Cached<S> {
         |this| this.inner;
         read, sessions, principals, durability, name, close
     );
+}
+
+/// Whether a step of an erasure was the last, as far as is known.
+fn is_last(erased: &Result<Erased, StoreError>) -> bool {
+    erased.as_ref().map_or(true, |erased| erased.next.is_none())
 }
 
 impl<S: fmt::Debug> fmt::Debug for Cached<S> {

@@ -12,7 +12,8 @@
 //! # What is encrypted
 //!
 //! The whole record: messages, instructions, model, usage. What a store needs stays readable: namespace, principal
-//! and session id as the store keeps them, ids, parents and times of turns, and how long each record is.
+//! and session id as the store keeps them, ids, parents and times of turns, how long each record is, and whether a turn
+//! begins with the result of a call.
 //!
 //! # Format
 //!
