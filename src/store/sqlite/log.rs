@@ -199,8 +199,10 @@ impl ExpiryPlace {
     }
 }
 
-/// One step of the erasure of a namespace's sessions that were appended to last before this time. The order of slots is
-/// the order of time, but for a clock that was set: so it ends where it finds none for a while.
+/// One step of the erasure of a namespace's sessions that were appended to last before this time.
+///
+/// The order of slots is the order of time, but for a clock that was set. Within a slot rows are in the order of their
+/// creation: so the erasure ends where it goes from one slot into another and finds none.
 pub(super) fn expire(
     connection: &Connection,
     namespace: &str,
@@ -233,7 +235,9 @@ pub(super) fn expire(
         }
         last = Some(format!("{slot}-{}", session.row));
     }
-    erased.next = last.filter(|_| old);
+    let within_a_slot = look.first().map(|(_, slot, _)| slot) == look.last().map(|(_, slot, _)| slot);
+    let more = old || (within_a_slot && look.len() as i64 == LOOKED_THROUGH);
+    erased.next = last.filter(|_| more);
     Ok(erased)
 }
 

@@ -254,6 +254,43 @@ fn a_long_session_is_swept_in_steps_and_may_begin_anew_between_them() {
     }
 }
 
+/// Takes all steps of an expiry of what was appended to before this time; how many there were, and what they erased.
+fn expire_all(connection: &Connection, before: i64) -> (u64, u64) {
+    let (mut steps, mut sessions, mut page) = (0, 0, Page::new(64));
+    loop {
+        let after = ExpiryPlace::of(&page).unwrap();
+        let step = expire(connection, "test", before, after, page.limit).unwrap();
+        (steps, sessions) = (steps + 1, sessions + step.sessions);
+        page.after = step.next;
+        if page.after.is_none() {
+            return (steps, sessions);
+        }
+    }
+}
+
+#[test]
+fn old_sessions_are_erased_though_many_that_were_created_before_them_are_in_use() {
+    let (connection, retention) = (connection(), Retention::default());
+    let in_use: Vec<_> = (0..300).map(|number| keyed(&format!("in-use-{number}"))).collect();
+    in_use.iter().for_each(|key| drop(add(&connection, key, 1, 0, &retention)));
+    for number in 0..5 {
+        add(&connection, &keyed(&format!("old-{number}")), 1, 0, &retention);
+    }
+    in_use.iter().for_each(|key| drop(add(&connection, key, 1, 1000, &retention)));
+    assert_eq!(expire_all(&connection, 500).1, 5);
+    assert_eq!(numbers(&connection, "sessions"), 300);
+}
+
+#[test]
+fn an_expiry_ends_in_the_slot_that_follows_the_old_sessions() {
+    let (connection, retention) = (connection(), Retention::default());
+    for number in 0..2000 {
+        add(&connection, &keyed(&format!("session-{number}")), 1, 1000, &retention);
+    }
+    connection.execute("UPDATE sessions SET slot = row / 500", []).unwrap();
+    assert_eq!(expire_all(&connection, 500), (2, 0), "of 8 that would look at all sessions");
+}
+
 #[test]
 fn a_sweep_comes_after_the_expiry_and_not_long_after() {
     let (now, hour, day) = (1_763_800_000_000, 60 * 60 * 1000, 24 * 60 * 60 * 1000);
