@@ -2,6 +2,7 @@
 //! the writer.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -186,6 +187,8 @@ impl Reader {
             let mut newest = self.connection.prepare_cached(NEWEST_OF)?;
             let mut recent = self.connection.prepare_cached(RECENT)?;
             let mut rows = recent.query(params![namespace, before / SLOT, before, now, LOOKED_THROUGH])?;
+            // Newest first: a principal that was met on this page stands before.
+            let mut met = HashSet::new();
             let (mut looked, mut last) = (0, None);
             while let Some(row) = rows.next()? {
                 let touched: i64 = row.get(2)?;
@@ -194,11 +197,15 @@ impl Reader {
                     return Ok(());
                 }
                 let principal: String = row.get(0)?;
-                let first: i64 = newest.query_row(params![namespace, principal, now], |row| row.get(0))?;
-                if first == touched {
-                    let updated = system_time(row.get(1)?);
-                    let summary = PrincipalSummary::new(Principal::new(principal), updated);
-                    principals.principals.push(summary);
+                if !met.contains(&principal) {
+                    let first: i64 =
+                        newest.query_row(params![namespace, principal, now], |row| row.get(0))?;
+                    if first == touched {
+                        let updated = system_time(row.get(1)?);
+                        let summary = PrincipalSummary::new(Principal::new(principal.clone()), updated);
+                        principals.principals.push(summary);
+                    }
+                    met.insert(principal);
                 }
                 (looked, last) = (looked + 1, Some(touched));
             }
@@ -360,3 +367,6 @@ fn decode(records: Vec<(RecordId, Bytes)>, key: &SessionKey) -> Result<Vec<Recor
     };
     records.into_iter().map(decode).collect()
 }
+
+#[cfg(test)]
+mod tests;
