@@ -155,12 +155,12 @@ impl Writer {
     }
 
     fn batch(&self, first: Write) -> Vec<Write> {
-        let mut bytes = first.work.bytes();
+        let mut bytes = first.work.weight();
         let mut batch = vec![first];
         while batch.len() < BATCH
-            && let Some(write) = self.writes.pop_if(|write| bytes + write.work.bytes() <= BATCH_BYTES)
+            && let Some(write) = self.writes.pop_if(|write| bytes + write.work.weight() <= BATCH_BYTES)
         {
-            bytes += write.work.bytes();
+            bytes += write.work.weight();
             batch.push(write);
         }
         batch
@@ -286,13 +286,13 @@ impl Work {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of a batch that the change takes. One step of an erasure fills a batch: it erases as many sessions as a
+    /// transaction may.
+    fn weight(&self) -> usize {
         match self {
             Self::Append { turn, .. } => turn.bytes().len(),
-            Self::Delete { .. }
-            | Self::Refresh { .. }
-            | Self::DeletePrincipal { .. }
-            | Self::Expire { .. } => 0,
+            Self::Delete { .. } | Self::Refresh { .. } => 0,
+            Self::DeletePrincipal { .. } | Self::Expire { .. } => BATCH_BYTES,
         }
     }
 }

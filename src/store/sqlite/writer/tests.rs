@@ -6,12 +6,12 @@ use super::*;
 use crate::session::Principal;
 
 fn deletion() -> (Write, oneshot::Receiver<Result<Done, StoreError>>) {
+    write(Work::Delete { key: SessionKey::new("test", Principal::anonymous(), "a".parse().unwrap()) })
+}
+
+fn write(work: Work) -> (Write, oneshot::Receiver<Result<Done, StoreError>>) {
     let (answer, answered) = oneshot::channel();
-    let key = SessionKey::new("test", Principal::anonymous(), "a".parse().unwrap());
-    (
-        Write { work: Work::Delete { key }, deadline: Instant::now() + Duration::from_secs(60), answer },
-        answered,
-    )
+    (Write { work, deadline: Instant::now() + Duration::from_secs(60), answer }, answered)
 }
 
 fn error(code: i32) -> rusqlite::Error {
@@ -86,6 +86,20 @@ fn after_a_failed_sync_of_a_checkpoint_the_log_stays_when_the_store_is_closed() 
         let log = std::fs::metadata(directory.path().join("sessions.db-wal"));
         assert_eq!(log.is_ok_and(|log| log.len() > 4000), stays, "{code}");
     }
+}
+
+#[tokio::test]
+async fn two_steps_of_erasures_are_never_in_one_transaction() {
+    let scope = Scope { namespace: "test".to_owned(), principal: Principal::anonymous() };
+    let erasure = || write(Work::DeletePrincipal { scope: scope.clone(), most: 64 }).0;
+    let writer = writer();
+    for waiting in [erasure(), deletion().0, erasure()] {
+        writer.writes.push(waiting).await.ok().unwrap();
+    }
+    assert_eq!(writer.batch(erasure()).len(), 1);
+    let Popped::Job(next) = writer.writes.pop(Duration::ZERO) else { panic!("the others still wait") };
+    assert_eq!(writer.batch(next).len(), 2, "with the deletion that waits behind it");
+    assert_eq!(writer.batch(deletion().0).len(), 2, "behind a deletion");
 }
 
 #[test]
