@@ -40,6 +40,17 @@ const CREATE: &str = "
                           expires, sweep_from, bytes, opened, model, title, namespace, principal, id)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
+/// Sessions of a principal.
+const OF_PRINCIPAL: &str = "
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
+    FROM sessions WHERE namespace = ?1 AND principal = ?2 AND slot IS NOT NULL LIMIT ?3";
+/// Sessions of a namespace, slot by slot.
+const BY_AGE: &str = "
+    SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened,
+           slot, updated_at
+    FROM sessions WHERE namespace = ?1 AND slot IS NOT NULL AND (slot, row) > (?2, ?3)
+    ORDER BY slot, row LIMIT ?4";
+
 /// Sessions that one step of an expiry looks at.
 const LOOKED_THROUGH: i64 = 256;
 
@@ -163,10 +174,7 @@ pub(super) fn delete_principal(
 ) -> rusqlite::Result<Erased> {
     let after = RowUpdate::deletion(now, retention);
     let found: Vec<SessionRow> = connection
-        .prepare_cached(
-            "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened
-             FROM sessions WHERE namespace = ?1 AND principal = ?2 AND slot IS NOT NULL LIMIT ?3",
-        )?
+        .prepare_cached(OF_PRINCIPAL)?
         .query_map(params![scope.namespace, scope.principal.as_str(), most as i64 + 1], session_row::read)?
         .collect::<Result<_, _>>()?;
     let mut erased = Erased::default();
@@ -211,12 +219,7 @@ pub(super) fn expire(
     most: usize,
 ) -> rusqlite::Result<Erased> {
     let look = connection
-        .prepare_cached(
-            "SELECT row, epoch, fresh, count, trimmed, newest, highest, touched, expires, sweep_from, bytes, opened,
-                    slot, updated_at
-             FROM sessions WHERE namespace = ?1 AND slot IS NOT NULL AND (slot, row) > (?2, ?3)
-             ORDER BY slot, row LIMIT ?4",
-        )?
+        .prepare_cached(BY_AGE)?
         .query_map(params![namespace, after.slot, after.row, LOOKED_THROUGH], |row| {
             Ok((session_row::read(row)?, row.get::<_, i64>(12)?, row.get::<_, i64>(13)?))
         })?

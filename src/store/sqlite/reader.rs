@@ -221,11 +221,7 @@ impl Reader {
     fn listed(&self, scope: &Scope, before: i64, limit: usize) -> rusqlite::Result<Vec<Listed>> {
         let now = self.clock.now();
         self.connection
-            .prepare_cached(
-                "SELECT id, count - trimmed, updated_at, touched, bytes, created_at, expires, model, title FROM sessions
-                 WHERE namespace = ?1 AND principal = ?2 AND slot <= ?3 AND touched < ?4 AND expires > ?5
-                 ORDER BY slot DESC, touched DESC LIMIT ?6",
-            )?
+            .prepare_cached(LISTED)?
             .query_map(
                 params![scope.namespace, scope.principal.as_str(), before / SLOT, before, now, limit as i64],
                 |row| {
@@ -246,13 +242,18 @@ impl Reader {
     }
 }
 
-/// Sessions from the most recently appended to on. At one time only one slot is sorted.
-const RECENT: &str = "
+/// Sessions of a principal, from the most recently appended to on. At one time only one slot is sorted.
+pub(super) const LISTED: &str = "
+    SELECT id, count - trimmed, updated_at, touched, bytes, created_at, expires, model, title FROM sessions
+    WHERE namespace = ?1 AND principal = ?2 AND slot <= ?3 AND touched < ?4 AND expires > ?5
+    ORDER BY slot DESC, touched DESC LIMIT ?6";
+/// Sessions of a namespace in the same order.
+pub(super) const RECENT: &str = "
     SELECT principal, updated_at, touched FROM sessions
     WHERE namespace = ?1 AND slot IS NOT NULL AND slot <= ?2 AND touched < ?3 AND expires > ?4
     ORDER BY slot DESC, touched DESC LIMIT ?5";
 /// A principal's newest session.
-const NEWEST_OF: &str = "
+pub(super) const NEWEST_OF: &str = "
     SELECT touched FROM sessions
     WHERE namespace = ?1 AND principal = ?2 AND slot IS NOT NULL AND expires > ?3
     ORDER BY slot DESC, touched DESC LIMIT 1";

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use rusqlite::StatementStatus;
 
-use super::{super::schema, *};
+use super::{
+    super::{reader, schema},
+    *,
+};
 use crate::{
     history::{About, Author, Format, Item, TurnParts},
     session::Principal,
@@ -251,6 +254,25 @@ fn a_long_session_is_swept_in_steps_and_may_begin_anew_between_them() {
         assert!(sweep(&connection, 100).unwrap(), "more is left");
         assert!(!sweep(&connection, 100).unwrap());
         assert_eq!((numbers(&connection, "turns"), numbers(&connection, "sessions")), (1, 1));
+    }
+}
+
+#[test]
+fn listings_and_erasures_go_by_an_index_and_sort_one_slot_at_a_time() {
+    let connection = connection();
+    for (statement, index) in [
+        (reader::LISTED, "sessions_by_slot (namespace=? AND principal=? AND slot<?)"),
+        (reader::RECENT, "sessions_by_age (namespace=? AND slot>? AND slot<?)"),
+        (reader::NEWEST_OF, "sessions_by_slot (namespace=? AND principal=? AND slot>?)"),
+        (OF_PRINCIPAL, "sessions_by_slot (namespace=? AND principal=? AND slot>?)"),
+        (BY_AGE, "sessions_by_age (namespace=? AND slot>?)"),
+    ] {
+        let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let steps: Vec<String> =
+            explained.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();
+        assert_eq!(steps[0], format!("SEARCH sessions USING INDEX {index}"), "{statement}");
+        let whole = steps.iter().any(|step| step.ends_with("FOR ORDER BY"));
+        assert!(!whole, "all that is found is sorted: {steps:?} {statement}");
     }
 }
 
