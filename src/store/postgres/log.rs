@@ -118,7 +118,7 @@ const PRINCIPALS: &str = "
     SELECT principal, updated_at, touched, NULL::int8 FROM newest
     UNION ALL
     SELECT NULL, NULL, pg_catalog.min(touched), pg_catalog.count(*) FROM looked";
-const ERASE: &str = "SELECT o_sessions, o_records, o_bytes, o_next FROM {erase}($1, $2, $3, $4, $5)";
+const ERASE: &str = "SELECT o_sessions, o_records, o_bytes, o_next FROM {erase}($1, $2, $3, $4, $5, $6)";
 const EXPIRE: &str = "SELECT o_sessions, o_records, o_bytes, o_next FROM {expire}($1, $2, $3, $4, $5, $6)";
 const SWEEP: &str = "SELECT {sweep}($1, $2)";
 const DURABILITY: &str = "
@@ -329,7 +329,7 @@ impl Statements {
         scope: &Scope,
         page: &Page,
     ) -> Result<Erased, StoreError> {
-        place(page, 0)?;
+        let after = clamped(place(page, 0)?);
         let (namespace, principal) = (escape(&scope.namespace), escape(scope.principal.as_str()));
         let ttl = seconds(retention.tombstone_ttl);
         let sessions = Erased::sessions_of(page) as i64;
@@ -340,6 +340,7 @@ impl Statements {
                     (&namespace, Type::TEXT),
                     (&principal, Type::TEXT),
                     (&ttl, Type::FLOAT8),
+                    (&after, Type::INT8),
                     (&sessions, Type::INT8),
                     (&ENOUGH_RECORDS, Type::INT8),
                 ],

@@ -16,7 +16,7 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 use tower_session_memory::{
     history::{Record, RecordId},
-    store::{Appended, HistoryStore, PostgresStore, StoreErrorKind},
+    store::{Appended, HistoryStore, Page, PostgresStore, Scope, StoreErrorKind},
 };
 
 use super::{
@@ -299,4 +299,42 @@ async fn no_error_repeats_what_it_was_about() {
     for secret in ["canary", "no-log-may-show", "somebody"] {
         assert!(!told.contains(secret), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_waited_for_another_ends_only_where_nothing_is_left() {
+    let schema = Schema::new();
+    let store = schema.connect().await;
+    for number in 0..10 {
+        say(&store, &key(&format!("session-{number}")), "one").await;
+    }
+    let scope = Scope::of(&key("session-0"));
+    let other = schema.raw().await;
+    let step = "BEGIN; SELECT {}.erase('test', 'somebody', 60, 0, 4, 512)";
+    other.batch_execute(&step.replace("{}", &schema.name)).await.unwrap();
+    let mut steps = JoinSet::new();
+    steps.spawn({
+        let (store, scope) = (store.clone(), scope.clone());
+        async move {
+            let mut page = Page::new(4);
+            loop {
+                page.after = store.delete_principal(&scope, &page).await.unwrap().next;
+                if page.after.is_none() {
+                    return;
+                }
+            }
+        }
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%\"{}\".%'";
+    let until_it_waits = async {
+        while schema.number(waiting).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, until_it_waits).await.expect("the step waits for the other's");
+    other.batch_execute("COMMIT").await.unwrap();
+    steps.join_all().await;
+    let left = store.sessions(&scope, &Page::new(10)).await.unwrap().sessions.len();
+    assert_eq!(left, 0, "of the six that the other's step left");
 }

@@ -9,8 +9,8 @@ use tower_session_memory::{
     history::RecordId,
     session::{Principal, SessionKey},
     store::{
-        Cursor, Epoch, HistoryStore, Page, PostgresStore, Retention, Scope, StoreErrorKind, TtlRefresh,
-        postgres::PostgresBuilder,
+        Cursor, Epoch, HistoryStore, Page, PostgresStore, ReadOptions, Retention, Scope, StoreErrorKind,
+        TtlRefresh, postgres::PostgresBuilder,
     },
 };
 
@@ -58,6 +58,9 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
         // What fills the tables is no record, and refused as such; how it was read is what counts here.
         let load = costs.call(print, "load of 20 turns", "AS known", 60, store.load(&filled, None));
         assert_eq!(load.await.unwrap_err().kind(), StoreErrorKind::Corrupt, "its turns were found");
+        let options = ReadOptions::new(0);
+        let read = costs.call(print, "read of 20 turns", "AS upto", 60, store.read(&filled, &options));
+        assert_eq!(read.await.unwrap_err().kind(), StoreErrorKind::Corrupt, "its turns were found");
         let new = key(&format!("new-{round}"));
         let load = costs.call(print, "load of an unknown session", "AS known", 10, store.load(&new, None));
         let at = load.await.unwrap().cursor;
@@ -78,6 +81,11 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
             page.after = list.await.unwrap().next;
             assert!(page.after.is_some(), "the principal has more");
         }
+        // Half of the sessions that it looks at are one principal's, and each principal's is looked for.
+        let page = Page::new(20);
+        let list = store.principals("test", &page);
+        let list = costs.call(print, "list of 20 principals", "FROM looked", 1024 * 8, list).await.unwrap();
+        assert_eq!(list.principals.len(), 20);
         costs.call(print, "deletion", "\"delete\"(", 100, store.delete(&new)).await.unwrap();
     }
     store.close().await;
@@ -97,6 +105,33 @@ async fn every_call_goes_by_an_index_and_touches_few_pages_however_large_the_tab
         let load = store.load(&filled, None);
         let load = costs.call(print, "load of 20 turns, putting off the expiry", "AS known", 100, load);
         assert_eq!(load.await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    }
+    store.close().await;
+
+    let store = costs.builder().open().await.unwrap();
+    let scope = Scope { namespace: "test".to_owned(), principal: Principal::new("principal-0") };
+    let mut page = Page::new(64);
+    for round in 0..ROUNDS {
+        let print = round == ROUNDS - 1;
+        let step = store.delete_principal(&scope, &page);
+        // Sessions of 20 turns until 512 are erased, from two tables and their seven indexes.
+        let erased =
+            costs.call(print, "step of an erasure", "\"erase\"(", (512 + 20) * 9, step).await.unwrap();
+        assert_eq!((erased.sessions, erased.next.is_some()), (26, true), "{erased:?}");
+        page.after = erased.next;
+    }
+    server.psql(
+        "UPDATE session_memory.sessions SET updated_at = now() - interval '60 days'
+         WHERE session <= 1500",
+    );
+    let mut page = Page::new(64);
+    for round in 0..ROUNDS {
+        let print = round == ROUNDS - 1;
+        let step = store.expire("test", Duration::from_secs(30 * 24 * 60 * 60), &page);
+        let expired =
+            costs.call(print, "step of an expiry", "\"expire\"(", (512 + 20) * 9 + 1024, step).await.unwrap();
+        assert!(expired.next.is_some(), "{expired:?}");
+        page.after = expired.next;
     }
     store.close().await;
 

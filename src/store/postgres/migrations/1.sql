@@ -188,36 +188,42 @@ BEGIN
 END
 $function$;
 
--- Erases some of a principal's sessions, each as a deletion does, and answers how much and whether more is left.
+-- Erases some of a principal's sessions, each as a deletion does, from this place in the order of appends on, and answers
+-- how much and where to go on. A session that is appended to meanwhile only moves ahead.
 CREATE FUNCTION {erase}(
-    p_namespace text, p_principal text, p_ttl float8, p_sessions bigint, p_records bigint,
+    p_namespace text, p_principal text, p_ttl float8, p_after bigint, p_sessions bigint, p_records bigint,
     OUT o_sessions bigint, OUT o_records bigint, OUT o_bytes bigint, OUT o_next bigint
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    one bigint;
+    one record;
     s {sessions};
     t timestamptz;
+    looked bigint := 0;
 BEGIN
     o_sessions := 0; o_records := 0; o_bytes := 0;
     FOR one IN
-        SELECT session FROM {sessions}
-        WHERE namespace = p_namespace AND principal = p_principal AND count > 0
+        SELECT session, touched FROM {sessions}
+        WHERE namespace = p_namespace AND principal = p_principal AND count > 0 AND touched > p_after
         ORDER BY touched LIMIT p_sessions + 1
     LOOP
         IF o_sessions = p_sessions OR o_records >= p_records THEN
-            o_next := 0;
-            EXIT;
+            RETURN;
         END IF;
-        SELECT * INTO s FROM {sessions} WHERE session = one AND count > 0 FOR UPDATE;
+        o_next := one.touched; looked := looked + 1;
+        -- Another step may have erased it while this one waited.
+        SELECT * INTO s FROM {sessions} WHERE session = one.session AND count > 0 FOR UPDATE;
         CONTINUE WHEN NOT FOUND;
         t := clock_timestamp();
-        DELETE FROM {turns} WHERE session = one;
+        DELETE FROM {turns} WHERE session = one.session;
         UPDATE {sessions} SET
             epoch = gen_random_uuid(), fresh = false, count = 0, trimmed = 0, newest = NULL, bytes = 0, opened = 0,
             model = NULL, title = NULL, created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
-        WHERE session = one;
+        WHERE session = one.session;
         o_sessions := o_sessions + 1; o_records := o_records + s.count - s.trimmed; o_bytes := o_bytes + s.bytes;
     END LOOP;
+    IF looked <= p_sessions THEN
+        o_next := NULL;
+    END IF;
 END
 $function$;
 
