@@ -6,8 +6,8 @@ use tower_session_memory::{
     history::Record,
     session::SessionKey,
     store::{
-        Appended, Durability, DynHistoryStore, HistoryStore, InMemoryStore, Retention, StoreErrorKind,
-        TtlRefresh,
+        Appended, Durability, DynHistoryStore, Erased, HistoryStore, InMemoryStore, Page, Retention,
+        StoreErrorKind, TtlRefresh,
     },
     testing::{
         ManualClock,
@@ -183,6 +183,14 @@ async fn deletions_do_not_fill_the_store() {
         say(&store, &key("a"), 10).await;
     }
     assert_eq!(store.stats().sessions, 1, "what a deletion leaves expires by itself");
+}
+
+#[tokio::test]
+async fn nothing_follows_the_last_place_that_an_expiry_could_name() {
+    let store = InMemoryStore::new();
+    say(&store, &key("a"), 10).await;
+    let page = Page::new(1).with_after(u64::MAX.to_string());
+    assert_eq!(store.expire("test", Duration::ZERO, &page).await.unwrap(), Erased::default());
 }
 
 #[test]

@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     convert::Infallible,
     mem,
+    ops::Bound,
     sync::Arc,
 };
 
@@ -136,7 +137,8 @@ impl Sessions {
     pub(super) fn expire(&mut self, namespace: &str, before: i64, after: u64, most: usize) -> Erased {
         let mut erased = Erased::default();
         let (mut old, mut last, mut found) = (false, None, Vec::new());
-        for (touched, key) in self.by_touch.range(after + 1..).take(LOOKED_THROUGH) {
+        let further = (Bound::Excluded(after), Bound::Unbounded);
+        for (touched, key) in self.by_touch.range(further).take(LOOKED_THROUGH) {
             let Some(session) = self.by_key.get(key).filter(|session| session.updated < before) else {
                 last = Some(*touched);
                 continue;
