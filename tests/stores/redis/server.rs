@@ -16,7 +16,7 @@ use tower_session_memory::{
 
 use crate::redis::{
     load::{PATIENCE, brief, unhurried, unknown},
-    support::{allow, key, say, texts, turn},
+    support::{allow, inspect_and_erase, key, refused_a_script, say, texts, turn},
 };
 use crate::servers::Redis;
 
@@ -505,6 +505,8 @@ async fn the_rights_that_are_documented_are_enough_and_leave_the_durability_unkn
     let scope = Scope { namespace: "test".to_owned(), principal: Principal::anonymous() };
     let page = Page::new(10);
     assert_eq!(store.sessions(&scope, &page).await.unwrap().sessions.len(), 1);
+    inspect_and_erase(&store).await;
+    assert!(!refused_a_script(&server), "{}", server.cli(&["acl", "log"]));
     assert_eq!(store.durability().await.unwrap(), Durability::Unknown);
     server.cli(&["acl", "setuser", "memory", "-evalsha"]);
     let error = RedisStore::builder(&url).open().await.unwrap_err().to_string();

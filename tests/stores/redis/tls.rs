@@ -6,7 +6,7 @@ use tower_session_memory::store::{Durability, HistoryStore, RedisStore};
 
 use crate::redis::{
     load::PATIENCE,
-    support::{allow, key, say, texts},
+    support::{allow, inspect_and_erase, key, refused_a_script, say, texts},
 };
 use crate::servers::{Cluster, Redis, Watched, wait_until};
 
@@ -83,6 +83,9 @@ async fn a_cluster_over_tls_takes_a_user_with_the_rights_that_are_documented() {
     }
     store.delete(&key("session-1")).await.unwrap();
     assert_eq!(store.durability().await.unwrap(), Durability::Replicated);
+    inspect_and_erase(&store).await;
+    assert!(!cluster.nodes.iter().any(refused_a_script), "a script was refused a command");
+    say(&store, &key("session-2"), "one").await;
 
     // A slot that is on its way: what is not in it yet begins where it goes.
     let masters = cluster.masters();
