@@ -2,17 +2,22 @@
 //!
 //! No index names every session: a listing has a longest length, and in a Cluster it may miss one. So the names of all keys
 //! are gone through with `SCAN`, some at a time, on one server after the other. Each session is erased by a script of
-//! its own. A server that takes over amid an erasure may number its keys otherwise: begin again then.
+//! its own.
+//!
+//! A place in this walk names what it is valid for. A cursor names the server process that gave it: another one is gone
+//! through from its start. In a Cluster the place also names which server has which slots: where these changed, keys may have
+//! moved to a server that the walk has passed, and the walk begins again.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::{FromRedisValue, Value};
+use sha2::{Digest, Sha256};
 
 use super::{
     Shared,
     error::unexpected,
-    hex::hex,
+    hex::{Hex, hex},
     layout::LogHeader,
     link::RedisCall,
     millis, read,
@@ -25,12 +30,22 @@ use crate::{
 };
 
 /// Where the walk through all keys stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Walk {
+    /// The [layout](Servers::layout) that it was begun with.
+    layout: String,
     /// A slot of the server; 0 outside of a Cluster.
     slot: u16,
-    /// The server's own cursor; 0 is the start.
+    /// The run id of the server process that gave the cursor; empty at the start.
+    process: String,
     cursor: u64,
+}
+
+/// The servers that take writes.
+struct Servers {
+    /// One slot of each, in order.
+    slots: Vec<u16>,
+    /// A digest of which server has which slots.
+    layout: Hex,
 }
 
 /// What is erased.
@@ -76,14 +91,14 @@ impl Shared {
     async fn erase(&self, which: &Which<'_>, page: &Page) -> Result<Erased, StoreError> {
         let most = Erased::sessions_of(page) as u64;
         let servers = self.servers().await?;
-        let first = *servers.first().ok_or_else(unexpected)?;
-        let mut at = match &page.after {
-            Some(after) => Walk::read(after)?,
-            None => Walk { slot: first, cursor: 0 },
+        let after = page.after.as_deref().map(Walk::read).transpose()?;
+        let mut at = match after.filter(|at| at.layout == servers.layout.as_str()) {
+            Some(at) => at,
+            None => servers.start()?,
         };
         let mut erased = Erased::default();
         for _ in 0..EMPTY_ANSWERS {
-            let (cursor, found) = self.names(which, at).await?;
+            let (process, cursor, found) = self.names(which, &at).await?;
             let mut rest = found.as_slice();
             while !rest.is_empty() {
                 if erased.sessions == most {
@@ -96,15 +111,16 @@ impl Shared {
                 self.erase_all(which, now, &mut erased).await?;
                 rest = later;
             }
-            let next = match cursor {
-                0 => servers.iter().find(|slot| **slot > at.slot).map(|slot| Walk { slot: *slot, cursor: 0 }),
-                cursor => Some(Walk { cursor, ..at }),
-            };
-            let Some(next) = next else {
-                erased.next = None;
+            at = if cursor > 0 {
+                Walk { process, cursor, ..at }
+            } else if let Some(slot) = servers.slots.iter().find(|slot| **slot > at.slot) {
+                servers.start_of(*slot)
+            } else {
+                let now = self.servers().await?;
+                let moved = now.layout != servers.layout;
+                erased.next = moved.then(|| now.start()).transpose()?.map(|start| start.write());
                 return Ok(erased);
             };
-            at = next;
             erased.next = Some(at.write());
             if erased.sessions > 0 {
                 break;
@@ -113,42 +129,42 @@ impl Shared {
         Ok(erased)
     }
 
-    /// One slot of each server that takes writes, in order.
-    async fn servers(&self) -> Result<Vec<u16>, StoreError> {
+    async fn servers(&self) -> Result<Servers, StoreError> {
         if !self.in_cluster {
-            return Ok(vec![0]);
+            return Ok(Servers::of(&[(0, 0, String::new())]));
         }
         let mut slots = redis::cmd("CLUSTER");
         slots.arg("SLOTS");
         let (value, _) = self.link().call(&RedisCall::Slot(0, &slots), self.limits).await?;
-        let mut servers: BTreeMap<(String, u16), u16> = BTreeMap::new();
+        let mut ranges: Vec<(u16, u16, String)> = Vec::new();
         for range in read::<Vec<Value>>(value)? {
             let range: Vec<Value> = read(range)?;
-            let [first, _, master, ..] = range.as_slice() else { return Err(unexpected()) };
-            let first: u16 = from(first)?;
+            let [first, last, master, ..] = range.as_slice() else { return Err(unexpected()) };
             let master: Vec<Value> = from(master)?;
-            let [host, port, ..] = master.as_slice() else { return Err(unexpected()) };
-            let slot = servers.entry((from(host)?, from(port)?)).or_insert(first);
-            *slot = first.min(*slot);
+            let [_, _, node, ..] = master.as_slice() else { return Err(unexpected()) };
+            ranges.push((from(first)?, from(last)?, from(node)?));
         }
-        let mut slots: Vec<u16> = servers.into_values().collect();
-        slots.sort_unstable();
-        Ok(slots)
+        ranges.sort_unstable();
+        Ok(Servers::of(&ranges))
     }
 
-    /// Some of a server's sessions that may be of the kind, and its cursor behind them.
-    async fn names(&self, which: &Which<'_>, at: Walk) -> Result<(u64, Vec<SessionKey>), StoreError> {
+    /// Some of a server's sessions that may be of the kind, and its run id and cursor behind them.
+    async fn names(
+        &self,
+        which: &Which<'_>,
+        at: &Walk,
+    ) -> Result<(String, u64, Vec<SessionKey>), StoreError> {
         let pattern = match which {
             Which::Of(scope) => self.keys.logs_of(&scope.namespace, Some(scope.principal.as_str())),
             Which::Before(namespace, _) => self.keys.logs_of(namespace, None),
         };
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(at.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS);
+        let scan = Invocation::new(&script::SCAN, &[]);
+        let scan = scan.arg(&at.process).arg(at.cursor).arg(pattern).arg(KEYS).in_full();
         let (value, _) = self.link().call(&RedisCall::Slot(at.slot, &scan), self.limits).await?;
-        let (cursor, names): (u64, Vec<Vec<u8>>) = read(value)?;
+        let (process, cursor, names): (String, u64, Vec<Vec<u8>>) = read(value)?;
         let names = names.iter().filter_map(|name| std::str::from_utf8(name).ok());
         let keys: Vec<SessionKey> = names.filter_map(|name| self.keys.session(name)).collect();
-        let Which::Before(_, before) = which else { return Ok((cursor, keys)) };
+        let Which::Before(_, before) = which else { return Ok((process, cursor, keys)) };
         let old: Vec<Option<SessionKey>> = stream::iter(keys)
             .map(
                 |key| async move { Ok::<_, StoreError>(self.is_before(&key, *before).await?.then_some(key)) },
@@ -156,7 +172,7 @@ impl Shared {
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        Ok((cursor, old.into_iter().flatten().collect()))
+        Ok((process, cursor, old.into_iter().flatten().collect()))
     }
 
     /// Whether a session's newest turn is older, as far as can be read. The erasure looks again.
@@ -213,17 +229,39 @@ impl Shared {
     }
 }
 
-impl Walk {
-    fn read(next: &str) -> Result<Self, StoreError> {
-        let parts = next.split_once('-').map(|(slot, cursor)| (slot.parse(), cursor.parse()));
-        match parts {
-            Some((Ok(slot), Ok(cursor))) if slot < 16384 => Ok(Self { slot, cursor }),
-            _ => Err(StoreError::with_source(StoreErrorKind::Other, UnknownPage)),
-        }
+impl Servers {
+    /// From the slots of each server, in order: the first, the last and the server's id.
+    fn of(ranges: &[(u16, u16, String)]) -> Self {
+        let mut found = HashSet::new();
+        let slots = ranges.iter().filter(|(.., node)| found.insert(node)).map(|(first, ..)| *first).collect();
+        let whole = Sha256::digest(format!("{ranges:?}"));
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&whole[..16]);
+        Self { slots, layout: hex(&digest) }
     }
 
-    fn write(self) -> String {
-        format!("{}-{}", self.slot, self.cursor)
+    fn start(&self) -> Result<Walk, StoreError> {
+        self.slots.first().map(|slot| self.start_of(*slot)).ok_or_else(unexpected)
+    }
+
+    fn start_of(&self, slot: u16) -> Walk {
+        Walk { layout: self.layout.as_str().to_owned(), slot, process: String::new(), cursor: 0 }
+    }
+}
+
+impl Walk {
+    fn read(next: &str) -> Result<Self, StoreError> {
+        let unknown = || StoreError::with_source(StoreErrorKind::Other, UnknownPage);
+        let parts: Vec<&str> = next.split('-').collect();
+        let [layout, slot, process, cursor] = parts[..] else { return Err(unknown()) };
+        let slot: u16 = slot.parse().map_err(|_| unknown())?;
+        let cursor = cursor.parse().map_err(|_| unknown())?;
+        Ok(Self { layout: layout.to_owned(), slot, process: process.to_owned(), cursor })
+    }
+
+    fn write(&self) -> String {
+        let Self { layout, slot, process, cursor } = self;
+        format!("{layout}-{slot}-{process}-{cursor}")
     }
 }
 

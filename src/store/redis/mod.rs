@@ -62,13 +62,16 @@
 //!
 //! No listing names every session, so [`delete_principal`](HistoryStore::delete_principal) and
 //! [`expire`](HistoryStore::expire) go through the names of all keys (`SCAN`), 64 at a time, and erase each session by a
-//! script of its own. In a million keys that takes about a second, beside other traffic. After a failover begin again.
+//! script of its own. In a million keys that takes about a second, beside other traffic.
+//!
+//! A step after a failover or a restart goes through that server again, and one after slots moved in a Cluster through all
+//! servers. Sessions in a slot that is being moved may be missed: erase again when the move is done.
 //!
 //! # What a user of the server may do
 //!
 //! `ACL SETUSER memory on >password ~session-memory:* +eval +evalsha +get +getrange +strlen +append +setrange
-//! +set +del +exists +scan +persist +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore +zremrangebyrank +zrevrangebyscore
-//! +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
+//! +set +del +exists +scan +info +persist +pexpire +pttl +time +zadd +zrem +zscore +zcount +zremrangebyscore
+//! +zremrangebyrank +zrevrangebyscore +hello +select +ping`, and `+config|get` for the durability, `+wait` for `wait_replicas`,
 //! `+role` behind Sentinels, `+cluster|slots +asking` in a Cluster. A user of the Sentinels
 //! (`sentinel_user`) needs `+sentinel|master +hello`.
 //!

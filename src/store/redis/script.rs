@@ -25,6 +25,7 @@ script!(LOAD, "lua/shared.lua", "lua/load.lua");
 script!(READ, "lua/shared.lua", "lua/read.lua");
 script!(LOOK, "lua/shared.lua", "lua/look.lua");
 script!(DELETE, "lua/shared.lua", "lua/unlist_one.lua", "lua/delete.lua");
+script!(SCAN, "lua/scan.lua");
 script!(ERASE, "lua/shared.lua", "lua/unlist_one.lua", "lua/erase.lua");
 script!(LIST, "lua/list_one.lua", "lua/list.lua");
 script!(ENLIST, "lua/list_one.lua", "lua/enlist.lua");

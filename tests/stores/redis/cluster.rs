@@ -6,7 +6,7 @@ use tower_session_memory::store::{Appended, Durability, HistoryStore, RedisStore
 
 use crate::redis::{
     load::{Load, patient, times},
-    support::{key, say, turn},
+    support::{erase, key, say, turn},
 };
 use crate::servers::{Cluster, Redis, wait_until};
 
@@ -142,8 +142,9 @@ async fn slots_that_move_under_load_lose_and_double_nothing() {
             .find(|(_, names)| names.ends_with(&format!("session-{task}")))
             .expect("the session is on a master");
         let to = cluster.masters().into_iter().find(|master| *master != from).unwrap();
-        move_slot(&cluster, &cluster.nodes[from], &cluster.nodes[to], name.lines().next().unwrap(), &load)
-            .await;
+        let name = name.lines().next().unwrap();
+        let more = async |turns| load.more(turns).await;
+        move_slot(&cluster, &cluster.nodes[from], &cluster.nodes[to], name, more).await;
         moved += 1;
     }
     let count = |error: &str| -> u64 {
@@ -176,13 +177,37 @@ async fn slots_that_move_under_load_lose_and_double_nothing() {
     assert!(ask > 0 && asked_to_move > 0, "clients met both");
 }
 
-/// Moves the slot of a key, with appends at every stage.
-async fn move_slot(cluster: &Cluster, from: &Redis, to: &Redis, name: &str, load: &Load) {
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_goes_on_when_slots_moved_behind_it() {
+    let cluster = Cluster::start();
+    let store = patient(&cluster.url()).await;
+    for number in 0..60 {
+        say(&store, &key(&format!("session-{number}")), "one").await;
+    }
+    // It is past the first server, and has not reached the last.
+    let (before, next) = erase(&store, None, 30).await;
+    let mut slots: Vec<(u16, usize, String)> = Vec::new();
+    for master in cluster.masters() {
+        let node = &cluster.nodes[master];
+        let names = node.cli(&["keys", "session-memory:log:*"]);
+        let slot = |name: &str| node.cli(&["cluster", "keyslot", name]).parse().unwrap();
+        slots.extend(names.lines().map(|name| (slot(name), master, name.to_owned())));
+    }
+    slots.sort_unstable();
+    let [(_, first, _), .., (_, last, name)] = slots.as_slice() else { panic!("{slots:?}") };
+    move_slot(&cluster, &cluster.nodes[*last], &cluster.nodes[*first], name, async |_| ()).await;
+    let (after, _) = erase(&store, next, u64::MAX).await;
+    assert_eq!(before + after, 60, "what moved to a server that was gone through is not missed");
+    assert_eq!(erase(&store, None, u64::MAX).await, (0, None), "nothing is left");
+}
+
+/// Moves the slot of a key, with a number of turns that come at every stage.
+async fn move_slot(cluster: &Cluster, from: &Redis, to: &Redis, name: &str, more: impl AsyncFn(u32)) {
     let slot = from.cli(&["cluster", "keyslot", name]);
     let id = |node: &Redis| node.cli(&["cluster", "myid"]);
     assert_eq!(to.cli(&["cluster", "setslot", &slot, "importing", &id(from)]), "OK");
     assert_eq!(from.cli(&["cluster", "setslot", &slot, "migrating", &id(to)]), "OK");
-    load.more(50).await;
+    more(50).await;
     let port = to.port().to_string();
     loop {
         let keys = from.cli(&["cluster", "getkeysinslot", &slot, "100"]);
@@ -193,11 +218,11 @@ async fn move_slot(cluster: &Cluster, from: &Redis, to: &Redis, name: &str, load
         let said = from.cli(&[&["migrate", "127.0.0.1", &port, "", "0", "5000", "keys"], &keys[..]].concat());
         assert!(["OK", "NOKEY"].contains(&said.as_str()), "{said}");
     }
-    load.more(100).await;
+    more(100).await;
     for node in [to, from].into_iter().chain(&cluster.nodes) {
         // Replicas learn it from their masters.
         let said = node.cli(&["cluster", "setslot", &slot, "node", &id(to)]);
         assert!(said == "OK" || said.contains("masters"), "{said}");
     }
-    load.more(50).await;
+    more(50).await;
 }

@@ -13,7 +13,7 @@ use tower_session_memory::{
 
 use crate::redis::{
     load::{Load, PATIENCE, again, brief, patient, unknown},
-    support::{key, say, texts, turn},
+    support::{erase, key, say, texts, turn},
 };
 use crate::servers::Redis;
 
@@ -187,6 +187,22 @@ async fn an_append_that_waits_for_replicas_is_unknown_without_them() {
     assert_eq!(texts(&store, "a").await, ["one"]);
     say(&store, &key("a"), "two").await;
     assert_eq!(store.durability().await.unwrap(), tower_session_memory::store::Durability::Replicated);
+}
+
+#[tokio::test]
+async fn an_erasure_goes_on_when_its_server_was_started_again() {
+    let mut server = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = patient(&server.url()).await;
+    for number in 0..400 {
+        say(&store, &key(&format!("session-{number}")), "one").await;
+    }
+    let (before, next) = erase(&store, None, 200).await;
+    assert!(next.is_some(), "{before} of 400 are gone");
+    server.kill();
+    server.run();
+    let (after, _) = erase(&store, next, u64::MAX).await;
+    assert_eq!(before + after, 400, "the server numbers its keys anew, and none is missed");
+    assert_eq!(erase(&store, None, u64::MAX).await, (0, None), "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
