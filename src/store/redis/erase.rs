@@ -217,7 +217,8 @@ impl Shared {
         let erase = erase
             .arg(millis(self.retention.tombstone_ttl))
             .arg(key.id().as_str())
-            .arg(key.principal().as_str());
+            .arg(key.principal().as_str())
+            .arg(self.waits());
         let (time, records, bytes): (u64, u64, u64) = read(self.write(&erase).await?)?;
         if time == 0 {
             return Ok(None);

@@ -8,12 +8,14 @@ use std::{
 
 use tower_session_memory::{
     history::Record,
-    store::{Appended, Cursor, HistoryStore, RedisStore, StoreError, StoreErrorKind, redis::RedisBuilder},
+    store::{
+        Appended, Cursor, HistoryStore, Page, RedisStore, StoreError, StoreErrorKind, redis::RedisBuilder,
+    },
 };
 
 use crate::redis::{
     load::{Load, PATIENCE, again, brief, patient, unknown},
-    support::{erase, key, say, texts, turn},
+    support::{erase, key, say, scope, texts, turn},
 };
 use crate::servers::Redis;
 
@@ -187,6 +189,28 @@ async fn an_append_that_waits_for_replicas_is_unknown_without_them() {
     assert_eq!(texts(&store, "a").await, ["one"]);
     say(&store, &key("a"), "two").await;
     assert_eq!(store.durability().await.unwrap(), tower_session_memory::store::Durability::Replicated);
+}
+
+#[tokio::test]
+async fn an_erasure_that_waits_for_replicas_is_written_again_when_it_is_sent_again() {
+    let server = Redis::start();
+    let limits =
+        |builder: RedisBuilder| builder.with_timeouts(Duration::from_millis(100), Duration::from_millis(400));
+    let store = brief(&format!("{}?wait_replicas=1", server.url()), limits).await;
+    let direct = patient(&server.url()).await;
+    let until = Instant::now() + PATIENCE;
+    // There is no replica. On a busy machine its time may be over before it is sent again.
+    loop {
+        say(&direct, &key("a"), "one").await;
+        server.cli(&["config", "resetstat"]);
+        let error = store.delete_principal(&scope(), &Page::new(10)).await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        if server.calls("pexpire") > 0 {
+            break;
+        }
+        assert!(Instant::now() < until);
+    }
+    assert!(texts(&direct, "a").await.is_empty());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tower_session_memory::store::{Appended, HistoryStore, RedisStore, redis::Red
 
 use crate::redis::{
     load::{Load, again, brief, patient, times, unhurried},
-    support::{key, say, texts, turn},
+    support::{erase, key, say, texts, turn},
 };
 use crate::servers::{self, Fault, FaultProxy, Redis};
 
@@ -123,6 +123,37 @@ async fn a_deletion_whose_answer_is_lost_spares_what_began_after_it() {
         assert_eq!(texts(&direct, "a").await, ["new"], "what began after the deletion is there");
         direct.delete(&a).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_whose_answer_is_lost_is_counted_and_spares_what_began_after_it() {
+    let server = Redis::start();
+    let (direct, way) = (patient(&server.url()).await, FaultProxy::before(server.address()).await);
+    let store = through(&way).await;
+    let a = key("a");
+    // From now on the server knows the script.
+    say(&direct, &a, "old").await;
+    assert_eq!(erase(&store, None, u64::MAX).await, (1, None));
+
+    say(&direct, &a, "old").await;
+    way.strike(Fault::CutReply, "EVALSHA");
+    assert_eq!(erase(&store, None, u64::MAX).await, (1, None), "it was erased once, and is counted once");
+    assert_eq!(way.struck(Fault::CutReply), 1);
+    assert!(texts(&direct, "a").await.is_empty());
+
+    let store = unhurried(format!("redis://{}", way.address())).open().await.unwrap();
+    say(&direct, &a, "old").await;
+    way.strike(Fault::Swallow, "EVALSHA");
+    let begin = async {
+        while !texts(&direct, "a").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        say(&direct, &a, "new").await;
+        // Until now it waited for its answer; now it is sent again.
+        way.clear();
+    };
+    tokio::join!(erase(&store, None, u64::MAX), begin);
+    assert_eq!(texts(&direct, "a").await, ["new"], "what began after the erasure is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
