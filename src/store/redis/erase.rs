@@ -70,8 +70,8 @@ impl Shared {
     pub(super) async fn delete_principal(&self, scope: &Scope, page: &Page) -> Result<Erased, StoreError> {
         let erased = self.erase(&Which::Of(scope), page).await?;
         if erased.next.is_none() {
-            // What is listed and is no more is taken off.
-            self.page(scope, &Page::new(1)).await?;
+            // What is listed and is no more is taken off. What is left there is found by the next listing.
+            let _ = self.sessions(scope, &Page::new(1000)).await;
         }
         Ok(erased)
     }

@@ -75,7 +75,7 @@ impl Shared {
         listed.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Timeout)))
     }
 
-    pub(super) async fn page(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
+    async fn page(&self, scope: &Scope, page: &Page) -> Result<SessionPage, StoreError> {
         let mut before = page.after.as_ref().map(|_| place(page, 0)).transpose()?;
         let limit = page.size();
         let mut found: Vec<(u64, SessionSummary)> = Vec::new();
