@@ -133,8 +133,8 @@ pub trait HistoryStore: Send + Sync {
     ///
     /// # Behavior
     ///
-    /// - A record whose id is in the log already is [`AlreadyThere`](Appended::AlreadyThere); nothing changes. So is one
-    ///   of the newest [`Retention::REMEMBERED`] records that were trimmed.
+    /// - A record whose id is among the newest [`Retention::REMEMBERED`] of the log, trimmed ones included, is
+    ///   [`AlreadyThere`](Appended::AlreadyThere); nothing changes. A store may recognise older ones too.
     /// - A session that was deleted since `at` was loaded answers [`Gone`](Appended::Gone), whether or not
     ///   it has been started anew since: a record in flight never resurrects a deleted session.
     /// - A session that merely expired starts a new log with this record.

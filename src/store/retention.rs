@@ -76,7 +76,7 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The number of ids of trimmed records that a session remembers, so that a late retry of one is recognised.
+    /// The number of a session's newest records, trimmed ones included, of which every store recognises a late retry.
     pub const REMEMBERED: usize = 1024;
 
     /// The defaults.

@@ -6,10 +6,11 @@ use std::{
 };
 
 use tower_session_memory::{
+    history::Record,
     session::{Principal, SessionKey},
     store::{
-        Appended, Cached, Durability, HistoryStore, Page, RedisStore, Retention, Scope, StoreErrorKind,
-        TtlRefresh,
+        Appended, Cached, Cursor, Durability, HistoryStore, Page, RedisStore, Retention, Scope,
+        StoreErrorKind, TtlRefresh,
         redis::{OpenProblem, RedisBuilder},
     },
 };
@@ -18,7 +19,7 @@ use crate::redis::{
     load::{PATIENCE, brief, unhurried, unknown},
     support::{allow, inspect_and_erase, key, refused_a_script, say, texts, turn},
 };
-use crate::servers::Redis;
+use crate::{servers::Redis, turns::add_at};
 
 async fn open(server: &Redis) -> RedisStore {
     unhurried(server.url()).open().await.unwrap()
@@ -672,20 +673,34 @@ async fn a_log_without_expiry_survives_that_its_turn_is_sent_again() {
     assert_eq!(texts(&store, "a").await, ["one", "two"]);
 }
 
+/// Appends this number of turns to the session `a`; they, and the cursor after them.
+async fn turns_of_a(store: &RedisStore, count: usize) -> (Vec<Record>, Cursor) {
+    let a = key("a");
+    let turns: Vec<Record> = (0..count).map(|_| turn(&a, "x")).collect();
+    let mut at = store.load(&a, None).await.unwrap().cursor;
+    for turn in &turns {
+        at = add_at(store, &a, &at, turn).await;
+    }
+    (turns, at)
+}
+
+#[tokio::test]
+async fn a_late_retry_of_one_of_the_newest_turns_of_a_long_log_is_recognised() {
+    let server = Redis::start();
+    let store = open(&server).await;
+    let (turns, at) = turns_of_a(&store, 1100).await;
+    for behind in [1, 2, 500, Retention::REMEMBERED] {
+        let late = &turns[turns.len() - behind];
+        assert_eq!(store.append(&key("a"), &at, late).await.unwrap(), Appended::AlreadyThere(at), "{behind}");
+    }
+}
+
 #[tokio::test]
 async fn a_turn_of_a_clock_that_is_behind_does_not_make_the_server_walk_the_whole_log() {
     let server = Redis::start();
     let store = open(&server).await;
-    let mut at = store.load(&key("a"), None).await.unwrap().cursor;
     let behind = turn(&key("a"), "behind");
-    for _ in 0..1100 {
-        let turn = turn(&key("a"), "x");
-        let Appended::Appended { cursor: next, .. } = store.append(&key("a"), &at, &turn).await.unwrap()
-        else {
-            panic!()
-        };
-        at = next;
-    }
+    let (_, at) = turns_of_a(&store, 1100).await;
     server.cli(&["config", "resetstat"]);
     assert!(matches!(store.append(&key("a"), &at, &behind).await.unwrap(), Appended::Appended { .. }));
     let read = server.calls("getrange");
