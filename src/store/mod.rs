@@ -173,7 +173,7 @@ pub trait HistoryStore: Send + Sync {
     /// - A session that is appended to while pages are read moves to the front: it may be missed by the pages
     ///   that follow, and is never listed twice.
     /// - Model and title are those of the newest record that names one, as far as the store can read its records: not
-    ///   behind `Compressed` and `Encrypted`.
+    ///   behind `Compressed` and `Encrypted`. A store may forget a name when the record that gave it is trimmed.
     fn sessions(
         &self,
         scope: &Scope,
@@ -187,6 +187,8 @@ pub trait HistoryStore: Send + Sync {
     /// - A principal whose sessions are all deleted or expired is not listed.
     /// - A principal that becomes active while pages are read moves to the front: it may be missed by the pages that
     ///   follow, and is never listed twice.
+    /// - A principal whose newest session is deleted may keep its place in the order: its `updated_at` is then earlier than
+    ///   the place says.
     fn principals(
         &self,
         namespace: &str,

@@ -26,7 +26,7 @@ pub(crate) fn title(record: &Record) -> Option<&str> {
 }
 
 /// Names come from elsewhere and may have any length.
-fn clipped(name: &str) -> &str {
+pub(crate) fn clipped(name: &str) -> &str {
     if name.len() <= LONGEST_NAME {
         return name;
     }

@@ -132,8 +132,9 @@ impl Shared {
             Parent::At(place) => place.turn == newest,
         };
         let kept = at.count.checked_sub(rest.trimmed)?;
-        let bytes = end.end.checked_sub(rest.first)? + LogHeader::FRAME + turn.bytes().len() + 1;
-        let fits = !self.retention.is_exceeded_by(kept + 1, bytes as u64);
+        let frames = kept.saturating_mul(LogHeader::FRAME as u64 + 1);
+        let bytes = (end.end.checked_sub(rest.first)? as u64).checked_sub(frames)?;
+        let fits = !self.retention.is_exceeded_by(kept + 1, bytes + turn.bytes().len() as u64);
         // Ids grow with time: one that is higher than every other was never here.
         (continues && fits && turn.id() > newest).then(|| Next::of(key, at, turn, end, &rest))
     }

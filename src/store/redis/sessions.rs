@@ -24,6 +24,7 @@ use crate::{
         StoreErrorKind,
         erasure::{UnknownPage, place},
         retention::system_time,
+        trim::clipped,
     },
 };
 
@@ -328,7 +329,9 @@ struct Named {
 impl Named {
     /// A header that cannot be read names nothing: the session is listed all the same.
     fn read(header: &[u8]) -> Self {
-        serde_json::from_slice(header).unwrap_or_default()
+        let Self { model, title } = serde_json::from_slice(header).unwrap_or_default();
+        let clip = |name: String| clipped(&name).to_owned();
+        Self { model: model.map(clip), title: title.map(clip) }
     }
 }
 

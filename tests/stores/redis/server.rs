@@ -80,6 +80,31 @@ async fn a_trimmed_log_stays_small_and_remembers_what_it_held() {
     }
 }
 
+#[tokio::test]
+async fn a_bound_in_bytes_counts_records_and_not_what_the_layout_puts_around_them() {
+    let server = Redis::start();
+    let a = key("a");
+    let turns: Vec<Record> = (0..4).map(|number| turn(&a, &format!("turn {number}"))).collect();
+    let three: usize = turns[1..].iter().map(|turn| turn.bytes().len()).sum();
+    let bounded = || {
+        let retention = Retention::new().with_max_bytes(three as u64);
+        unhurried(server.url()).with_retention(retention).open()
+    };
+    // A store that has not read the log leaves it to the server.
+    for knows_the_log in [true, false] {
+        let mut store = bounded().await.unwrap();
+        let mut at = store.load(&a, None).await.unwrap().cursor;
+        for (number, turn) in turns.iter().enumerate() {
+            if !knows_the_log {
+                store = bounded().await.unwrap();
+            }
+            at = add_at(&store, &a, &at, turn).await;
+            assert_eq!(store.load(&a, None).await.unwrap().records.len(), 3.min(number + 1));
+        }
+        store.delete(&a).await.unwrap();
+    }
+}
+
 /// How many bytes a server has sent.
 fn sent(server: &Redis) -> u64 {
     let stats = server.cli(&["info", "stats"]);

@@ -90,7 +90,7 @@ end
 
 redis.call('APPEND', key, framed)
 local function is_within()
-  return (keep == 0 or h.count - h.trimmed <= keep) and (most == 0 or size + #framed - h.first <= most)
+  return (keep == 0 or h.count - h.trimmed <= keep) and (most == 0 or kept_bytes(key, h) <= most)
 end
 -- The oldest go in whole exchanges, and the newest exchange stays.
 local place, trimmed = h.first, h.trimmed
