@@ -1,5 +1,5 @@
 -- What the scripts have in common: reading and writing the session header, walking the frames.
--- The layout is described in src/store/redis/layout.rs.
+-- The layout is described in src/store/redis/layout.md.
 
 local NO_TURN = string.rep('0', 32)
 local FRAME = 89 -- bytes of a frame's first line, its line feed included
