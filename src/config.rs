@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, request};
 use crate::{
     body::BufferBudget,
     commit::{AppendQueue, Commits, Observers},
-    exchange::{LOOKUP_TIMEOUT, Lookup},
     history::Format,
+    lookup::{LOOKUP_TIMEOUT, Lookup},
     protocol::{self, Protocol, Route},
     reconcile::Instructions,
     session::{ExtractSession, Header, PrincipalPolicy},

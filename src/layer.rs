@@ -7,7 +7,7 @@ use crate::{
     body::BufferBudget,
     commit::{AppendQueue, Commits, Observer},
     config::{Config, Limits, OnAppendError, OnDisconnect, OnLoadError, OnMissing},
-    exchange::Lookup,
+    lookup::Lookup,
     protocol::Protocol,
     reconcile::Instructions,
     service::SessionMemory,

@@ -109,6 +109,7 @@ mod exchange;
 mod failpoint;
 mod future;
 mod layer;
+mod lookup;
 mod reconcile;
 mod service;
 mod telemetry;
@@ -135,7 +136,7 @@ pub use view::{Recipe, Window};
 #[doc(hidden)]
 pub mod unstable {
     pub use crate::{
-        exchange::{Found, Lookup, Question},
+        lookup::{Found, Lookup, Question},
         reconcile::{Incoming, Mode, Plan, reconcile},
         view::valid,
     };

@@ -11,15 +11,12 @@
 mod decision;
 mod head;
 mod identify;
-mod lookup;
 mod rejection;
 mod translate;
 
 pub use decision::{Decision, Remembered};
-pub use lookup::{Found, Lookup, Question};
 
 pub(crate) use identify::{Identity, in_head, unnamed};
-pub(crate) use lookup::LOOKUP_TIMEOUT;
 pub(crate) use rejection::Rejection;
 
 use std::sync::Arc;
@@ -38,7 +35,6 @@ use self::{
     decision::SESSION_MEMORY,
     head::{SIGNED, attempt, idempotency_key, not_ours, rewrite, unrecorded},
     identify::{Control, consume, control, in_body, is_json},
-    lookup::look_up,
     translate::{Foreign, in_format},
 };
 use crate::{
@@ -50,6 +46,7 @@ use crate::{
     config::{Config, Limits, OnDisconnect, OnLoadError},
     failpoint::{self, Point},
     history::Log,
+    lookup::{Question, look_up},
     protocol::{Draft, Protocol, ReplyLimits, Uneditable},
     reconcile::{Incoming, Mode, Plan, reconcile},
     session::SessionKey,

@@ -30,6 +30,7 @@ const SHARED: &[&str] = &[
     "config.rs",
     "future.rs",
     "layer.rs",
+    "lookup.rs",
     "service.rs",
     "telemetry.rs",
 ];
