@@ -155,7 +155,7 @@ documentation() {
 }
 
 fuzz_targets_compile() {
-    cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --bins
+    cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target --bins
 }
 
 # 200 deaths of each kind.
@@ -253,7 +253,7 @@ case "$mode" in
         "check   45 bash tests/api.sh"
         "check   30 fuzz_targets_compile"
         "check   60 cargo test --lib --test library"
-        "check  700 cargo test --all-features"
+        "check 1100 cargo test --all-features"
         "check   60 conversations"
         "check  400 bash tests/costs.sh --recorded"
     )

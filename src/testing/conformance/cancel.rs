@@ -19,7 +19,7 @@ use crate::{
 };
 
 const TASKS: u64 = 8;
-const CALLS: u64 = 500;
+const CALLS: u64 = 250;
 
 pub(super) async fn calls_that_are_dropped_disturb_no_other<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
