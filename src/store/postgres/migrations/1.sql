@@ -166,6 +166,20 @@ BEGIN
 END
 $function$;
 
+-- Removes the turns of a session that is locked, and makes it a tombstone of this epoch.
+CREATE FUNCTION {bury}(p_session bigint, p_epoch uuid, p_ttl float8) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    t timestamptz := clock_timestamp();
+BEGIN
+    DELETE FROM {turns} WHERE session = p_session;
+    UPDATE {sessions} SET
+        epoch = p_epoch, fresh = false, count = 0, trimmed = 0, newest = NULL, bytes = 0, opened = 0,
+        model = NULL, title = NULL, created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
+    WHERE session = p_session;
+END
+$function$;
+
 -- Removes the log and leaves a tombstone of epoch p_epoch. Sent twice, it deletes once: what began on the
 -- tombstone has its epoch.
 CREATE FUNCTION {delete}(
@@ -173,17 +187,11 @@ CREATE FUNCTION {delete}(
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     s {sessions};
-    t timestamptz;
 BEGIN
     s := {lock}(p_namespace, p_principal, p_id, p_epoch);
-    t := clock_timestamp();
     o_deleted := s.epoch <> p_epoch OR s.expires_at = '-infinity';
     IF o_deleted THEN
-        DELETE FROM {turns} WHERE session = s.session;
-        UPDATE {sessions} SET
-            epoch = p_epoch, fresh = false, count = 0, trimmed = 0, newest = NULL, bytes = 0, opened = 0,
-            model = NULL, title = NULL, created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
-        WHERE session = s.session;
+        PERFORM {bury}(s.session, p_epoch, p_ttl);
     END IF;
 END
 $function$;
@@ -197,7 +205,6 @@ CREATE FUNCTION {erase}(
 DECLARE
     one record;
     s {sessions};
-    t timestamptz;
     looked bigint := 0;
 BEGIN
     o_sessions := 0; o_records := 0; o_bytes := 0;
@@ -213,12 +220,7 @@ BEGIN
         -- Another step may have erased it while this one waited.
         SELECT * INTO s FROM {sessions} WHERE session = one.session AND count > 0 FOR UPDATE;
         CONTINUE WHEN NOT FOUND;
-        t := clock_timestamp();
-        DELETE FROM {turns} WHERE session = one.session;
-        UPDATE {sessions} SET
-            epoch = gen_random_uuid(), fresh = false, count = 0, trimmed = 0, newest = NULL, bytes = 0, opened = 0,
-            model = NULL, title = NULL, created_at = t, updated_at = t, expires_at = {expiry}(p_ttl, t)
-        WHERE session = one.session;
+        PERFORM {bury}(one.session, gen_random_uuid(), p_ttl);
         o_sessions := o_sessions + 1; o_records := o_records + s.count - s.trimmed; o_bytes := o_bytes + s.bytes;
     END LOOP;
     IF looked <= p_sessions THEN
