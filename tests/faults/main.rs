@@ -6,6 +6,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/partial_store.rs"]
+mod partial_store;
 
 mod kill;
 mod linearity;

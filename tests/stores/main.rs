@@ -7,6 +7,8 @@
 
 #[path = "../common/lines.rs"]
 mod lines;
+#[path = "../common/partial_store.rs"]
+mod partial_store;
 #[path = "../common/servers/mod.rs"]
 mod servers;
 #[path = "../common/talk.rs"]

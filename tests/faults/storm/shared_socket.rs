@@ -1,6 +1,6 @@
 //! A store as it must not be: its callers share one connection, and each reads its answer by itself.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tokio::{
@@ -12,8 +12,8 @@ use tower_session_memory::{
     history::Record,
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
-        ReadOptions, RecordPage, Scope, SessionPage, StoreError, StoreErrorKind,
+        Appended, Cursor, Durability, Epoch, HistoryStore, LoadOptions, Loaded, Page, Scope, SessionPage,
+        StoreError, StoreErrorKind,
     },
 };
 
@@ -102,21 +102,5 @@ impl HistoryStore for SharedSocket {
         "shared-socket"
     }
 
-    async fn read(&self, _: &SessionKey, _: &ReadOptions) -> Result<RecordPage, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Other))
-    }
-
-    async fn principals(&self, _: &str, _: &Page) -> Result<PrincipalPage, StoreError> {
-        Ok(PrincipalPage::default())
-    }
-
-    async fn delete_principal(&self, _: &Scope, _: &Page) -> Result<Erased, StoreError> {
-        Ok(Erased::default())
-    }
-
-    async fn expire(&self, _: &str, _: Duration, _: &Page) -> Result<Erased, StoreError> {
-        Ok(Erased::default())
-    }
-
-    async fn close(&self) {}
+    crate::partial_store::nothing_but_sessions!();
 }

@@ -12,8 +12,8 @@ use tower_session_memory::{
     history::{Author, Parent, Record, RecordId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
-        ReadOptions, RecordPage, Scope, SessionPage, StoreError, StoreErrorKind, encrypted::KeyRing,
+        Appended, Cursor, Durability, Epoch, HistoryStore, LoadOptions, Loaded, Page, Scope, SessionPage,
+        StoreError, encrypted::KeyRing,
     },
 };
 
@@ -185,21 +185,5 @@ impl HistoryStore for Shelf {
         "shelf"
     }
 
-    async fn read(&self, _: &SessionKey, _: &ReadOptions) -> Result<RecordPage, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Other))
-    }
-
-    async fn principals(&self, _: &str, _: &Page) -> Result<PrincipalPage, StoreError> {
-        Ok(PrincipalPage::default())
-    }
-
-    async fn delete_principal(&self, _: &Scope, _: &Page) -> Result<Erased, StoreError> {
-        Ok(Erased::default())
-    }
-
-    async fn expire(&self, _: &str, _: Duration, _: &Page) -> Result<Erased, StoreError> {
-        Ok(Erased::default())
-    }
-
-    async fn close(&self) {}
+    crate::partial_store::nothing_but_sessions!();
 }

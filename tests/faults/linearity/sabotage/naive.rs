@@ -1,7 +1,5 @@
 //! A small store in Redis, written as one writes it first: a list a session. One layout is right.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
 use tokio::sync::Mutex;
@@ -9,8 +7,8 @@ use tower_session_memory::{
     history::{Record, RecordId},
     session::SessionKey,
     store::{
-        Appended, Cursor, Durability, Epoch, Erased, HistoryStore, LoadOptions, Loaded, Page, PrincipalPage,
-        ReadOptions, RecordPage, Scope, SessionPage, StoreError, StoreErrorKind,
+        Appended, Cursor, Durability, Epoch, HistoryStore, LoadOptions, Loaded, Page, Scope, SessionPage,
+        StoreError, StoreErrorKind,
     },
 };
 
@@ -156,21 +154,5 @@ impl HistoryStore for Naive {
         "naive"
     }
 
-    async fn read(&self, _: &SessionKey, _: &ReadOptions) -> Result<RecordPage, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Other))
-    }
-
-    async fn principals(&self, _: &str, _: &Page) -> Result<PrincipalPage, StoreError> {
-        Ok(PrincipalPage::default())
-    }
-
-    async fn delete_principal(&self, _: &Scope, _: &Page) -> Result<Erased, StoreError> {
-        Ok(Erased::default())
-    }
-
-    async fn expire(&self, _: &str, _: Duration, _: &Page) -> Result<Erased, StoreError> {
-        Ok(Erased::default())
-    }
-
-    async fn close(&self) {}
+    crate::partial_store::nothing_but_sessions!();
 }
